@@ -1,0 +1,51 @@
+"""One module per chapter: its Specs, and what running each one means.
+
+A chapter's module is named after its subject (``moe`` for chapter 1) and defines
+
+* ``Parameters``, a subclass of :class:`lib.experiments.parameters.ChapterParameters`;
+* ``studies(parameters) -> dict[str, list[Spec]]``, the Specs behind each figure and table, by name.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+from lib import ROOT
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """A chapter of the book: its file's name and the subject its modules bear."""
+
+    number: int
+    slug: str
+    subject: str
+    title: str
+
+    @property
+    def path(self) -> Path:
+        return ROOT / "chapters" / f"{self.slug}.ipynb"
+
+    @property
+    def module(self) -> ModuleType:
+        return importlib.import_module(f"lib.experiments.{self.subject}")
+
+
+CHAPTERS = (
+    Chapter(1, "01-moe-routing", "moe", "Mixture of experts and routing"),
+)
+
+
+def chapter(name: str) -> Chapter:
+    """Find a chapter by number ("1", "01"), slug or subject; ValueError names them all."""
+    for candidate in CHAPTERS:
+        if name in (candidate.slug, candidate.subject, str(candidate.number), f"{candidate.number:02d}"):
+            return candidate
+    names = [c.subject for c in CHAPTERS] + [c.slug for c in CHAPTERS]
+    near = difflib.get_close_matches(name, names, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    raise ValueError(f"no chapter {name!r}; there are {', '.join(f'{c.number} ({c.subject})' for c in CHAPTERS)}.{hint}")

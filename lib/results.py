@@ -1,0 +1,151 @@
+"""What came out: the content of one result file, and a selection of them for a chapter."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from lib.spec import Spec, all_fields, flatten
+
+SCHEMA = 1
+
+
+class Damaged(Exception):
+    """A result file is not what was written: cut short, edited, or of another Spec."""
+
+
+class Unavailable(RuntimeError):
+    """This Spec cannot run here (no data, no such device); the message says what would help."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What :meth:`Spec.run` returns.
+
+    metrics: name → number, string or None.  curves: name → one value per epoch or step.
+    arrays: name → nested lists (a heat map, say).  data: the data set's name, variant, fingerprint.
+    """
+
+    metrics: dict[str, Any]
+    curves: dict[str, list] = field(default_factory=dict)
+    arrays: dict[str, list] = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Result:
+    """One finished Spec.  ``origin`` is "reference" (committed) or "own" (the reader's ``runs/``)."""
+
+    experiment: str
+    key: str
+    spec: dict[str, Any]
+    metrics: dict[str, Any]
+    curves: dict[str, list]
+    arrays: dict[str, list]
+    provenance: dict[str, Any]
+    origin: str = "own"
+
+    @classmethod
+    def of(cls, spec: Spec, outcome: Outcome, provenance: dict[str, Any]) -> "Result":
+        return cls(spec.experiment, spec.key, all_fields(spec), outcome.metrics, outcome.curves,
+                   outcome.arrays, provenance | {"data": outcome.data})
+
+    def content(self) -> dict[str, Any]:
+        return {"schema": SCHEMA, "experiment": self.experiment, "key": self.key, "spec": self.spec,
+                "metrics": self.metrics, "curves": self.curves, "arrays": self.arrays,
+                "provenance": self.provenance}
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """Spec fields at one level: ``{"seed": 0, "moe.experts": 8, …}``."""
+        return flatten(self.spec)
+
+
+def checksum(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def write_result(path: Path, result: Result) -> None:
+    """Write ``result`` so that a reader of ``path`` sees all of it or nothing (temporary file, then rename)."""
+    content = json.loads(json.dumps(result.content()))
+    lines = [f"{json.dumps(name)}: {json.dumps(value)}" for name, value in (content | {"sha256": checksum(content)}).items()]
+    text = "{\n" + ",\n".join(lines) + "\n}"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        with open(temporary, "w", encoding="utf-8") as out:
+            out.write(text + "\n")
+            out.flush()
+            os.fsync(out.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_result(path: Path, origin: str) -> Result:
+    """Read one result file.  Raises :class:`Damaged` when its content is not what was written, and
+    FileNotFoundError (or NotADirectoryError) when there is none.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        stated = content.pop("sha256")
+        schema = content.pop("schema")
+        intact = stated == checksum(content | {"schema": schema}) and (
+            content["experiment"], content["key"]) == (path.parent.name, path.stem)
+        result = Result(**content, origin=origin)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise Damaged(f"{path}: {error}") from error
+    if not intact:
+        raise Damaged(f"{path}: its checksum or name does not fit its content")
+    return result
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A Spec without a result, and why it was not run."""
+
+    spec: Spec
+    reason: str
+
+
+@dataclass(frozen=True)
+class Results(Sequence):
+    """Results in the order of the Specs asked for; those that could not be had are in ``missing``."""
+
+    found: tuple[Result, ...]
+    missing: tuple[Missing, ...] = ()
+
+    def __getitem__(self, index):
+        return self.found[index]
+
+    def __len__(self) -> int:
+        return len(self.found)
+
+    def __iter__(self) -> Iterator[Result]:
+        return iter(self.found)
+
+    def where(self, **fields: Any) -> "Results":
+        """Those whose Spec fields have these values; ``__`` stands for the dot of a nested field."""
+        wanted = {name.replace("__", "."): value for name, value in fields.items()}
+        kept = tuple(r for r in self.found if all(r.fields.get(n) == v for n, v in wanted.items()))
+        return Results(kept, self.missing)
+
+    def frame(self) -> pd.DataFrame:
+        """One row per result: Spec fields, metrics, device and key."""
+        return pd.DataFrame([r.fields | r.metrics | {"device": r.provenance["device"], "key": r.key}
+                             for r in self.found])
+
+    def curves(self, *names: str) -> pd.DataFrame:
+        """Long form: one row per result and step, with the Spec fields beside the named curves."""
+        rows = [r.fields | {"key": r.key, "step": step + 1} | dict(zip(names, values, strict=True))
+                for r in self.found
+                for step, values in enumerate(zip(*(r.curves[name] for name in names), strict=True))]
+        return pd.DataFrame(rows)

@@ -1,0 +1,231 @@
+"""A Spec is run once; its Result is one small file.
+
+Two stores, one lookup: ``data/results/`` is committed (the reference edition), ``runs/`` is the reader's
+own (``BOOK_RUNS`` moves it).  :func:`obtain` replays what either holds and runs what is missing, one Spec
+at a time, each result written atomically: kill it at any point, start it again, and nothing that was
+finished is lost or run twice.  Several processes may share a store; a lock per Spec, released by the
+operating system when its holder dies, keeps them from doing the same work.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from filelock import FileLock, Timeout
+
+from lib import ROOT, device as devices, distributed
+from lib.progress import Progress
+from lib.provenance import provenance
+from lib.results import Damaged, Missing, Outcome, Result, Results, Unavailable, read_result, write_result
+from lib.spec import Spec
+
+__all__ = ["Missing", "Outcome", "Result", "Results", "Session", "Spec", "Store", "Unavailable", "obtain"]
+
+OUT_OF_TIME = "not begun within the time limit"
+
+
+@dataclass(frozen=True)
+class Store:
+    """Where results are looked up (``reference``, then ``own``) and written (``own``)."""
+
+    reference: Path
+    own: Path
+
+    @classmethod
+    def default(cls) -> "Store":
+        runs = os.environ.get("BOOK_RUNS")
+        return cls(ROOT / "data" / "results", Path(runs) if runs else ROOT / "runs")
+
+    def path(self, spec: Spec) -> Path:
+        return self.own / "results" / spec.experiment / f"{spec.key}.json"
+
+    def reference_path(self, spec: Spec) -> Path:
+        return self.reference / spec.experiment / f"{spec.key}.json"
+
+    def scratch(self, spec: Spec) -> Path:
+        """Folder for what a Spec leaves beside its result: weights and training state, never committed."""
+        return self.own / "checkpoints" / spec.experiment / spec.key
+
+    def get(self, spec: Spec) -> Result | None:
+        """The stored result, the reader's own before the reference; None when there is none."""
+        return self.get_own(spec) or self.get_reference(spec)
+
+    def get_own(self, spec: Spec) -> Result | None:
+        return read_or_set_aside(self.path(spec), "own")
+
+    def get_reference(self, spec: Spec) -> Result | None:
+        return read_or_set_aside(self.reference_path(spec), "reference")
+
+    def put(self, spec: Spec, result: Result) -> None:
+        write_result(self.path(spec), result)
+
+    def lock(self, spec: Spec) -> FileLock:
+        folder = self.own / "locks"
+        folder.mkdir(parents=True, exist_ok=True)
+        return FileLock(folder / f"{spec.key}.lock")
+
+    def check_writable(self) -> None:
+        """Fail before the work is done, not after it.  Raises PermissionError with what to do."""
+        probe = self.own / f".write-test-{os.getpid()}"
+        try:
+            self.own.mkdir(parents=True, exist_ok=True)
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise PermissionError(
+                f"cannot write results to {self.own} ({error.strerror}). Set BOOK_RUNS to a folder you can "
+                "write to; stored results are still replayed with `recompute=False` where none is missing."
+            ) from error
+
+
+def read_or_set_aside(path: Path, origin: str) -> Result | None:
+    """A damaged file is named and renamed to ``*.damaged``: neither trusted nor written over."""
+    try:
+        return read_result(path, origin)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except Damaged as damage:
+        aside = path.with_suffix(f".damaged-{int(time.time())}")
+        restore = f"; `git checkout -- {path}` restores it" if origin == "reference" else ", its Spec is run again"
+        try:
+            path.rename(aside)
+            print(f"damaged result set aside as {aside.name}{restore}\n  {damage}", file=sys.stderr)
+        except OSError:
+            print(f"damaged result ignored (it could not be renamed){restore}\n  {damage}", file=sys.stderr)
+        return None
+
+
+@dataclass(frozen=True)
+class Session:
+    """What a running Spec may use: its device, its folder for checkpoints, a line to report progress on."""
+
+    device: torch.device
+    store: Store
+    spec: Spec
+    report: Callable[[float, str], None]
+
+    @property
+    def folder(self) -> Path:
+        return self.store.scratch(self.spec)
+
+    @property
+    def checkpoint(self) -> Path:
+        """Where unfinished training keeps its state; removed once the result is written."""
+        return self.folder / "state"
+
+    @property
+    def weights_path(self) -> Path:
+        """Where a Spec that others build on leaves its final weights (safetensors)."""
+        return self.folder / "weights.safetensors"
+
+    def weights(self, spec: Spec) -> Path:
+        """Final weights of another Spec, which is run first when they are not on this machine.
+
+        Weights are never committed, so a result replayed from the reference store may lack them.
+        """
+        path = self.store.scratch(spec) / "weights.safetensors"
+        with locked(self.store, spec):
+            if not distributed.broadcast(path.exists()):
+                run(spec, replace(self, spec=spec))
+        return path
+
+
+def run(spec: Spec, session: Session) -> Result:
+    """Run one Spec now and write its result.  Under ``torchrun`` every rank computes and rank 0 writes."""
+    where = provenance(session.device)
+    if session.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(session.device)
+    start = time.perf_counter()
+    outcome = spec.run(session)
+    where |= {"seconds": round(time.perf_counter() - start, 2), "processes": distributed.world_size()}
+    if session.device.type == "cuda":
+        where["peak_memory_bytes"] = torch.cuda.max_memory_allocated(session.device)
+    result = Result.of(spec, outcome, where)
+    if distributed.is_main():
+        session.store.put(spec, result)
+        shutil.rmtree(session.checkpoint, ignore_errors=True)
+    return result
+
+
+def obtain(specs: Iterable[Spec], *, store: Store | None = None, device: str | None = None,
+           recompute: bool = False, cannot_run: str | None = None, deadline: float | None = None) -> Results:
+    """Results of ``specs``, replayed where stored and run where missing.
+
+    recompute: run again what is stored.  cannot_run: a reason not to run anything here (a missing GPU);
+    Specs without a result are then reported as missing, with that reason.  deadline: the
+    ``time.monotonic()`` after which no further Spec is begun; those left are missing, OUT_OF_TIME.
+
+    Raises PermissionError when something must run and the store is read-only.  A Spec that raises
+    :class:`Unavailable` is reported as missing; any other error passes through, with all finished
+    results kept.
+    """
+    specs = list(dict.fromkeys(specs))
+    store = store or Store.default()
+    place = devices.pick(device)
+    progress = Progress(len(specs))
+    found: dict[Spec, Result] = {}
+    missing: dict[Spec, Missing] = {}
+
+    pending = []
+    for spec in specs:
+        stored = None if recompute else distributed.broadcast(store.get(spec) if distributed.is_main() else None)
+        if stored:
+            found[spec] = stored
+            progress.finished(spec.label, "replayed")
+        elif cannot_run:
+            missing[spec] = Missing(spec, cannot_run)
+            progress.finished(spec.label, cannot_run)
+        else:
+            pending.append(spec)
+    if pending and distributed.is_main():
+        store.check_writable()
+
+    while pending:
+        if deadline is not None and distributed.broadcast(time.monotonic() > deadline):
+            missing |= {spec: Missing(spec, OUT_OF_TIME) for spec in pending}
+            break
+        # First what no other process is busy with; only when nothing else is left, wait for that.
+        spec = next((s for s in pending if not busy(store, s)), pending[0])
+        pending.remove(spec)
+        session = Session(place, store, spec, lambda part, text, spec=spec: progress.running(spec.label, part, text))
+        try:
+            found[spec] = run_once(spec, session, replay=not recompute)
+            progress.finished(spec.label, "ran")
+        except Unavailable as error:
+            missing[spec] = Missing(spec, str(error))
+            progress.finished(spec.label, str(error))
+    return Results(tuple(found[s] for s in specs if s in found), tuple(missing[s] for s in specs if s in missing))
+
+
+def busy(store: Store, spec: Spec) -> bool:
+    """Whether another process holds this Spec's lock.  Ranks of one run agree by asking rank 0."""
+    held = False
+    if distributed.is_main():
+        try:
+            with store.lock(spec).acquire(timeout=0):
+                pass
+        except Timeout:
+            held = True
+    return distributed.broadcast(held)
+
+
+def run_once(spec: Spec, session: Session, replay: bool) -> Result:
+    """Run ``spec`` under its lock; a process that waited for the lock replays what the holder wrote."""
+    with locked(session.store, spec):
+        ready = session.store.get(spec) if replay and distributed.is_main() else None
+        return distributed.broadcast(ready) or run(spec, session)
+
+
+@contextlib.contextmanager
+def locked(store: Store, spec: Spec) -> Iterator[None]:
+    """Hold the Spec's lock: rank 0 does for all, and the others follow it through the next broadcast."""
+    with store.lock(spec) if distributed.is_main() else contextlib.nullcontext():
+        yield
