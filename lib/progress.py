@@ -30,7 +30,7 @@ class Progress:
     def running(self, label: str, fraction: float, text: str = "") -> None:
         """``fraction`` of the Spec in hand is done.  At most two events a second are told."""
         if time.monotonic() - self.last > 0.5:
-            self.emit(label, fraction, text)
+            self.emit(label, min(fraction, 0.999), text)  # 1 is kept for what is finished
 
     def finished(self, label: str, text: str) -> None:
         """The Spec is dealt with; ``text`` says how: "replayed", "ran" or why there is no result."""

@@ -65,7 +65,8 @@ def all_fields(value: Any) -> dict[str, Any]:
 def plain(item: Any, name: str, nested) -> Any:
     """``item`` as JSON data.  Raises TypeError for anything whose address would not be stable."""
     if dataclasses.is_dataclass(item):
-        return {"type": type(item).__name__, **nested(item)}
+        version = {"version": item.version} if isinstance(item, Spec) and item.version != 1 else {}
+        return {"type": type(item).__name__, **version, **nested(item)}
     if isinstance(item, tuple):
         return [plain(part, name, nested) for part in item]
     if isinstance(item, float) and item.is_integer():

@@ -40,9 +40,9 @@ class Store:
     own: Path
 
     @classmethod
-    def default(cls) -> "Store":
-        runs = os.environ.get("BOOK_RUNS")
-        return cls(ROOT / "data" / "results", Path(runs) if runs else ROOT / "runs")
+    def default(cls, own: str | None = None) -> "Store":
+        """The book's store; ``own`` is another folder for new results than ``BOOK_RUNS`` or ``runs/``."""
+        return cls(ROOT / "data" / "results", Path(own or os.environ.get("BOOK_RUNS") or ROOT / "runs"))
 
     def path(self, spec: Spec) -> Path:
         return self.own / "results" / spec.experiment / f"{spec.key}.json"

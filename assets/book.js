@@ -1,0 +1,161 @@
+/* Draws the figures of a page, offers their data as CSV, and makes search work from disk.
+   plotly.js lies beside this file and is loaded only by pages that hold a figure. */
+(() => {
+  const assets = new URL(".", document.currentScript.src);
+
+  const load = (address) => new Promise((resolve, reject) => {
+    const script = document.createElement("script");
+    script.src = address;
+    script.onload = resolve;
+    script.onerror = reject;
+    document.head.append(script);
+  });
+
+  /* Colours of the page: read from it, so that a figure looks right in the light and in the dark theme. */
+  const pageColours = () => {
+    const style = getComputedStyle(document.body);
+    const read = (name, fallback) => style.getPropertyValue(name).trim() || fallback;
+    return {
+      text: read("--book-ink", style.color),
+      muted: read("--book-muted", style.color),
+      grid: read("--book-rule", "rgba(128,128,128,0.25)"),
+      paper: read("--book-paper", style.backgroundColor),
+      font: read("--book-sans", "sans-serif"),
+    };
+  };
+
+  /* The figure's own template with the page's colours laid over it; what a figure sets itself wins. */
+  const themed = (layout) => {
+    const page = pageColours();
+    const template = structuredClone(layout.template || {});
+    const base = template.layout || (template.layout = {});
+    const clear = "rgba(0,0,0,0)";
+    Object.assign(base, { paper_bgcolor: clear, plot_bgcolor: clear });
+    base.font = { ...base.font, color: page.text, family: page.font };
+    base.legend = { ...base.legend, bgcolor: clear };
+    base.hoverlabel = { ...base.hoverlabel, bgcolor: page.paper, bordercolor: page.grid,
+                        font: { color: page.text, family: page.font } };
+    base.modebar = { bgcolor: clear, color: page.muted, activecolor: page.text };
+    for (const axis of ["xaxis", "yaxis"]) {
+      base[axis] = { ...base[axis], gridcolor: page.grid, zerolinecolor: page.grid, linecolor: page.muted,
+                     tickcolor: page.muted };
+    }
+    return { ...layout, template, width: undefined, autosize: true };
+  };
+
+  /* On a telephone a legend beside the curves would leave no room for them: it goes below. */
+  const fitted = (layout, width) => {
+    const set = { ...layout.template.layout.legend, ...layout.legend };
+    if (width >= 560 || set.orientation === "h") return layout;
+    const margin = { ...layout.template.layout.margin, ...layout.margin };
+    return { ...layout, legend: { ...set, orientation: "h", x: 0, xanchor: "left", y: -0.3, yanchor: "top" },
+             margin: { ...margin, l: Math.min(margin.l ?? 60, 60), r: 10 } };
+  };
+
+  const figures = [...document.querySelectorAll(".book-figure")].map((element) => ({
+    element,
+    place: element.querySelector(".book-plot"),
+    content: JSON.parse(element.querySelector("script[type='application/json']").textContent),
+  }));
+
+  const draw = ({ place, content }) => {
+    place.querySelector(".book-plot-words")?.remove();
+    return Plotly.react(place, content.data, fitted(themed(content.layout), place.clientWidth), content.config);
+  };
+
+  /* CSV: one row per point of each trace, whatever arrays the trace has. */
+  const TYPES = { f8: Float64Array, f4: Float32Array, i1: Int8Array, u1: Uint8Array, i2: Int16Array,
+                  u2: Uint16Array, i4: Int32Array, u4: Uint32Array };
+
+  const decode = (value) => {
+    if (!value || !value.bdata) return value;
+    const bytes = Uint8Array.from(atob(value.bdata), (letter) => letter.charCodeAt(0));
+    const flat = [...new TYPES[value.dtype](bytes.buffer)];
+    if (!value.shape) return flat;
+    const columns = Number(String(value.shape).split(",")[1]);
+    return columns ? Array.from({ length: flat.length / columns }, (_, row) =>
+      flat.slice(row * columns, (row + 1) * columns)) : flat;
+  };
+
+  const rowsOf = (trace, index) => {
+    const name = trace.name ?? `trace ${index + 1}`;
+    const grid = decode(trace.z);
+    if (Array.isArray(grid?.[0])) {
+      const x = decode(trace.x), y = decode(trace.y);
+      return grid.flatMap((row, j) => row.map((z, i) => ({ trace: name, x: x?.[i] ?? i, y: y?.[j] ?? j, z })));
+    }
+    const columns = {
+      x: trace.x, y: trace.y, z: trace.z, labels: trace.labels, values: trace.values, text: trace.text,
+      error_x: trace.error_x?.array, error_y: trace.error_y?.array, customdata: trace.customdata,
+    };
+    const arrays = Object.entries(columns).map(([key, value]) => [key, decode(value)])
+      .filter(([, value]) => Array.isArray(value));
+    const length = Math.max(0, ...arrays.map(([, value]) => value.length));
+    return Array.from({ length }, (_, i) =>
+      Object.fromEntries([["trace", name], ...arrays.map(([key, value]) => [key, value[i]])]));
+  };
+
+  const csv = (traces) => {
+    const rows = traces.flatMap(rowsOf);
+    const names = [...new Set(rows.flatMap(Object.keys))];
+    const quoted = (value) => {
+      const text = value === null || value === undefined ? "" : String(value);
+      return /[",\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+    };
+    return [names, ...rows.map((row) => names.map((name) => row[name]))]
+      .map((row) => row.map(quoted).join(",")).join("\n") + "\n";
+  };
+
+  for (const { element, content } of figures) {
+    element.querySelector(".book-data").addEventListener("click", () => {
+      const link = document.createElement("a");
+      link.href = URL.createObjectURL(new Blob([csv(content.data)], { type: "text/csv" }));
+      link.download = `${element.closest("[id^='fig-']")?.id || element.id}.csv`;
+      link.click();
+      setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+    });
+  }
+
+  if (figures.length) {
+    load(new URL("plotly.min.js", assets)).then(() => {
+      let drawn = null;
+      const redraw = () => {
+        const colour = pageColours().paper;
+        if (colour !== drawn) {
+          drawn = colour;
+          figures.forEach(draw);
+        }
+      };
+      redraw();
+      document.documentElement.dataset.figures = "drawn";
+      /* The switch changes the class of the body at once, but a style sheet it turns on arrives later. */
+      new MutationObserver(redraw).observe(document.body, { attributes: true, attributeFilter: ["class"] });
+      document.querySelectorAll("link.quarto-color-scheme").forEach((sheet) => sheet.addEventListener("load", redraw));
+    }, () => { /* without plotly.js each figure keeps its description in words */ });
+  }
+
+  /* Wide tables scroll inside the page, by keyboard too. */
+  for (const table of document.querySelectorAll("main table")) {
+    const parent = table.parentElement;
+    const wrapper = parent.classList.contains("book-table") ? parent : document.createElement("div");
+    if (wrapper !== parent) {
+      wrapper.className = "book-table";
+      table.replaceWith(wrapper);
+      wrapper.append(table);
+    }
+    if (wrapper.scrollWidth > wrapper.clientWidth) {
+      Object.assign(wrapper, { tabIndex: 0 });
+      wrapper.setAttribute("role", "region");
+      wrapper.setAttribute("aria-label", table.caption?.textContent.trim() || "Table");
+    }
+  }
+
+  /* A page opened from disk may not fetch the search index, but it may run it as a script. */
+  if (location.protocol === "file:" && document.getElementById("quarto-search")) {
+    load(new URL("../search-index.js", assets)).then(() => {
+      const index = new Fuse([], kFuseIndexOptions);
+      window.bookSearchIndex.forEach((entry) => index.add(entry));
+      window.fuseIndex = index;
+    }, () => { /* a page rendered alone has no index yet */ });
+  }
+})();

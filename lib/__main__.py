@@ -1,0 +1,122 @@
+"""The book's command line: ``python -m lib --help``.
+
+Exit status: 0 done, 1 something is missing or failed, 2 wrong use (or a scale this machine cannot run),
+3 stopped at ``--time-limit`` with work left: the same command carries on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import click
+
+SCALES = click.option("--scale", default="laptop", show_default=True, metavar="smoke|laptop|cpu|gpu",
+                      help="Size of data and training.")
+PARAMETERS = click.option("-p", "--parameter", "given", nargs=2, multiple=True, metavar="NAME VALUE",
+                          help="A parameter of the chapter, as papermill's -p; may be repeated.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+def main() -> None:
+    """Efficient Deep Learning, Measured: run the experiments, execute the chapters, render the book."""
+
+
+@contextlib.contextmanager
+def plainly() -> Iterator[None]:
+    """Errors that a reader can act on are shown as one message, without a traceback."""
+    from lib.cli.names import WrongUse
+    try:
+        yield
+    except WrongUse as error:
+        raise click.UsageError(str(error)) from error
+    except PermissionError as error:
+        raise click.ClickException(str(error)) from error
+
+
+CHAPTERS = click.option("--chapter", "chapters", multiple=True, metavar="CHAPTER",
+                        help="Only this chapter (number, subject or file name); may be repeated.")
+JOBS = click.option("--jobs", type=click.IntRange(min=1), help="Chapters executed at a time; chosen by default.")
+
+
+@main.command()
+@SCALES
+@PARAMETERS
+@CHAPTERS
+@JOBS
+def book(scale, given, chapters, jobs) -> None:
+    """Execute the chapters and render _book/.
+
+    What is stored is replayed and what is missing is run, so the command may be stopped and repeated at will.
+    """
+    from lib.cli import book as command
+    with plainly():
+        status = command.book(scale, dict(given), chapters, jobs)
+    raise SystemExit(status)
+
+
+@main.command()
+@CHAPTERS
+@JOBS
+def edition(chapters, jobs) -> None:
+    """Refresh the committed chapters.
+
+    Your results at the reference scales are copied to data/results, and each chapter is executed by replay
+    at the best scale that is stored completely.
+    """
+    from lib.cli import book as command
+    with plainly():
+        status = command.edition(chapters, jobs)
+    raise SystemExit(status)
+
+
+@main.command()
+@click.argument("chapter")
+@SCALES
+@PARAMETERS
+@click.option("--study", "studies", multiple=True, metavar="NAME", help="Only this study; may be repeated.")
+@click.option("--key", help="Only the result of this name (or the start of one).")
+@click.option("--list", "only_list", is_flag=True, help="Show the results the chapter needs; run nothing.")
+@click.option("--device", help="cuda, mps or cpu; the best one by default.")
+@click.option("--time-limit", type=click.FloatRange(min=0), metavar="MINUTES",
+              help="Begin no further result after this long; the same command carries on (exit status 3).")
+def run(chapter, scale, given, studies, key, only_list, device, time_limit) -> None:
+    """Run what a chapter lacks, and store it.
+
+    CHAPTER is a number, subject or file name.  What is stored is never run again, so the command may be
+    stopped and repeated at will, and several may share the work.  For data parallel training over several
+    machines start it with torchrun: torchrun ... -m lib run moe.
+    """
+    from lib.cli import run as command
+    with plainly():
+        status = command.run(chapter, scale, dict(given), studies, key, only_list, device, time_limit)
+    raise SystemExit(status)
+
+
+@main.command()
+@click.argument("chapter", required=False)
+@SCALES
+@PARAMETERS
+@click.option("--json", "as_json", is_flag=True, help="Everything as JSON, one entry per result.")
+def results(chapter, scale, given, as_json) -> None:
+    """Show what is stored and what is missing.
+
+    Without CHAPTER a line per study, with it a line per result.
+    """
+    from lib.cli import results as command
+    with plainly():
+        command.show(chapter, scale, dict(given), as_json)
+
+
+@main.command()
+def doctor() -> None:
+    """Show what this machine has.
+
+    Devices, tools, data sets, stored results, free disk.
+    """
+    from lib.doctor import report
+    report()
+
+
+if __name__ == "__main__":
+    main(prog_name="python -m lib")

@@ -1,0 +1,17 @@
+"""``python -m lib book`` and ``edition``."""
+
+from __future__ import annotations
+
+from lib.book import build
+from lib.cli.names import as_wrong_use, find_chapter, value_of
+from lib.edition import make_edition
+
+
+def book(scale: str, given: dict[str, str], chapters: tuple[str, ...], jobs: int | None) -> int:
+    only = [find_chapter(name) for name in chapters]
+    with as_wrong_use():
+        return build(scale, jobs, {name: value_of(text) for name, text in given.items()}, only)
+
+
+def edition(chapters: tuple[str, ...], jobs: int | None) -> int:
+    return make_edition(jobs, [find_chapter(name) for name in chapters])

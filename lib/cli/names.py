@@ -1,0 +1,69 @@
+"""From the words of a command line to chapters, parameters and Specs."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+from collections.abc import Iterator
+from typing import Any
+
+from lib.experiments import Chapter, chapter
+from lib.experiments.parameters import ChapterParameters, checked
+from lib.spec import Spec
+from lib.store import Store
+
+
+class WrongUse(Exception):
+    """The command cannot be carried out as given; the message says what can."""
+
+
+@contextlib.contextmanager
+def as_wrong_use() -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise WrongUse(str(error)) from error
+
+
+def find_chapter(name: str) -> Chapter:
+    with as_wrong_use():
+        return chapter(name)
+
+
+def read_parameters(where: Chapter, scale: str, given: dict[str, str]) -> ChapterParameters:
+    """The chapter's parameters; ``given`` holds the texts of ``-p``."""
+    values = {"scale": scale} | {name: value_of(text) for name, text in given.items()}
+    with as_wrong_use():
+        return checked(where.module.Parameters, values)
+
+
+def store_of(parameters: ChapterParameters) -> Store:
+    """The default store, or the folder that a chapter's ``output`` parameter names for new results."""
+    return Store.default(getattr(parameters, "output", None))
+
+
+WORDS = {"None": None, "null": None, "True": True, "true": True, "False": False, "false": False}
+
+
+def value_of(text: str) -> Any:
+    """A parameter's value as papermill's ``-p`` reads it, with YAML's true, false and null besides."""
+    for number in (int, float):
+        with contextlib.suppress(ValueError):
+            return number(text)
+    return WORDS.get(text, text)
+
+
+def pick_studies(studies: dict[str, list[Spec]], names: tuple[str, ...], key: str | None) -> list[Spec]:
+    """The Specs of the named studies (all by default), or the one whose key begins with ``key``."""
+    for name in names:
+        if name not in studies:
+            near = difflib.get_close_matches(name, studies, n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise WrongUse(f"no study {name!r}; there are {', '.join(studies)}.{hint}")
+    specs = list(dict.fromkeys(spec for name in names or studies for spec in studies[name]))
+    if key is None:
+        return specs
+    chosen = [spec for spec in specs if spec.key.startswith(key)]
+    if len(chosen) != 1:
+        raise WrongUse(f"{len(chosen)} results have a name beginning with {key!r}; --list shows the names")
+    return chosen

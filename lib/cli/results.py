@@ -1,0 +1,63 @@
+"""``python -m lib results``: what is stored and what is missing."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from lib import experiments
+from lib.cli.names import find_chapter, read_parameters, store_of
+from lib.experiments import Chapter
+
+
+def show(chapter: str | None, scale: str, given: dict[str, str], as_json: bool) -> None:
+    chapters = [find_chapter(chapter)] if chapter else experiments.CHAPTERS
+    rows = [row for each in chapters for row in rows_of(each, scale, given)]
+    if as_json:
+        click.echo(json.dumps(rows, indent=1))
+    elif chapter:
+        show_each(rows)
+    else:
+        show_studies(rows)
+
+
+def rows_of(chapter: Chapter, scale: str, given: dict[str, str]) -> list[dict[str, Any]]:
+    """One row per study and Spec.  ``stored`` is "own", "reference" or None."""
+    parameters = read_parameters(chapter, scale, given)
+    store = store_of(parameters)
+    rows = []
+    for study, specs in chapter.module.studies(parameters).items():
+        for spec in specs:
+            result = store.get(spec)
+            provenance = result.provenance if result else {}
+            rows.append({"chapter": chapter.slug, "study": study, "key": spec.key, "spec": spec.label,
+                         "stored": result.origin if result else None, "device": provenance.get("device"),
+                         "seconds": provenance.get("seconds"), "metrics": result.metrics if result else {}})
+    return rows
+
+
+def show_each(rows: list[dict[str, Any]]) -> None:
+    table = Table("study", "name", "result of", "stored", "device", "seconds")
+    for row in rows:
+        table.add_row(row["study"], row["key"], row["spec"], row["stored"] or "missing", row["device"] or "",
+                      seconds(row["seconds"]))
+    Console().print(table)
+
+
+def show_studies(rows: list[dict[str, Any]]) -> None:
+    table = Table("chapter", "study", "stored", "missing", "device", "seconds")
+    for chapter, study in dict.fromkeys((row["chapter"], row["study"]) for row in rows):
+        those = [row for row in rows if (row["chapter"], row["study"]) == (chapter, study)]
+        stored = [row for row in those if row["stored"]]
+        table.add_row(chapter, study, str(len(stored)), str(len(those) - len(stored)),
+                      ", ".join(sorted({row["device"] for row in stored})),
+                      seconds(sum(row["seconds"] for row in stored) if stored else None))
+    Console().print(table)
+
+
+def seconds(value: float | None) -> str:
+    return "" if value is None else f"{value:.1f}"

@@ -1,0 +1,115 @@
+"""``python -m lib run``: run what a chapter lacks."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterable, Iterator
+
+import click
+import torch.distributed as dist
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from lib import device as devices, distributed, launch, progress
+from lib.cli.names import as_wrong_use, find_chapter, pick_studies, read_parameters, store_of
+from lib.experiments import Chapter
+from lib.experiments.parameters import ChapterParameters
+from lib.scales import cannot_run
+from lib.spec import Spec
+from lib.store import OUT_OF_TIME, Results, Store, obtain
+
+
+def run(chapter: str, scale: str, given: dict[str, str], studies: tuple[str, ...], key: str | None,
+        only_list: bool, device: str | None, time_limit: float | None) -> int:
+    """Returns the exit status that :mod:`lib.__main__` documents."""
+    begin = time.monotonic()
+    where = find_chapter(chapter)
+    parameters = read_parameters(where, scale, given)
+    specs = pick_studies(where.module.studies(parameters), studies, key)
+    store = store_of(parameters)
+    if only_list:
+        list_specs(specs, store)
+        return 0
+
+    with as_wrong_use():
+        devices.pick(device)
+    deadline = None if time_limit is None else begin + 60 * time_limit
+    hindrance = cannot_run(parameters.scale)
+    recompute = parameters.recompute
+    processes = getattr(parameters, "gpus", 1)
+    if processes > 1 and not hindrance and not dist.is_torchelastic_launched():
+        options = [*(f"--study={name}" for name in studies), *(f"--key={spec.key}" for spec in specs if key),
+                   *([f"--device={device}"] if device else []), *([f"--time-limit={time_limit}"] if time_limit else [])]
+        with as_wrong_use():
+            launch.run_parallel(where.subject, parameters, processes, *options)
+        late = deadline is not None and time.monotonic() > deadline
+        hindrance, recompute = OUT_OF_TIME if late else f"not finished by its {processes} processes", False
+
+    distributed.setup()
+    try:
+        with shown(Console()):
+            results = obtain(specs, store=store, device=device, recompute=recompute,
+                             cannot_run=hindrance, deadline=deadline)
+        if distributed.is_main():
+            report(where, parameters, specs, results)
+        return 0 if distributed.world_size() > 1 else status(results, parameters)  # torchrun spells out any other
+    finally:
+        distributed.shutdown()
+
+
+def report(where: Chapter, parameters: ChapterParameters, specs: list[Spec], results: Results) -> None:
+    """Say how much is stored now, and what is missing, by name and with the reason."""
+    click.echo(f"{where.slug} at scale {parameters.scale}: {len(results)} of {len(specs)} results stored")
+    for reason in dict.fromkeys(missing.reason for missing in results.missing):
+        those = [missing.spec for missing in results.missing if missing.reason == reason]
+        click.echo(f"{len(those)} missing, {reason}:", err=True)
+        for spec in those:
+            click.echo(f"  {spec.key}  {spec.label}", err=True)
+
+
+def status(results: Results, parameters: ChapterParameters) -> int:
+    reasons = {missing.reason for missing in results.missing}
+    if not reasons:
+        return 0
+    return 2 if cannot_run(parameters.scale) else 3 if reasons == {OUT_OF_TIME} else 1
+
+
+def list_specs(specs: Iterable[Spec], store: Store) -> None:
+    for spec in specs:
+        result = store.get(spec)
+        click.echo(f"{spec.key}  {result.origin if result else 'missing':9}  {spec.label}")
+
+
+@contextlib.contextmanager
+def shown(console: Console) -> Iterator[None]:
+    """Draw the progress of ``obtain``: a bar on a terminal, a line per result that was run elsewhere."""
+    if not console.is_terminal:
+        with watched(print_event):
+            yield
+        return
+    columns = BarColumn(), TimeElapsedColumn(), TextColumn("{task.description}", markup=False)
+    with Progress(*columns, console=console) as bars:
+        task = bars.add_task("", total=None)
+
+        def draw(event: dict) -> None:
+            part = 0 if event["fraction"] == 1.0 else event["fraction"]
+            bars.update(task, total=event["total"], completed=event["done"] + part,
+                        description=f"{event['done']}/{event['total']}  {event['spec']}  {event['text']}")
+
+        with watched(draw):
+            yield
+
+
+def print_event(event: dict) -> None:
+    if event["fraction"] == 1.0 and event["text"] == "ran":
+        click.echo(f"[{event['done']}/{event['total']}] {event['spec']}")
+
+
+@contextlib.contextmanager
+def watched(watch) -> Iterator[None]:
+    progress.watchers.append(watch)
+    try:
+        yield
+    finally:
+        progress.watchers.remove(watch)

@@ -1,0 +1,90 @@
+"""The committed edition: chapters that were executed by replaying the best stored results."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from lib import notebooks
+from lib.book import cannot_execute, chapter_parameters, execute_shown, report
+from lib.experiments import Chapter
+from lib.notebooks import Project
+from lib.scales import REFERENCE_SCALES
+from lib.spec import Spec
+from lib.store import Store
+
+
+def make_edition(jobs: int | None = None, only: Sequence[Chapter] = (), project: Project | None = None,
+                 store: Store | None = None, console: Console | None = None) -> int:
+    """Refresh the committed chapters and results.
+
+    First the results that the chapters' studies name at the reference scales are copied from the reader's
+    own store to ``data/results``.  Then each chapter is executed at the best scale all of whose results are
+    stored (``gpu``, then ``cpu``, else ``laptop``, live) and written to ``chapters/``.
+    Returns the exit status: 1 when a chapter stopped; its committed notebook stays as it was.
+    """
+    project, store, console = project or Project(), store or Store.default(), console or Console()
+    chapters = list(only) or list(project.chapters)
+    if problem := cannot_execute(project):
+        print(problem, file=sys.stderr)
+        return 1
+    given = {}
+    for chapter in chapters:
+        promoted = promote(chapter, store)
+        scale = best_scale(chapter, store)
+        given |= chapter_parameters([chapter], scale, {})
+        console.print(f"{chapter.slug}: scale {scale}" + (f", {len(promoted)} results to data/results" if promoted else ""),
+                      highlight=False)
+    folder = project.build("edition")
+    executions = execute_shown(project, chapters, given, folder, jobs, console)
+    for execution in executions:
+        if not execution.failure:
+            committed = project.source(execution.chapter)
+            shutil.copyfile(folder / "chapters" / committed.name, committed)
+    report(executions, console)
+    return 1 if any(execution.failure for execution in executions) else 0
+
+
+def specs_at(chapter: Chapter, scale: str) -> list[Spec]:
+    """Every Spec behind the chapter at ``scale``, each once."""
+    studies = chapter.module.studies(chapter.module.Parameters(scale=scale))
+    return list(dict.fromkeys(spec for specs in studies.values() for spec in specs))
+
+
+def promote(chapter: Chapter, store: Store) -> list[Path]:
+    """Copy the reader's own results at the reference scales to the committed store; returns what is new."""
+    new = []
+    for scale in REFERENCE_SCALES:
+        for spec in specs_at(chapter, scale):
+            own, reference = store.path(spec), store.reference_path(spec)
+            if store.get_own(spec) and not (reference.exists() and reference.read_bytes() == own.read_bytes()):
+                reference.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(own, reference)
+                new.append(reference)
+    return new
+
+
+def best_scale(chapter: Chapter, store: Store) -> str:
+    """The first reference scale all of whose results are committed; ``laptop`` when there is none."""
+    for scale in REFERENCE_SCALES:
+        specs = specs_at(chapter, scale)
+        if specs and all(store.get_reference(spec) for spec in specs):
+            return scale
+    return "laptop"
+
+
+def stale(project: Project) -> list[str]:
+    """Committed chapters whose outputs were made by other code than they hold now."""
+    found = []
+    for chapter in project.chapters:
+        notebook = notebooks.read(project.source(chapter))
+        stamp = notebook.metadata.get("book")
+        if stamp is None:
+            found.append(f"{chapter.slug} is not stamped: `make edition` executes it")
+        elif stamp["code"] != notebooks.code_hash(notebook):
+            found.append(f"{chapter.slug} has changed since it was executed: `make edition` refreshes it")
+    return found

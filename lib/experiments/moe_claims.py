@@ -1,0 +1,280 @@
+"""The values behind chapter 1's claims: one function per claim of ``data/claims.yml``, one value per seed.
+
+Each takes the studies that its claim names (study → Results) and returns numbers in the claim's unit, or
+raises :class:`lib.statistics.NotTestable` with the reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from lib.results import Results
+from lib.statistics import NotTestable, paired_differences
+
+Studies = Mapping[str, Results]
+
+#: A teacher must be this much better than the dense model before a share of its gain means anything.
+LEAST_GAIN = 0.005
+
+
+# Picking runs out of a study
+
+def dense(runs: Results) -> Results:
+    """The dense baseline: no experts, no teacher, and the shortest training where there are several."""
+    plain = [r for r in runs if r.spec.get("moe") is None and r.spec.get("teacher") is None]
+    shortest = min((r.fields["recipe.epochs"] for r in plain), default=None)
+    return Results(tuple(r for r in plain if r.fields["recipe.epochs"] == shortest), runs.missing)
+
+
+def switch(runs: Results, **fields) -> Results:
+    """Switch runs as the library configures them, except for the fields named."""
+    usual = {"moe.router": "switch", "moe.k": 1, "moe.split": 1, "moe.placement": "every-second", "moe.balance": 0.01,
+             "moe.z_loss": 0.0, "moe.policy": "dropless", "moe.router_precision": "fp32", "moe.router_init": 0.1,
+             "moe.jitter": 0.0}
+    wanted = usual | {f"moe.{name}": value for name, value in fields.items()}
+    return Results(tuple(r for r in runs if all(r.fields.get(n) == v for n, v in wanted.items())), runs.missing)
+
+
+def routed(runs: Results, router: str, **fields) -> Results:
+    return runs.where(moe__router=router, **fields)
+
+
+def largest(runs: Results) -> Results:
+    """Those with the sweep's largest number of experts."""
+    most = max((r.fields["moe.experts"] for r in runs), default=None)
+    return runs.where(moe__experts=most)
+
+
+def difference(first: Results, second: Results, metric: str = "test_accuracy") -> list[float]:
+    return paired_differences(first, second, metric)
+
+
+def epochs_saved(runs: Results, baseline: Results) -> list[float]:
+    """The baseline's epochs over the first epoch in which the run reaches the baseline's final accuracy; 0 if never."""
+    theirs = {r.fields["seed"]: r for r in baseline}
+    pairs = [(r, theirs[r.fields["seed"]]) for r in runs if r.fields["seed"] in theirs]
+    if not pairs:
+        raise NotTestable("no two runs of the same seed to compare")
+    return [saved(run.curves["val_accuracy"], base.curves["val_accuracy"]) for run, base in pairs]
+
+
+def saved(curve: list[float], base: list[float]) -> float:
+    reached = next((epoch for epoch, value in enumerate(curve, 1) if value is not None and value >= base[-1]), None)
+    return len(base) / reached if reached else 0.0
+
+
+def after_first_epoch(runs: Results) -> dict[int, float]:
+    return {r.fields["seed"]: r.curves["val_accuracy"][0] for r in runs}
+
+
+# Switch
+
+def switch_minus_dense(studies: Studies) -> list[float]:
+    runs = studies["accuracy"]
+    return difference(largest(switch(runs)), dense(runs))
+
+
+def switch_steps_saved(studies: Studies) -> list[float]:
+    runs = studies["accuracy"]
+    return epochs_saved(largest(switch(runs)), dense(runs))
+
+
+def switch_step_ratio(studies: Studies) -> list[float]:
+    timed = largest(studies["steps"].where(moe__backend="auto"))
+    if not timed:
+        raise NotTestable("no training step was timed")
+    return [r.metrics["train_ratio"] for r in timed]
+
+
+def fp32_router_minus_bf16_router(studies: Studies) -> list[float]:
+    runs = studies["precision"]
+    return difference(switch(runs), switch(runs, router_precision="bf16"))
+
+
+def small_init_minus_standard(studies: Studies) -> list[float]:
+    runs = studies["initialisation"]
+    small, standard = after_first_epoch(switch(runs)), after_first_epoch(switch(runs, router_init=1.0))
+    both = [seed for seed in small if seed in standard]
+    if not both:
+        raise NotTestable("no two runs of the same seed to compare")
+    return [small[seed] - standard[seed] for seed in both]
+
+
+def small_init_deviation_difference(studies: Studies) -> list[float]:
+    runs = studies["initialisation"]
+    small, standard = after_first_epoch(switch(runs)), after_first_epoch(switch(runs, router_init=1.0))
+    both = [seed for seed in small if seed in standard]
+    if len(both) < 2:
+        raise NotTestable("a spread between seeds needs at least two seeds")
+
+    def deviations(found: dict[int, float]) -> np.ndarray:
+        values = np.array([found[seed] for seed in both])
+        return np.abs(values - values.mean())
+
+    return list(deviations(small) - deviations(standard))
+
+
+def balance_loss_evens_load(studies: Studies) -> list[float]:
+    runs = studies["balance"]
+    return difference(switch(runs, balance=0.0), switch(runs), "max_load")
+
+
+def balance_loss_cost(studies: Studies) -> list[float]:
+    runs = studies["balance"]
+    return difference(switch(runs), switch(runs, balance=0.0))
+
+
+def low_capacity_minus_high(studies: Studies) -> list[float]:
+    runs = studies["capacity"]
+    return difference(switch(runs, policy="arrival", capacity_factor=1.0),
+                      switch(runs, policy="arrival", capacity_factor=2.0))
+
+
+def distilled_share_of_gain(studies: Studies) -> list[float]:
+    runs = studies["distillation"]
+    students = Results(tuple(r for r in runs if r.spec.get("teacher")), runs.missing)
+    gain = dict(zip(seeds_in_both(switch(runs), dense(runs)), difference(switch(runs), dense(runs))))
+    kept = dict(zip(seeds_in_both(students, dense(runs)), difference(students, dense(runs))))
+    worth = [seed for seed in kept if gain.get(seed, 0.0) >= LEAST_GAIN]
+    if not worth:
+        raise NotTestable("no teacher is better than the dense model by half a point")
+    return [kept[seed] / gain[seed] for seed in worth]
+
+
+def seeds_in_both(first: Results, second: Results) -> list[int]:
+    """Seeds in the order in which :func:`lib.statistics.paired` pairs them."""
+    other = {r.fields["seed"] for r in second}
+    return [r.fields["seed"] for r in first if r.fields["seed"] in other]
+
+
+# V-MoE
+
+def priority_minus_arrival(studies: Studies) -> list[float]:
+    runs = studies["capacity"]
+    return difference(switch(runs, policy="priority", capacity_factor=0.5),
+                      switch(runs, policy="arrival", capacity_factor=0.5))
+
+
+def priority_minus_dropless(studies: Studies) -> list[float]:
+    runs = studies["capacity"]
+    return difference(switch(runs, policy="priority", capacity_factor=0.5), switch(runs))
+
+
+# Loss-free balancing
+
+def bias_minus_loss_violation(studies: Studies) -> list[float]:
+    runs = studies["balance"]
+    return difference(routed(runs, "bias"), switch(runs), "max_load")
+
+
+def bias_minus_loss_accuracy(studies: Studies) -> list[float]:
+    runs = studies["balance"]
+    return difference(routed(runs, "bias"), switch(runs))
+
+
+# Expert choice
+
+def expert_choice_max_load(studies: Studies) -> list[float]:
+    return [r.metrics["max_load"] for r in routed(studies["routers"], "expert-choice")]
+
+
+def expert_choice_steps_saved(studies: Studies) -> list[float]:
+    runs = studies["routers"]
+    return epochs_saved(routed(runs, "expert-choice"), switch(runs))
+
+
+# Soft MoE and hash layers
+
+def soft_minus_best_token_choice(studies: Studies) -> list[float]:
+    runs = studies["routers"]
+    candidates = [found for found in (switch(runs), routed(runs, "vmoe"), routed(runs, "bias")) if found]
+    if not candidates:
+        raise NotTestable("no token-choice run to compare with")
+    best = max(candidates, key=lambda found: mean(found, "val_accuracy"))
+    return difference(routed(runs, "soft"), best)
+
+
+def mean(runs: Results, metric: str) -> float:
+    return float(np.mean([r.metrics[metric] for r in runs]))
+
+
+def soft_minus_dense(studies: Studies) -> list[float]:
+    runs = studies["routers"]
+    return difference(routed(runs, "soft"), dense(runs))
+
+
+def hash_minus_switch(studies: Studies) -> list[float]:
+    runs = studies["routers"]
+    return difference(routed(runs, "hash", moe__hash_by="position"), switch(runs))
+
+
+# Random routing
+
+def random_minus_switch(studies: Studies) -> list[float]:
+    runs = studies["random"]
+    return difference(routed(runs, "thor", consistency=False), switch(runs))
+
+
+def thor_minus_switch(studies: Studies) -> list[float]:
+    runs = studies["random"]
+    return difference(routed(runs, "thor", consistency=True), switch(runs))
+
+
+def thor_consistency_gain(studies: Studies) -> list[float]:
+    runs = studies["random"]
+    return difference(routed(runs, "thor", consistency=True), routed(runs, "thor", consistency=False))
+
+
+def adamix_merged_minus_first(studies: Studies) -> list[float]:
+    runs = routed(studies["random"], "adamix", consistency=True)
+    return [r.metrics["val_accuracy_merged_uniform"] - r.metrics["val_accuracy_first_expert"] for r in runs]
+
+
+def adamix_consistency_gain(studies: Studies) -> list[float]:
+    runs = studies["random"]
+    return difference(routed(runs, "adamix", consistency=True), routed(runs, "adamix", consistency=False))
+
+
+# Expert weight averaging
+
+def ewa(runs: Results) -> Results:
+    return Results(tuple(r for r in routed(runs, "partition") if r.fields["ewa_beta"] > 0), runs.missing)
+
+
+def ewa_merged_minus_dense(studies: Studies) -> list[float]:
+    runs = studies["random"]
+    merged = ewa(runs)
+    base = {r.fields["seed"]: r.metrics["val_accuracy"] for r in dense(runs)}
+    return [r.metrics["val_accuracy_merged_uniform"] - base[r.fields["seed"]] for r in merged
+            if r.fields["seed"] in base]
+
+
+def ewa_averaging_gain(studies: Studies) -> list[float]:
+    runs = studies["random"]
+    return difference(ewa(runs), routed(runs, "partition", ewa_beta=0.0), "val_accuracy_merged_uniform")
+
+
+# DeepSeekMoE
+
+def fine_grained_shared_minus_top2(studies: Studies) -> list[float]:
+    runs = studies["design"]
+    return difference(switch(runs, k=2, split=2, shared=1), switch(runs, k=2, split=1))
+
+
+# The Switch-ViT project
+
+def loop_ratio(studies: Studies, experts: int) -> list[float]:
+    timed = studies["steps"].where(geometry="switch-vit", moe__backend="loop", moe__experts=experts)
+    if not timed:
+        raise NotTestable("the Switch-ViT geometry was not timed here; the gpu scale does it")
+    return [r.metrics["train_ratio"] for r in timed]
+
+
+def switch_vit_loop_ratio_32(studies: Studies) -> list[float]:
+    return loop_ratio(studies, 32)
+
+
+def switch_vit_loop_ratio_64(studies: Studies) -> list[float]:
+    return loop_ratio(studies, 64)

@@ -1,0 +1,42 @@
+"""What a chapter-1 run is called in tables and figures, read off its Spec's fields."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from lib.results import Result, Results
+
+
+def method(result: Result) -> str:
+    """The method of a ViT run, beginning with its router's name: ``"switch, 16 experts"``, ``"dense"``, ``"ewa"``."""
+    fields = result.fields
+    if fields.get("teacher.moe.router"):
+        return "distillation from Switch"
+    if fields.get("moe.router") is None:
+        return "dense"
+    router = fields["moe.router"]
+    if router == "partition" and fields["ewa_beta"]:
+        return "ewa"
+    if router in ("thor", "adamix") and not fields["consistency"]:
+        return f"{router}, one pass no agreement" if router == "adamix" else f"{router}, no agreement"
+    return router
+
+
+def with_experts(result: Result) -> str:
+    """The method with its number of experts, and the dense model with how long it was trained."""
+    experts = result.fields.get("moe.experts")
+    return f"{method(result)}, {experts} experts" if experts else method(result)
+
+
+def frame(results: Results, name=method) -> pd.DataFrame:
+    """``results.frame()`` with a column ``method`` in front."""
+    table = results.frame()
+    table.insert(0, "method", [name(result) for result in results])
+    return table
+
+
+def curves(results: Results, *names: str, name=method) -> pd.DataFrame:
+    """``results.curves(*names)`` with a column ``method``."""
+    table = results.curves(*names)
+    called = {result.key: name(result) for result in results}
+    return table.assign(method=table["key"].map(called))

@@ -1,0 +1,74 @@
+"""The parts of a pre-norm vision transformer (Dosovitskiy et al., arXiv 2010.11929)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Mlp(nn.Module):
+    """y = W_2 gelu(W_1 x + b_1) + b_2, the transformer's feed-forward network (FFN)."""
+
+    def __init__(self, width: int, hidden: int):
+        super().__init__()
+        self.fc1 = nn.Linear(width, hidden)
+        self.fc2 = nn.Linear(hidden, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(F.gelu(self.fc1(x)))
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention over all tokens, softmax(q kᵀ / √d_head) v."""
+
+    def __init__(self, width: int, heads: int):
+        super().__init__()
+        if width % heads:
+            raise ValueError(f"width {width} cannot be shared by {heads} heads: choose a multiple")
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+
+    def forward(self, x_BND: Tensor) -> Tensor:
+        B, N, D = x_BND.shape
+        q, k, v = self.qkv(x_BND).view(B, N, 3, self.heads, D // self.heads).permute(2, 0, 3, 1, 4)
+        y_BHND = F.scaled_dot_product_attention(q, k, v)
+        return self.out(y_BHND.transpose(1, 2).reshape(B, N, D))
+
+
+class DropPath(nn.Module):
+    """Stochastic depth (arXiv 1603.09382): in training, leave a residual branch out for a random image."""
+
+    def __init__(self, probability: float):
+        super().__init__()
+        self.probability = probability
+
+    def forward(self, branch_BND: Tensor) -> Tensor:
+        if not self.training or self.probability == 0:
+            return branch_BND
+        keep = 1 - self.probability
+        kept_B11 = torch.empty(len(branch_BND), 1, 1, device=branch_BND.device).bernoulli_(keep)
+        return branch_BND * (kept_B11 / keep).to(branch_BND.dtype)
+
+
+class Block(nn.Module):
+    """x + Attention(norm(x)), then x + FFN(norm(x)).
+
+    ``ffn`` is an :class:`Mlp`, or a mixture of experts, which also says where it sent each token:
+    returns (x [B, N, D], Routing or None).
+    """
+
+    def __init__(self, width: int, heads: int, ffn: nn.Module, drop_path: float = 0.0):
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width)
+        self.attention = Attention(width, heads)
+        self.norm2 = nn.LayerNorm(width)
+        self.ffn = ffn
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, x_BND: Tensor, id_BN: Tensor | None = None) -> tuple[Tensor, object | None]:
+        x_BND = x_BND + self.drop_path(self.attention(self.norm1(x_BND)))
+        h_BND = self.norm2(x_BND)
+        y_BND, routing = (self.ffn(h_BND), None) if isinstance(self.ffn, Mlp) else self.ffn(h_BND, id_BN)
+        return x_BND + self.drop_path(y_BND), routing

@@ -1,0 +1,202 @@
+"""A vision transformer whose FFNs may be mixtures of experts.
+
+    model = ViT(preset("small", moe=MoEConfig(experts=16)))
+    logits, routings = model.with_routing(images)      # one Routing per MoE layer
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from lib.models.layers import Block, Mlp
+from lib.moe.experts import Experts
+from lib.moe.gate import truncated_normal_
+from lib.moe.hash import PatchCodes
+from lib.moe.layer import MoEConfig, MoELayer
+from lib.moe.routing import Routing
+from lib.moe.whole_network import draw_network
+
+POOLS = ("mean", "class")
+
+
+@dataclass(frozen=True)
+class ViTConfig:
+    """Geometry of a :class:`ViT`.  Raises ValueError, saying what to do, where it does not fit together.
+
+    ``hidden``      width of the FFNs and of each expert; a tuple gives one width per layer
+    ``pool``        ``"mean"`` of the tokens, or a ``"class"`` token (which has no position of its own)
+    ``head_hidden`` width of a hidden layer in the head; None: the head is linear
+    ``positions``   rows of the position table; None: one per patch
+    ``drop_path``   stochastic depth of the last block, growing linearly from 0 at the first
+    ``init``        weights of the blocks ~ N(0, init / fan-in), cut at 2σ; 0.1 is Switch's choice and close
+                    to the usual σ = 0.02 at width 320
+    """
+
+    image_size: int = 32
+    channels: int = 3
+    patch: int = 4
+    width: int = 96
+    depth: int = 4
+    heads: int = 6
+    hidden: int | tuple[int, ...] = 384
+    classes: int = 10
+    moe: MoEConfig | None = None
+    drop_path: float = 0.0
+    pool: str = "mean"
+    head_hidden: int | None = None
+    positions: int | None = None
+    init: float = 0.1
+
+    def __post_init__(self) -> None:
+        if self.image_size % self.patch:
+            raise ValueError(f"images of {self.image_size} pixels cannot be cut into patches of {self.patch}: "
+                             "choose a patch size that divides the image")
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} cannot be shared by {self.heads} heads: choose a multiple")
+        if self.pool not in POOLS:
+            raise ValueError(f"pool is {self.pool!r}: use one of {', '.join(map(repr, POOLS))}")
+        if isinstance(self.hidden, tuple) and len(self.hidden) != self.depth:
+            raise ValueError(f"hidden has {len(self.hidden)} widths for {self.depth} layers: give one per layer")
+        if self.positions is not None and self.positions < self.patches:
+            raise ValueError(f"a table of {self.positions} positions is too small for {self.patches} patches")
+        if not 0 <= self.drop_path < 1:
+            raise ValueError(f"drop_path is {self.drop_path}: it must be in [0, 1)")
+
+    @property
+    def patches(self) -> int:
+        return (self.image_size // self.patch) ** 2
+
+    @property
+    def tokens(self) -> int:
+        """Patches, and the class token if there is one."""
+        return self.patches + (self.pool == "class")
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Hidden width of each layer."""
+        return self.hidden if isinstance(self.hidden, tuple) else (self.hidden,) * self.depth
+
+
+class ViT(nn.Module):
+    """Patches → linear embedding + learned positions → pre-norm blocks → norm → pool → head."""
+
+    def __init__(self, config: ViTConfig):
+        super().__init__()
+        self.config = config
+        pixels = config.channels * config.patch**2
+        self.embed = nn.Linear(pixels, config.width)
+        self.positions = nn.Parameter(torch.empty(config.positions or config.patches, config.width))
+        self.class_token = nn.Parameter(torch.empty(config.width)) if config.pool == "class" else None
+        self.blocks = nn.ModuleList(self.block(layer) for layer in range(config.depth))
+        self.norm = nn.LayerNorm(config.width)
+        self.head = (nn.Linear(config.width, config.classes) if config.head_hidden is None else
+                     nn.Sequential(nn.Linear(config.width, config.head_hidden), nn.GELU(),
+                                   nn.Linear(config.head_hidden, config.classes)))
+        by_patch = config.moe is not None and config.moe.router == "hash" and config.moe.hash_by == "patch"
+        self.codes = PatchCodes(config.moe.codes, pixels) if by_patch else None
+        self.initialise()
+
+    def block(self, layer: int) -> Block:
+        config, hidden = self.config, self.config.widths[layer]
+        if config.moe is not None and config.moe.places(config.depth)[layer]:
+            ffn = MoELayer(config.moe, config.width, hidden, config.tokens)
+        else:
+            ffn = Mlp(config.width, hidden)
+        return Block(config.width, config.heads, ffn, config.drop_path * layer / max(1, config.depth - 1))
+
+    def initialise(self) -> None:
+        """Experts get the same distribution as the dense FFN that they replace; routers keep their own.
+
+        Patches enter at unit scale and positions at half of it: with the usual 0.02 a short training is
+        over before the model can tell positions apart.
+        """
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                truncated_normal_(module.weight, math.sqrt(self.config.init / module.in_features))
+                nn.init.zeros_(module.bias)
+            elif isinstance(module, Experts):
+                for weight_EIO in (module.w_in, module.w_out):
+                    truncated_normal_(weight_EIO, math.sqrt(self.config.init / weight_EIO.shape[1]))
+                nn.init.zeros_(module.b_in)
+                nn.init.zeros_(module.b_out)
+        truncated_normal_(self.embed.weight, math.sqrt(1 / self.embed.in_features))
+        truncated_normal_(self.positions, 0.5)
+        if self.class_token is not None:
+            truncated_normal_(self.class_token, 0.5)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits [B, classes] of images [B, C, H, W], in at least fp32."""
+        return self.with_routing(images)[0]
+
+    def with_routing(self, images: Tensor) -> tuple[Tensor, list[Routing]]:
+        """Logits, and the :class:`~lib.moe.routing.Routing` of each MoE layer, first to last."""
+        if self.training:
+            draw_network(self, images.device)
+        patches_BNP = self.patches(images)
+        x_BND = self.embed(patches_BNP) + self.positions[:patches_BNP.shape[1]]
+        if self.class_token is not None:
+            x_BND = torch.cat([self.class_token.expand(len(x_BND), 1, -1), x_BND], dim=1)
+        id_BN = self.patch_ids(patches_BNP)
+
+        routings = []
+        for block in self.blocks:
+            x_BND, routing = block(x_BND, id_BN)
+            if routing is not None:
+                routings.append(routing)
+
+        x_BND = self.norm(x_BND)
+        pooled_BD = x_BND.mean(1) if self.class_token is None else x_BND[:, 0]
+        logits = self.head(pooled_BD)
+        return logits.to(torch.promote_types(logits.dtype, torch.float32)), routings
+
+    def patches(self, images: Tensor) -> Tensor:
+        """Images [B, C, H, W] as rows of patches, flattened: [B, N, C·p·p]."""
+        p = self.config.patch
+        B, C, H, W = images.shape
+        tiles = images.reshape(B, C, H // p, p, W // p, p)
+        return tiles.permute(0, 2, 4, 1, 3, 5).reshape(B, -1, C * p * p)
+
+    def patch_ids(self, patches_BNP: Tensor) -> Tensor | None:
+        """Patch code of each token [B, N]; None unless a router goes by them.  A class token has its own."""
+        if self.codes is None:
+            return None
+        id_BN = self.codes(patches_BNP)
+        if self.class_token is None:
+            return id_BN
+        return torch.cat([torch.full_like(id_BN[:, :1], self.config.moe.codes), id_BN], dim=1)
+
+
+PRESETS = {
+    # digits on a laptop, CIFAR on a CPU, CIFAR on a GPU: all widths are multiples of 8
+    "tiny": ViTConfig(image_size=8, channels=1, patch=2, width=48, depth=3, heads=3, hidden=96),
+    "small": ViTConfig(image_size=32, channels=3, patch=4, width=96, depth=4, heads=6, hidden=384),
+    "base": ViTConfig(image_size=32, channels=3, patch=4, width=320, depth=12, heads=10, hidden=1024),
+}
+
+
+def preset(name: str, **changes) -> ViTConfig:
+    """A size by name, ``"tiny"``, ``"small"`` or ``"base"``, with some fields changed.
+
+    Raises ValueError for another name.
+    """
+    if name not in PRESETS:
+        raise ValueError(f"preset is {name!r}: use one of {', '.join(map(repr, PRESETS))}")
+    return replace(PRESETS[name], **changes)
+
+
+def seed_geometry(experts: int | None = None) -> ViTConfig:
+    """The Switch-ViT for CIFAR-10 of the student project that chapter 1 answers, dense or with 32 or 64 experts.
+
+    12,798,490 parameters dense, 238,732,426 with 32 experts, 464,669,962 with 64.  Its odd sizes are kept
+    (d = 300 is no multiple of 8; the position table is 300 × 300 for 64 patches; the experts are narrower
+    than the dense FFN by E/2 - 2).  Its dropout of 0.1 is not.
+    """
+    moe = None
+    if experts is not None:
+        moe = MoEConfig(experts=experts, router_bias=True, balance=0, policy="random", capacity_factor=1.0)
+    return ViTConfig(width=300, depth=12, heads=12, hidden=1024 if moe is None else 1024 - experts // 2 + 2,
+                     moe=moe, pool="class", head_hidden=3072, positions=300)

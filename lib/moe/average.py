@@ -1,0 +1,45 @@
+"""One FFN out of many: run a single expert, or the (weighted) mean of all experts' weights.
+
+The random routers use it: in training one expert works, at inference their average does.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+ACTIVATIONS = {"gelu": F.gelu, "relu": F.relu}
+
+
+class FFN(NamedTuple):
+    """Weights of one feed-forward network, y = act(x W_in + b_in) W_out + b_out."""
+
+    w_in: Tensor   # [D, H]
+    b_in: Tensor   # [H]
+    w_out: Tensor  # [H, D]
+    b_out: Tensor  # [D]
+
+
+def pair(experts: nn.Module, first: Tensor, second: Tensor) -> FFN:
+    """Input layer of expert ``first`` with the output layer of expert ``second``, both indices [1]."""
+    return FFN(*(stacked.index_select(0, index)[0] for stacked, index in
+                 ((experts.w_in, first), (experts.b_in, first), (experts.w_out, second), (experts.b_out, second))))
+
+
+def average(experts: nn.Module, weight_E: Tensor | None = None) -> FFN:
+    """Mean of the experts' weights, uniform or weighted by ``weight_E`` (which is normalised to sum 1)."""
+    E = experts.w_in.shape[0]
+    if weight_E is None:
+        weight_E = experts.w_in.new_ones(E)
+    weight_E = (weight_E / weight_E.sum()).to(experts.w_in)
+    return FFN(*(torch.einsum("e,e...->...", weight_E, stacked)
+                 for stacked in (experts.w_in, experts.b_in, experts.w_out, experts.b_out)))
+
+
+def feed_forward(x: Tensor, ffn: FFN, activation: str) -> Tensor:
+    """y = act(x W_in + b_in) W_out + b_out for x [..., D]."""
+    hidden = ACTIVATIONS[activation](F.linear(x, ffn.w_in.T, ffn.b_in))
+    return F.linear(hidden, ffn.w_out.T, ffn.b_out)

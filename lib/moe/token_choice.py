@@ -1,0 +1,99 @@
+"""Token choice: each token goes to the k experts its router likes best, y = Σ_{i ∈ top k} g_i E_i(x).
+
+:class:`TokenChoice` is Switch (arXiv 2101.03961) for k = 1 and GShard-like for k > 1;
+:class:`NoisyTokenChoice` is V-MoE (arXiv 2106.05974), which explores by noise.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from lib.moe.balance import importance_loss, load_loss, switch_loss, z_loss
+from lib.moe.capacity import capacity, limit
+from lib.moe.gate import Gate, softmax
+from lib.moe.routing import Routing, routing
+
+
+class TokenChoice(nn.Module):
+    """z = x W_r (fp32), p = softmax(z), the top k of p, and Switch's balance loss."""
+
+    def __init__(self, gate: Gate, experts: int, k: int, *, balance: float, z_weight: float,
+                 policy: str, capacity_factor: float):
+        super().__init__()
+        self.gate = gate
+        self.experts, self.k = experts, k
+        self.balance, self.z_weight = balance, z_weight
+        self.policy, self.capacity_factor = policy, capacity_factor
+
+    def forward(self, x_BND: Tensor, experts: nn.Module, id_BN: Tensor | None = None) -> tuple[Tensor, Routing]:
+        x_TD = x_BND.flatten(0, 1)
+        decided = self.route(x_TD)
+        return experts(x_TD, decided.expert_TK, decided.gate_TK).view(x_BND.shape), decided
+
+    def route(self, x_TD: Tensor) -> Routing:
+        logits_TE = self.gate(x_TD)
+        probs_TE = softmax(logits_TE)
+        gate_TK, expert_TK = probs_TE.topk(self.k, dim=-1)
+        losses = {}
+        if self.training and self.balance:
+            losses["balance"] = switch_loss(probs_TE, expert_TK, self.balance)
+        if self.training and self.z_weight:
+            losses["z"] = self.z_weight * z_loss(logits_TE)
+
+        total_T1 = gate_TK.sum(-1, keepdim=True)  # of the wanted experts, whether dropped or not
+        if self.training:
+            C = capacity(len(x_TD), self.experts, self.k, self.capacity_factor)
+            expert_TK = limit(expert_TK, probs_TE, C, self.policy)
+        return routing(expert_TK, gates(probs_TE, expert_TK, total_T1), self.experts, probs_TE, losses)
+
+
+def gates(probs_TE: Tensor, expert_TK: Tensor, total_T1: Tensor) -> Tensor:
+    """g_i = p_i for k = 1, g_i = p_i / Σ_{top k} p for k > 1, and 0 where dropped.
+
+    With k = 1 the quotient would be p / p = 1: a constant, through which the task loss could not teach
+    the router anything.  Switch therefore scales its one expert by p itself.
+    """
+    gate_TK = probs_TE.gather(-1, expert_TK.clamp(min=0))
+    if expert_TK.shape[-1] > 1:
+        gate_TK = gate_TK / total_T1
+    return torch.where(expert_TK < 0, 0, gate_TK)
+
+
+class NoisyTokenChoice(nn.Module):
+    """V-MoE: p = softmax(z + ε), ε ~ N(0, 1/E²); g = top k of p, not renormalised (sec. 2).
+
+    Auxiliary loss λ · (½ importance + ½ load) (app. A).  Noise and load loss exist in training only.
+    """
+
+    def __init__(self, gate: Gate, experts: int, k: int, *, balance: float, policy: str,
+                 capacity_factor: float):
+        super().__init__()
+        self.gate = gate
+        self.experts, self.k = experts, k
+        self.balance = balance
+        self.policy, self.capacity_factor = policy, capacity_factor
+
+    def forward(self, x_BND: Tensor, experts: nn.Module, id_BN: Tensor | None = None) -> tuple[Tensor, Routing]:
+        x_TD = x_BND.flatten(0, 1)
+        decided = self.route(x_TD)
+        return experts(x_TD, decided.expert_TK, decided.gate_TK).view(x_BND.shape), decided
+
+    def route(self, x_TD: Tensor) -> Routing:
+        logits_TE = self.gate(x_TD)
+        if not self.training:
+            probs_TE = softmax(logits_TE)
+            gate_TK, expert_TK = probs_TE.topk(self.k, dim=-1)
+            return routing(expert_TK, gate_TK, self.experts, probs_TE)
+
+        sigma = 1 / self.experts
+        noisy_TE = logits_TE + sigma * torch.randn_like(logits_TE)
+        probs_TE = softmax(noisy_TE)
+        losses = {
+            "importance": self.balance / 2 * importance_loss(softmax(logits_TE)),
+            "load": self.balance / 2 * load_loss(logits_TE, noisy_TE, self.k, sigma),
+        }
+        C = capacity(len(x_TD), self.experts, self.k, self.capacity_factor)
+        expert_TK = limit(probs_TE.topk(self.k, dim=-1).indices, probs_TE, C, self.policy)
+        gate_TK = torch.where(expert_TK < 0, 0, probs_TE.gather(-1, expert_TK.clamp(min=0)))
+        return routing(expert_TK, gate_TK, self.experts, probs_TE, losses)

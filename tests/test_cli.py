@@ -1,0 +1,183 @@
+"""The command line, on a small chapter of its own."""
+
+import io
+import json
+import types
+
+import pytest
+from click.testing import CliRunner
+from rich.console import Console
+from store_specs import Logged
+
+from conftest import ROOT
+from lib import experiments, launch
+from lib.__main__ import main
+from lib.cli.names import value_of
+from lib.cli.run import shown
+from lib.experiments import Chapter
+from lib.store import obtain
+
+
+@pytest.fixture(autouse=True)
+def small_book(tmp_path, monkeypatch):
+    monkeypatch.setattr(experiments, "__path__", [*experiments.__path__, str(ROOT / "tests" / "small_book")])
+    monkeypatch.setattr(experiments, "CHAPTERS", (Chapter(98, "98-small", "small", "A small chapter"),))
+    monkeypatch.setenv("BOOK_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("LOG", str(tmp_path / "log"))
+
+
+def call(*words, status=0):
+    answer = CliRunner().invoke(main, list(words))
+    assert answer.exit_code == status, answer.output
+    assert isinstance(answer.exception, (SystemExit, type(None))), answer.exception
+    return answer.output
+
+
+@pytest.fixture
+def log(tmp_path):
+    return lambda: (tmp_path / "log").read_text().splitlines() if (tmp_path / "log").exists() else []
+
+
+def test_run_stores_what_is_missing_and_repeats_nothing(log):
+    assert "3 of 3 results stored" in call("run", "small", "--device", "cpu")
+    assert log() == ["one 0", "two 0", "three 0"]
+    assert "3 of 3 results stored" in call("run", "98-small")
+    assert len(log()) == 3
+    call("run", "98", "-p", "recompute", "True", "--study", "main")
+    assert len(log()) == 5
+
+
+def test_run_can_be_narrowed_and_listed(log):
+    assert call("run", "small", "--list").count("missing") == 3
+    key = Logged(name="two").key
+    call("run", "small", "--key", key[:10])
+    assert log() == ["two 0"]
+    listed = call("run", "small", "--list")
+    assert f"{key}  own" in listed and listed.count("missing") == 2
+
+
+def test_a_terminal_shows_a_bar(capsys):
+    screen = io.StringIO()
+    with shown(Console(file=screen, force_terminal=True, width=100)):
+        obtain([Logged(name="one"), Logged(name="two")], device="cpu")
+    assert "2/2" in screen.getvalue() and "test-logged name=two" in screen.getvalue()
+    assert capsys.readouterr().out == ""
+
+
+def test_parameters_reach_the_specs(log):
+    call("run", "small", "--study", "other", "-p", "word", "ten", "-p", "rate", "2", "-p", "seeds", "None")
+    assert log() == ["ten 0", "one 0"]
+    assert "ten" in call("run", "small", "-p", "word", "ten", "-p", "rate", "2.0", "--list")
+
+
+def test_output_names_another_folder(tmp_path):
+    call("run", "small", "-p", "output", str(tmp_path / "elsewhere"))
+    assert len(list((tmp_path / "elsewhere" / "results").glob("*/*.json"))) == 3
+    assert not (tmp_path / "runs").exists()
+
+
+def test_time_limit_stops_between_results_and_the_same_command_goes_on(log, monkeypatch):
+    assert "3 missing, not begun within the time limit" in call("run", "small", "--time-limit", "0", status=3)
+    monkeypatch.setenv("PAUSE", "0.5")
+    call("run", "small", "--time-limit", str(0.25 / 60), status=3)
+    assert log() == ["one 0"]
+    monkeypatch.setenv("PAUSE", "0")
+    call("run", "small")
+    assert log() == ["one 0", "two 0", "three 0"]
+
+
+def test_what_could_not_run_is_named():
+    output = call("run", "small", "-p", "word", "thirteen", status=1)
+    assert "2 of 3 results stored" in output and "1 missing, thirteen needs a lucky machine" in output
+    assert Logged(name="thirteen").key in output
+
+
+@pytest.mark.parametrize("words, message", [
+    (["run", "smal"], "no chapter 'smal'; there are 98 (small). Did you mean 'small'?"),
+    (["run", "small", "-p", "rat", "2"], "unknown parameter 'rat'. Did you mean 'rate'?"),
+    (["run", "small", "-p", "rate", "fast"], "parameter 'rate' takes float, not 'fast' (str)"),
+    (["run", "small", "-p", "seeds", "0"], "must be at least 1, not 0"),
+    (["run", "small", "--scale", "labtop"], "unknown scale 'labtop'; choose one of smoke, laptop, cpu, gpu. "
+                                            "Did you mean 'laptop'?"),
+    (["run", "small", "--study", "mian"], "no study 'mian'; there are main, other. Did you mean 'main'?"),
+    (["run", "small", "--key", "zz"], "0 results have a name beginning with 'zz'"),
+    (["run", "small", "--device", "abacus"], "unknown device 'abacus'"),
+    (["results", "--scale", "tiny"], "unknown scale 'tiny'"),
+])
+def test_wrong_use_says_what_is_right(words, message):
+    assert message in " ".join(call(*words, status=2).split())
+
+
+def test_gpu_scale_without_a_gpu_replays_and_says_what_to_do(monkeypatch, log):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    call("run", "small", "--key", Logged(name="one").key)
+    output = call("run", "small", "--scale", "gpu", status=2)
+    assert "1 of 3 results stored" in output and "use scale cpu or laptop" in output
+    assert log() == ["one 0"]
+    assert "1 of 1 results stored" in call("run", "small", "--scale", "gpu", "--key", Logged(name="one").key)
+
+
+def test_a_store_that_cannot_be_written(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("BOOK_RUNS", str(tmp_path / "file" / "runs"))
+    assert "Error: cannot write results to" in call("run", "small", status=1)
+
+
+def test_results_are_shown_as_tables_and_json():
+    call("run", "small", "--study", "main", "--device", "cpu")
+    summary = call("results")
+    assert [word in summary for word in ("98-small", "main", "other")] == [True] * 3
+    assert call("results", "small").count("missing") == 1
+    rows = json.loads(call("results", "--json"))
+    assert [(row["study"], row["stored"]) for row in rows] == [
+        ("main", "own"), ("main", "own"), ("other", None), ("other", "own")]
+    assert rows[0]["metrics"]["length"] == 3 and rows[0]["seconds"] >= 0 and rows[2]["device"] is None
+
+
+@pytest.mark.parametrize("text, value", [
+    ("3", 3), ("1e-3", 0.001), ("True", True), ("false", False), ("None", None), ("null", None),
+    ("cifar10", "cifar10"), ("[1", "[1"), ("01-moe", "01-moe"), ("no", "no"), ("", "")])
+def test_values_are_read_as_papermill_reads_them(text, value):
+    assert value_of(text) == value and type(value_of(text)) is type(value)
+
+
+def test_gpus_start_torchrun(monkeypatch):
+    started = []
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    monkeypatch.setattr(launch.subprocess, "run", lambda command, env: started.append(command) or
+                        types.SimpleNamespace(returncode=1))
+    output = call("run", "small", "-p", "gpus", "2", "-p", "rate", "3", "--study", "main", status=1)
+    assert "2 missing, not finished by its 2 processes" in output
+    command, = started
+    assert command[1:6] == ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    assert command[6:] == ["-m", "lib", "run", "small", "--scale", "laptop", "-p", "rate", "3", "--study=main"]
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    assert "gpus=2 was asked for and this machine has 1" in call("run", "small", "-p", "gpus", "2", status=2)
+
+
+def test_book_and_edition_hand_on_what_was_asked_for(monkeypatch):
+    asked = []
+    monkeypatch.setattr("lib.cli.book.build", lambda *words: asked.append(words) or 0)
+    monkeypatch.setattr("lib.cli.book.make_edition", lambda *words: asked.append(words) or 1)
+    call("book", "--scale", "smoke", "-p", "seeds", "2", "--chapter", "small", "--jobs", "3")
+    call("edition", status=1)
+    small = experiments.CHAPTERS[0]
+    assert asked == [("smoke", 3, {"seeds": 2}, [small]), (None, [])]
+
+
+def test_book_refuses_what_no_chapter_takes():
+    assert "unknown parameter 'sedes'. Did you mean 'seeds'?" in call("book", "--chapter", "small", "-p", "sedes", "1", status=2)
+    assert "unknown scale 'labtop'" in call("book", "--chapter", "small", "--scale", "labtop", status=2)
+
+
+def test_help_is_fast(python):
+    shown = python("-X", "importtime", "-m", "lib", "--help")
+    assert shown.returncode == 0 and all(command in shown.stdout for command in ("book", "edition", "run", "results", "doctor"))
+    assert "torch" not in shown.stderr and "pandas" not in shown.stderr
+
+
+def test_doctor_fits_one_screen(python, tmp_path):
+    shown = python("-m", "lib", "doctor", BOOK_RUNS=tmp_path)
+    assert shown.returncode == 0, shown.stderr
+    assert [title in shown.stdout for title in ("This machine", "Tools", "Data sets", "Stored results")] == [True] * 4
+    assert len(shown.stdout.splitlines()) <= 40

@@ -1,0 +1,109 @@
+"""The checkout as a whole: sizes, paths, packages, the make targets."""
+
+import ast
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+
+import pytest
+import yaml
+
+from conftest import ROOT
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+#: Imported name → package, where they differ.
+PACKAGES = {"PIL": "pillow", "IPython": "ipython", "sklearn": "scikit-learn", "yaml": "pyyaml"}
+
+PRIVATE_PATH = re.compile(r"(?<![\w.:/])(/home/|/root/|/Users/|/work/|/workspace/|/tmp/|/mnt/|/content/)\w|[A-Z]:\\\\?Users")
+
+
+def files(*patterns):
+    """Files that git keeps or would keep."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a git checkout")
+    listed = subprocess.run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", *patterns], cwd=ROOT,
+                            capture_output=True, text=True, check=True).stdout
+    return [path for name in listed.split("\0") if name and (path := ROOT / name).is_file()]
+
+
+def names(requirements):
+    return {re.match(r"[\w.-]+", requirement)[0].lower() for requirement in requirements}
+
+
+def test_environment_and_project_agree():
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    conda = [entry for entry in environment["dependencies"] if isinstance(entry, str)]
+    pip, = (entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict))
+    assert f"python{PROJECT['requires-python']}" in conda
+    extras = re.fullmatch(r"-e \.\[(.+)\]", pip[0])[1].split(",")
+    makefile = (ROOT / "Makefile").read_text()
+    assert ",".join(extras) == re.search(r"^EXTRAS\s*\?=\s*(\S+)", makefile, flags=re.MULTILINE)[1]
+    assert set(extras) <= PROJECT["optional-dependencies"].keys()
+    quarto = re.search(r'quarto-required: "(.+)"', (ROOT / "_quarto.yml").read_text())[1]
+    assert f"quarto{quarto}" in conda
+
+
+def imported(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            yield node.module
+
+
+def test_what_is_imported_is_declared_and_what_is_declared_is_used():
+    local = {"lib"} | {path.stem for path in (ROOT / "tests").rglob("*.py")}
+    used = {module.partition(".")[0] for path in files("lib/*.py", "tests/*.py") for module in imported(path)}
+    used = {PACKAGES.get(name, name) for name in used - local - sys.stdlib_module_names}
+    base, extras = names(PROJECT["dependencies"]), PROJECT["optional-dependencies"]
+    indirect = {"papermill", "ipykernel", "playwright"}  # started as programs, or imported if present
+    assert used - base == names(extras["book"] + extras["test"]) - indirect
+    assert base <= used
+
+
+def test_version_is_stated_once():
+    from lib import __version__
+    assert PROJECT["version"] == __version__
+
+
+def test_no_large_files():
+    large = {str(path.relative_to(ROOT)): path.stat().st_size for path in files() if path.stat().st_size > 1_000_000}
+    assert not large
+
+
+def test_notebooks_are_small_and_free_of_private_paths():
+    notebooks = files("chapters/*.ipynb")
+    assert notebooks
+    for path in notebooks:
+        assert path.stat().st_size < 400_000, path.name
+        for cell in json.loads(path.read_text())["cells"]:
+            found = PRIVATE_PATH.search(json.dumps(cell, ensure_ascii=False))
+            assert not found, f"{path.name}: {found}"
+
+
+def test_stored_results_and_settings_are_free_of_private_paths():
+    for path in files("data/*.json", "data/*.yml", "*.qmd", "*.yml", "*.toml", "*.md", "lib/*.py"):
+        found = PRIVATE_PATH.search(path.read_text())
+        assert not found, f"{path.relative_to(ROOT)}: {found}"
+
+
+def test_git_keeps_the_library_and_ignores_what_is_made():
+    def ignored(name):
+        return subprocess.run(["git", "check-ignore", "-q", "--no-index", name], cwd=ROOT).returncode == 0
+
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a git checkout")
+    assert not any(map(ignored, ["lib/store.py", "lib/data.py", "data/results/a/b.json", "data/models/a.safetensors"]))
+    assert all(map(ignored, ["runs/results/a/b.json", "_build/x", "_book/x", ".venv/x", "data/cache/x", ".quarto/x"]))
+
+
+def test_make_help_names_every_target():
+    if not shutil.which("make"):
+        pytest.skip("make was not found")
+    shown = subprocess.run(["make", "--no-print-directory", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    targets = re.search(r"^\.PHONY: (.+)$", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)[1].split()
+    assert [line.split()[0] for line in shown.splitlines()[:-1]] == targets
