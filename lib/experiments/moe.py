@@ -124,8 +124,8 @@ def studies(parameters: Parameters) -> dict[str, list[Spec]]:
         "collapse": runs(replace(switch, balance=0.0, router_init=COLLAPSING_INIT), seeds=few),
         "layer": [replace(size.layer, experts=experts, backend=backend)
                   for experts in size.layer_experts for backend in LAYER_BACKENDS],
-        "steps": [replace(size.step, moe=replace(switch, experts=experts, placement="all", backend=backend))
-                  for experts in sweep for backend in ("auto", "loop")],
+        "steps": [replace(size.step, moe=replace(switch, experts=experts, placement="all", backend=backend), seed=seed)
+                  for experts in sweep for backend in ("auto", "loop") for seed in every],
     }
 
 
