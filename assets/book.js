@@ -58,7 +58,9 @@
     content: JSON.parse(element.querySelector("script[type='application/json']").textContent),
   }));
 
-  const draw = ({ place, content }) => {
+  const draw = (figure) => {
+    const { place, content } = figure;
+    figure.width = place.clientWidth;
     place.querySelector(".book-plot-words")?.remove();
     return Plotly.react(place, content.data, fitted(themed(content.layout), place.clientWidth), content.config);
   };
@@ -130,6 +132,10 @@
       document.documentElement.dataset.figures = "drawn";
       /* The switch changes the class of the body at once, but a style sheet it turns on arrives later. */
       new MutationObserver(redraw).observe(document.body, { attributes: true, attributeFilter: ["class"] });
+      /* A figure fits its place, also one that was in a closed tab before. */
+      const fit = new ResizeObserver(() => figures
+        .filter(({ place, width }) => place.clientWidth && place.clientWidth !== width).forEach(draw));
+      figures.forEach(({ place }) => fit.observe(place));
       document.querySelectorAll("link.quarto-color-scheme").forEach((sheet) => sheet.addEventListener("load", redraw));
     }, () => { /* without plotly.js each figure keeps its description in words */ });
   }

@@ -145,9 +145,9 @@ def figure_html(figure: dict, figure_id: str) -> str:
     meta = layout.get("meta") or {}
     alt = meta.get("alt") or title_of(layout) or "Interactive figure"
     height = layout.get("height") or FIGURE_HEIGHT
-    content = {"data": figure.get("data", []), "layout": layout,
-               "config": {"displaylogo": False, "responsive": True}}
-    note = f'<span class="book-provenance">{html.escape(str(meta["provenance"]))}</span>' if meta.get("provenance") else ""
+    content = {"data": figure.get("data", []), "layout": layout, "config": {"displaylogo": False}}
+    provenance = html.escape(str(meta.get("provenance") or ""))
+    note = f'<span class="book-provenance">{provenance}</span>' if provenance else ""
     return (
         f'<div class="book-figure" id="{figure_id}">\n'
         f'<div class="book-plot" role="img" aria-label="{html.escape(alt)}" style="height:{int(height)}px">'
@@ -199,13 +199,15 @@ def add_chapter_line(cells: list[Cell], stamp: dict, repository: str) -> None:
     if "chapter" not in stamp:
         return
     name = f"{stamp['chapter']}.ipynb"
-    # Not chapters/{name}: Quarto would turn a link to a chapter's source into one to its page.
-    parts = [f'<a href="../notebooks/{name}" download="{name}">Download notebook</a>']
+    # Quarto would turn a link to chapters/{name} into one to the page, and warns of files that are not there yet:
+    # the notebook is copied, and data-href becomes href, after it rendered.
+    parts = [f'<a data-href="../notebooks/{name}" download="{name}">Download notebook</a>']
     if repository.startswith("https://github.com/"):
         where = repository.removeprefix("https://github.com/")
         parts.append(f'<a href="https://colab.research.google.com/github/{where}/blob/main/chapters/{name}">'
                      "Open in Colab</a>")
-    parts.append(f"<span>Run at scale <b>{html.escape(stamp['scale'])}</b> with library {html.escape(stamp['lib'])}</span>")
+    scale, version = html.escape(stamp["scale"]), html.escape(stamp["lib"])
+    parts.append(f"<span>Run at scale <b>{scale}</b> with library {version}</span>")
     line = raw_html(f'<p class="chapter-line">{" ".join(parts)}</p>')
     for cell in cells:
         if cell["cell_type"] == "markdown" and (title := re.search(r"^# .*$", source(cell), flags=re.MULTILINE)):

@@ -37,8 +37,8 @@ def make_edition(jobs: int | None = None, only: Sequence[Chapter] = (), project:
         promoted = promote(chapter, store)
         scale = best_scale(chapter, store)
         given |= chapter_parameters([chapter], scale, {})
-        console.print(f"{chapter.slug}: scale {scale}" + (f", {len(promoted)} results to data/results" if promoted else ""),
-                      highlight=False)
+        copied = f", {len(promoted)} results to data/results" if promoted else ""
+        console.print(f"{chapter.slug}: scale {scale}{copied}", highlight=False)
     folder = project.build("edition")
     executions = execute_shown(project, chapters, given, folder, jobs, console)
     for execution in executions:

@@ -109,7 +109,8 @@ def latency(fn: Callable[[], object], *, device: torch.device, warmup: int = 10,
     with garbage_collector_off():
         for _ in range(repeats):
             milliseconds.append(1000 * timed(fn, 1, device))
-    return Latency(statistics.median(milliseconds), statistics.quantiles(milliseconds, n=20, method="inclusive")[-1], repeats)
+    p95 = statistics.quantiles(milliseconds, n=20, method="inclusive")[-1]
+    return Latency(statistics.median(milliseconds), p95, repeats)
 
 
 def throughput(fn: Callable[[], object], items: int, *, device: torch.device, seconds: float = 1.0) -> float:

@@ -34,7 +34,9 @@ def build(model: nn.Module, kind: str, *, lr: float, weight_decay: float,
     else:
         matrices = hidden_matrices(model) if kind == "muon" else set()
         rest = [(name, p) for name, p in named if p not in matrices]
-        optimizers = [torch.optim.AdamW(decay_groups(rest, weight_decay), lr=lr, betas=betas, fused=fused)] if rest else []
+        optimizers = []
+        if rest:
+            optimizers.append(torch.optim.AdamW(decay_groups(rest, weight_decay), lr=lr, betas=betas, fused=fused))
         if matrices:
             chosen = [p for _, p in named if p in matrices]
             optimizers.append(torch.optim.Muon(chosen, lr=lr, weight_decay=weight_decay, momentum=momentum,
@@ -64,7 +66,7 @@ def decays(name: str, parameter: nn.Parameter) -> bool:
     """Whether weight decay makes sense: not for biases, norms' gains, scalars, positions and class tokens.
 
     Vectors are told by their shape.  Biases of stacked experts are matrices [E, h] and positions are
-    matrices [N, d], so these are told by their names: ``b_…``, ``…bias…``, ``pos…``, ``cls…``, ``class_token``.
+    matrices [N, d]; both are told by their names: ``b_…``, ``…bias…``, ``pos…``, ``cls…``, ``class_token…``.
     """
     parts = name.split(".")
     bias = parts[-1].startswith("b_") or "bias" in parts[-1]

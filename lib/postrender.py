@@ -28,12 +28,18 @@ def unresolved(book: Path) -> list[str]:
 
 
 def copy_notebooks(root: Path, book: Path) -> None:
-    """The notebook each chapter's page was rendered from, for readers to download."""
+    """The notebook each chapter's page was rendered from, for readers to download, and the link to it."""
     (book / "notebooks").mkdir(parents=True, exist_ok=True)
     for page in (book / "chapters").glob("*.html"):
         notebook = root / "chapters" / f"{page.stem}.ipynb"
         if notebook.exists():
             shutil.copyfile(notebook, book / "notebooks" / notebook.name)
+            page.write_text(with_download(page.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+def with_download(page: str) -> str:
+    """A page whose notebook is in place: its link may lead there now."""
+    return page.replace('<a data-href="../notebooks/', '<a href="../notebooks/')
 
 
 def write_search_script(book: Path) -> None:
@@ -74,7 +80,8 @@ def as_script(module: Path) -> str | None:
         exported.append(match[2])
         return f"{match[1]} {match[2]}"
 
-    text = re.sub(r'^import \* as (\w+) from "([^"]+)";?$', imported, module.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    text = module.read_text(encoding="utf-8")
+    text = re.sub(r'^import \* as (\w+) from "([^"]+)";?$', imported, text, flags=re.MULTILINE)
     text = re.sub(r"^export (function|const|let|class) (\w+)", declared, text, flags=re.MULTILINE)
     if re.search(r"^(import|export)\b", text, flags=re.MULTILINE):
         return None

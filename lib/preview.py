@@ -27,6 +27,7 @@ from pygments.formatters import HtmlFormatter
 from lib import notebooks
 from lib.bookfilter import present, repository_address
 from lib.notebooks import Project
+from lib.postrender import with_download
 from lib.prerender import copy_plotly
 
 CODE_BLOCK = re.compile(r"(^(`{3,}|~{3,}).*?^\2[`~]*[ \t]*$)", flags=re.MULTILINE | re.DOTALL)
@@ -61,7 +62,7 @@ def render(project: Project, folder: Path) -> Path:
         up = "../" * name.count("/")
         resources = {"book": {"title": title_of(page), "page": f"{name}.html", "pages": listed, "up": up}}
         body, _ = exporter.from_notebook_node(plain_notebook(page, up, links), resources)
-        (made / f"{name}.html").write_text(body, encoding="utf-8")
+        (made / f"{name}.html").write_text(with_download(body), encoding="utf-8")
     return made
 
 
@@ -100,7 +101,8 @@ class Pages(HTMLExporter):
     """nbconvert's HTML with formulas as MathML, so that nothing is loaded from elsewhere."""
 
     def markdown2html(self, source: str) -> str:
-        return MarkdownWithMath(renderer=Renderer(escape=False, anchor_link_text="", exclude_anchor_links=True)).render(source)
+        renderer = Renderer(escape=False, exclude_anchor_links=True)
+        return MarkdownWithMath(renderer=renderer).render(source)
 
 
 class Renderer(IPythonRenderer):
@@ -216,7 +218,8 @@ def cited(fields: dict[str, str]) -> str:
 def read_bibliography(path: Path) -> dict[str, dict[str, str]]:
     """Key → fields of each BibTeX entry; enough for entries with one field to a line."""
     entries = {}
-    for key, body in re.findall(r"^@\w+\{([^,\s]+),(.*?)^\}", path.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL):
+    text = path.read_text(encoding="utf-8")
+    for key, body in re.findall(r"^@\w+\{([^,\s]+),(.*?)^\}", text, flags=re.MULTILINE | re.DOTALL):
         fields = re.findall(r"^\s*(\w+)\s*=\s*[{\"](.*?)[}\"],?\s*$", body, flags=re.MULTILINE)
         entries[key] = {name.lower(): re.sub(r"[{}]", "", value) for name, value in fields}
     return entries
@@ -235,4 +238,4 @@ def write_highlighting(stylesheet: Path) -> None:
     """Add the colours of code, for light and dark."""
     light, dark = (HtmlFormatter(style=style).get_style_defs(".highlight") for style in ("default", "github-dark"))
     with open(stylesheet, "a", encoding="utf-8") as out:
-        out.write(f"\n{light}\n@media (prefers-color-scheme: dark) {{\n{dark}\n}}\n.highlight {{ background: none !important; }}\n")
+        out.write(f"\n{light}\n@media (prefers-color-scheme: dark) {{\n{dark}\n}}\n")

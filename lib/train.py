@@ -266,7 +266,8 @@ class Training:
             self.report(1.0, f"diverged at step {self.watch.diverged_at}")
             return
         shown = "".join(f" {name} {values[name]:.4g}" for name in ("train_loss", "loss", "accuracy") if name in values)
-        self.report((self.epoch + part) / self.recipe.epochs, f"epoch {self.epoch + part:.3g}/{self.recipe.epochs}{shown}")
+        done, epochs = self.epoch + part, self.recipe.epochs
+        self.report(done / epochs, f"epoch {done:.3g}/{epochs}{shown}")
 
     def identity(self) -> dict:
         return {"recipe": dataclasses.asdict(self.recipe) | {"betas": list(self.recipe.betas)},

@@ -51,7 +51,8 @@ figure.show()'''
 TABLE = '''#| label: tbl-{name}-runs
 #| tbl-cap: "A data frame, wide enough to scroll on a telephone."
 import pandas as pd
-pd.DataFrame({{"method": ["dense", "sparse"], "scale": scale}} | {{f"measure {{i}}": [0.5 + i, knob / 3] for i in range(9)}})'''
+measures = {{f"measure {{i}}": [0.5 + i, knob / 3] for i in range(9)}}
+pd.DataFrame({{"method": ["dense", "sparse"], "scale": scale}} | measures)'''
 
 PROSE = '''from IPython.display import Markdown, display
 display(Markdown(f"At scale **{scale}** the knob is {knob}: see @fig-first-curves, @tbl-first-runs and [@sample2020]. "
@@ -71,7 +72,8 @@ def first() -> nbformat.NotebookNode:
         new_markdown_cell("# First chapter {#sec-first}\n\nWhat the reader will know, with a formula: "
                           "$p_i = e^{h_i} / \\sum_j e^{h_j}$."),
         parameters_cell(),
-        new_markdown_cell("## Method\n\n$$ L = \\alpha E \\sum_i f_i P_i $$ {#eq-first-loss}\n\n@eq-first-loss is the loss."),
+        new_markdown_cell("## Method\n\n$$ L = \\alpha E \\sum_i f_i P_i $$ {#eq-first-loss}\n\n"
+                          "@eq-first-loss is the loss."),
         new_code_cell(FIGURE.format(name="first")), new_code_cell(TABLE.format(name="first")), new_code_cell(PROSE),
         new_markdown_cell("::: {.callout-note}\n## A note\nIn words.\n:::"),
     ])

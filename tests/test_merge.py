@@ -62,7 +62,7 @@ def test_random_routers_evaluate_as_their_merged_model(router):
 def test_a_merged_model_is_a_standalone_dense_one():
     model = tiny(router="partition")
     merged = merge_to_dense(model)
-    dense = ViT(preset("tiny"))
+    dense = ViT(preset("tiny", depth=3))
     assert sum(p.numel() for p in merged.parameters()) == sum(p.numel() for p in dense.parameters())
     again = ViT(merged.config)
     again.load_state_dict(merged.state_dict())
@@ -136,7 +136,7 @@ def test_ewa_ramp_and_its_limits():
 
 def test_the_student_starts_with_everything_but_the_experts():
     teacher = tiny(placement="every-second")
-    student = ViT(preset("tiny"))
+    student = ViT(preset("tiny", depth=3))
     copied = copy_non_expert_weights(student, teacher)
     fresh = set(student.state_dict()) - set(copied)
     assert fresh == {f"blocks.1.ffn.{part}.{kind}" for part in ("fc1", "fc2") for kind in ("weight", "bias")}

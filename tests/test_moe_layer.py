@@ -156,7 +156,8 @@ def test_active_parameters():
     assert layer(router="soft").active_parameters() == 4 * one + 4 * 4 * d + 1
     assert layer(router="expert-choice", capacity_factor=2.0).active_parameters() == 4 * d + 2 * one
     dense, moe = ViT(preset("tiny")), tiny()
-    assert active_parameters(moe) == parameters(dense) + 3 * 4 * 48  # the routers are extra
+    routers = dense.config.depth * 4 * dense.config.width
+    assert active_parameters(moe) == parameters(dense) + routers
     assert parameters(moe) > 2 * parameters(dense)
 
 

@@ -32,7 +32,7 @@ def quarto():
 
 @pytest.fixture(scope="module")
 def browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
+    playwright = pytest.importorskip("playwright.sync_api", reason="`pip install playwright` is needed to see pages")
     program = next(filter(None, map(shutil.which, BROWSERS)), None) or pytest.skip("no Chromium or Chrome was found")
     with playwright.sync_playwright() as play:
         running = play.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-gpu"])
@@ -75,8 +75,8 @@ def open_page(browser):
         page = contexts[-1].new_page()
         page.asked, page.complaints = [], []
         page.on("request", lambda request: page.asked.append(request.url))
-        page.on("console", lambda message: page.complaints.append(message.text) if message.type in ("error", "warning") else None)
         page.on("pageerror", lambda error: page.complaints.append(str(error)))
+        page.on("console", lambda said: said.type in ("error", "warning") and page.complaints.append(said.text))
         page.goto(path.as_uri())
         if page.locator(".book-figure").count():
             page.wait_for_selector("html[data-figures=drawn]")
@@ -116,11 +116,11 @@ def visits(folder, open_page):
             drawn: figure.querySelectorAll(".book-plot svg.main-svg").length,
             role: figure.querySelector(".book-plot").getAttribute("role"),
             words: figure.querySelector(".book-plot").getAttribute("aria-label") }))""")
-        images = page.evaluate("[...document.querySelectorAll('main img')].filter((image) => !image.alt).map((image) => image.src)")
-        unresolved, text = page.locator(".quarto-unresolved-ref").count(), page.inner_text("main")
+        images = page.evaluate("[...document.querySelectorAll('main img:not([alt])')].map((image) => image.src)")
+        lost, text = page.locator(".quarto-unresolved-ref").count(), page.inner_text("main")
         page.set_viewport_size({"width": 375, "height": 740})
         width = page.evaluate("document.documentElement.scrollWidth")
-        seen.append(Visit(path.name, page.asked, page.complaints, unresolved, text, figures, images, width))
+        seen.append(Visit(path.name, page.asked, page.complaints, lost, text, figures, images, width))
         page.close()
     return seen
 
@@ -174,7 +174,8 @@ def test_figures_follow_the_theme_and_the_theme_follows_the_reader(sample, open_
     assert colours(light)[0] == "rgb(253, 252, 249)" and colours(dark)[0] == "rgb(20, 24, 29)"
     assert colours(light)[1] != colours(dark)[1]
     light.locator(".quarto-color-scheme-toggle").first.click()
-    light.wait_for_function("wanted => document.querySelector('.book-plot .xtick text').style.fill === wanted", arg=colours(dark)[1])
+    light.wait_for_function("wanted => document.querySelector('.book-plot .xtick text').style.fill === wanted",
+                            arg=colours(dark)[1])
     assert colours(light) == colours(dark)
 
 
@@ -233,6 +234,7 @@ def test_the_repository_setting_counts_without_any_other_change(quarto, sample):
     root = sample.parent / "_build" / "smoke"
     page = (sample / "chapters" / "01-first.html").read_text()
     assert "Open in Colab" not in page and 'href="../lib/scales.py"' in page
+    assert "WARN" not in (root / "logs" / "quarto.log").read_text()
     (root / "_variables.yml").write_text('repository: "https://github.com/owner/name"\n')
     subprocess.run([quarto, "render", root / "chapters" / "01-first.ipynb"], check=True, capture_output=True,
                    stdin=subprocess.DEVNULL)

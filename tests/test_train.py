@@ -159,7 +159,8 @@ def test_it_learns(change):
     assert {len(curve) for curve in history.curves.values()} == {8}
     assert history.curves["per_class"][0] == [1.0, 2.0, 3.0]
     assert set(history.curves) == {"train_loss", "train_accuracy", "lr", "seconds", "accuracy", "per_class"}
-    assert history.seconds == history.curves["seconds"][-1] and sorted(history.curves["seconds"]) == history.curves["seconds"]
+    seconds = history.curves["seconds"]
+    assert history.seconds == seconds[-1] and sorted(seconds) == seconds
     assert steps == list(range(1, 49)) and not model.training
     assert [part for part, _ in told] == sorted(part for part, _ in told) and told[-1][0] == 1.0
     assert "epoch 8/8" in told[-1][1] and "accuracy" in told[-1][1]
@@ -266,7 +267,8 @@ def test_a_loss_that_is_not_finite_ends_training():
         loss.calls += 1
         return value * (math.inf if loss.calls > 8 else 1.0), {}
     loss.calls, told = 0, []
-    history = fit(network(), Blobs(), loss, RECIPE, seed=0, evaluate=accuracy, report=lambda part, text: told.append(text))
+    history = fit(network(), Blobs(), loss, RECIPE, seed=0, evaluate=accuracy,
+                  report=lambda part, text: told.append(text))
     assert history.diverged and history.diverged_at == 12 and history.epochs == 1
     assert len(history.curves["train_loss"]) == 2 and math.isfinite(history.curves["train_loss"][0])
     assert not math.isfinite(history.curves["train_loss"][1]) and math.isnan(history.curves["accuracy"][1])
@@ -313,7 +315,10 @@ def kill_after(epochs):
 def test_resumed_training_is_the_same_to_the_bit(tmp_path, monkeypatch, change):
     monkeypatch.setattr(train, "SAVE_EVERY_SECONDS", 0.0)
     recipe = dataclasses.replace(RECIPE, **change)
-    run = lambda model, **more: fit(model, Blobs(), classification_loss(), recipe, seed=5, evaluate=accuracy, **more)  # noqa: E731
+
+    def run(model, **more):
+        return fit(model, Blobs(), classification_loss(), recipe, seed=5, evaluate=accuracy, **more)
+
     through = network()
     expected = run(through)
     after = torch.rand(())

@@ -97,7 +97,7 @@ def test_with_routing_returns_one_routing_per_moe_layer(placement, layers):
 
 
 def test_layers_may_have_different_widths():
-    model = ViT(preset("tiny", hidden=(16, 32, 64)))
+    model = ViT(preset("tiny", depth=3, hidden=(16, 32, 64)))
     assert [block.ffn.fc1.out_features for block in model.blocks] == [16, 32, 64]
 
 

@@ -33,8 +33,9 @@ def find_chapter(name: str) -> Chapter:
 def read_parameters(where: Chapter, scale: str, given: dict[str, str]) -> ChapterParameters:
     """The chapter's parameters; ``given`` holds the texts of ``-p``."""
     values = {"scale": scale} | {name: value_of(text) for name, text in given.items()}
+    known = where.module.Parameters
     with as_wrong_use():
-        return checked(where.module.Parameters, values)
+        return checked(known, values)
 
 
 def store_of(parameters: ChapterParameters) -> Store:

@@ -36,27 +36,34 @@ def rows_of(chapter: Chapter, scale: str, given: dict[str, str]) -> list[dict[st
             provenance = result.provenance if result else {}
             rows.append({"chapter": chapter.slug, "study": study, "key": spec.key, "spec": spec.label,
                          "stored": result.origin if result else None, "device": provenance.get("device"),
+                         "device_type": provenance.get("device_type"),
                          "seconds": provenance.get("seconds"), "metrics": result.metrics if result else {}})
     return rows
 
 
 def show_each(rows: list[dict[str, Any]]) -> None:
-    table = Table("study", "name", "result of", "stored", "device", "seconds")
+    table = Table("study", "name", "result of", "stored", "device", "seconds", caption=devices(rows))
     for row in rows:
-        table.add_row(row["study"], row["key"], row["spec"], row["stored"] or "missing", row["device"] or "",
+        table.add_row(row["study"], row["key"], row["spec"], row["stored"] or "missing", row["device_type"] or "",
                       seconds(row["seconds"]))
     Console().print(table)
 
 
 def show_studies(rows: list[dict[str, Any]]) -> None:
-    table = Table("chapter", "study", "stored", "missing", "device", "seconds")
+    table = Table("chapter", "study", "stored", "missing", "device", "seconds", caption=devices(rows))
     for chapter, study in dict.fromkeys((row["chapter"], row["study"]) for row in rows):
         those = [row for row in rows if (row["chapter"], row["study"]) == (chapter, study)]
         stored = [row for row in those if row["stored"]]
         table.add_row(chapter, study, str(len(stored)), str(len(those) - len(stored)),
-                      ", ".join(sorted({row["device"] for row in stored})),
+                      ", ".join(sorted({row["device_type"] for row in stored})),
                       seconds(sum(row["seconds"] for row in stored) if stored else None))
     Console().print(table)
+
+
+def devices(rows: list[dict[str, Any]]) -> str | None:
+    """The devices' full names, which are too long for a column."""
+    names = sorted({f"{row['device_type']}: {row['device']}" for row in rows if row["stored"]})
+    return ", ".join(names) or None
 
 
 def seconds(value: float | None) -> str:

@@ -172,7 +172,7 @@ class ViT(nn.Module):
 
 PRESETS = {
     # digits on a laptop, CIFAR on a CPU, CIFAR on a GPU: all widths are multiples of 8
-    "tiny": ViTConfig(image_size=8, channels=1, patch=2, width=48, depth=3, heads=3, hidden=96),
+    "tiny": ViTConfig(image_size=8, channels=1, patch=2, width=48, depth=2, heads=3, hidden=96),
     "small": ViTConfig(image_size=32, channels=3, patch=4, width=96, depth=4, heads=6, hidden=384),
     "base": ViTConfig(image_size=32, channels=3, patch=4, width=320, depth=12, heads=10, hidden=1024),
 }
@@ -193,7 +193,8 @@ def seed_geometry(experts: int | None = None) -> ViTConfig:
 
     12,798,490 parameters dense, 238,732,426 with 32 experts, 464,669,962 with 64.  Its odd sizes are kept
     (d = 300 is no multiple of 8; the position table is 300 × 300 for 64 patches; the experts are narrower
-    than the dense FFN by E/2 - 2).  Its dropout of 0.1 is not.
+    than the dense FFN by E/2 - 2).  Its dropout of 0.1 is not, nor that a token dropped by an expert is
+    passed on as p·LN(x), nor that tokens are dropped in evaluation too.
     """
     moe = None
     if experts is not None:

@@ -11,16 +11,16 @@ DeepSeek-V3's addition (arXiv 2412.19437, sec. 2.1.2); centring the step of b is
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lib.moe.balance import bias_step
 from lib.moe.gate import Gate, softmax
-from lib.moe.routing import Routing, count, routing
+from lib.moe.routing import Routing, TokenRouter, count, routing
 
 SCORES = ("sigmoid", "softmax")
 
 
-class BiasBalanced(nn.Module):
+class BiasBalanced(TokenRouter):
     """Top-k token choice balanced by a bias b that is a buffer, not a parameter."""
 
     bias_E: Tensor
@@ -31,11 +31,6 @@ class BiasBalanced(nn.Module):
         self.experts, self.k = experts, k
         self.rate, self.scores = rate, scores
         self.register_buffer("bias_E", torch.zeros(experts))
-
-    def forward(self, x_BND: Tensor, experts: nn.Module, id_BN: Tensor | None = None) -> tuple[Tensor, Routing]:
-        x_TD = x_BND.flatten(0, 1)
-        decided = self.route(x_TD)
-        return experts(x_TD, decided.expert_TK, decided.gate_TK).view(x_BND.shape), decided
 
     def route(self, x_TD: Tensor) -> Routing:
         logits_TE = self.gate(x_TD)

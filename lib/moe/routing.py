@@ -10,7 +10,7 @@ import dataclasses
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,19 @@ class Routing:
     def loss(self) -> Tensor:
         """Sum of the auxiliary losses, 0 if there are none: add it to the task loss."""
         return sum(self.losses.values(), start=self.dropped.new_zeros(()))
+
+
+class TokenRouter(nn.Module):
+    """A router that looks at each token alone; a subclass says how in ``route(x_TD) -> Routing``.
+
+    Like every router it is called with features [B, N, D], the layer's experts, and token ids [B, N] for
+    those that go by ids; it returns what the experts made of the features, and where it sent them.
+    """
+
+    def forward(self, x_BND: Tensor, experts: nn.Module, id_BN: Tensor | None = None) -> tuple[Tensor, Routing]:
+        x_TD = x_BND.flatten(0, 1)
+        decided = self.route(x_TD)
+        return experts(x_TD, decided.expert_TK, decided.gate_TK).view(x_BND.shape), decided
 
 
 def routing(expert_TK: Tensor, gate_TK: Tensor, experts: int, probs_TE: Tensor | None = None,

@@ -7,15 +7,15 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lib.moe.balance import importance_loss, load_loss, switch_loss, z_loss
 from lib.moe.capacity import capacity, limit
 from lib.moe.gate import Gate, softmax
-from lib.moe.routing import Routing, routing
+from lib.moe.routing import Routing, TokenRouter, routing
 
 
-class TokenChoice(nn.Module):
+class TokenChoice(TokenRouter):
     """z = x W_r (fp32), p = softmax(z), the top k of p, and Switch's balance loss."""
 
     def __init__(self, gate: Gate, experts: int, k: int, *, balance: float, z_weight: float,
@@ -25,11 +25,6 @@ class TokenChoice(nn.Module):
         self.experts, self.k = experts, k
         self.balance, self.z_weight = balance, z_weight
         self.policy, self.capacity_factor = policy, capacity_factor
-
-    def forward(self, x_BND: Tensor, experts: nn.Module, id_BN: Tensor | None = None) -> tuple[Tensor, Routing]:
-        x_TD = x_BND.flatten(0, 1)
-        decided = self.route(x_TD)
-        return experts(x_TD, decided.expert_TK, decided.gate_TK).view(x_BND.shape), decided
 
     def route(self, x_TD: Tensor) -> Routing:
         logits_TE = self.gate(x_TD)
@@ -60,7 +55,7 @@ def gates(probs_TE: Tensor, expert_TK: Tensor, total_T1: Tensor) -> Tensor:
     return torch.where(expert_TK < 0, 0, gate_TK)
 
 
-class NoisyTokenChoice(nn.Module):
+class NoisyTokenChoice(TokenRouter):
     """V-MoE: p = softmax(z + ε), ε ~ N(0, 1/E²); g = top k of p, not renormalised (sec. 2).
 
     Auxiliary loss λ · (½ importance + ½ load) (app. A).  Noise and load loss exist in training only.
@@ -73,11 +68,6 @@ class NoisyTokenChoice(nn.Module):
         self.experts, self.k = experts, k
         self.balance = balance
         self.policy, self.capacity_factor = policy, capacity_factor
-
-    def forward(self, x_BND: Tensor, experts: nn.Module, id_BN: Tensor | None = None) -> tuple[Tensor, Routing]:
-        x_TD = x_BND.flatten(0, 1)
-        decided = self.route(x_TD)
-        return experts(x_TD, decided.expert_TK, decided.gate_TK).view(x_BND.shape), decided
 
     def route(self, x_TD: Tensor) -> Routing:
         logits_TE = self.gate(x_TD)
