@@ -62,9 +62,9 @@ SIZES = {
         layer=LayerCost(tokens=1024, d_model=128, hidden=512, rounds=5), layer_experts=(4, 16, 64),
         step=StepCost(geometry="tiny", batch_size=64, rounds=5)),
     "cpu": Size(
-        ViTRun(dataset="cifar10", train_examples=20_000, preset="small", d_model=96, patch=8,
+        ViTRun(dataset="cifar10", train_examples=20_000, preset="small", d_model=48, patch=8,
                recipe=Recipe(epochs=4, batch_size=64, lr=2e-3), augmentation=LIGHT),
-        experts=(16, 32, 64), seeds=3, side_seeds=2,
+        experts=(16, 32, 64), seeds=3, side_seeds=3,
         layer=LayerCost(), layer_experts=(4, 8, 16, 32, 64),
         step=StepCost(geometry="small", batch_size=64)),
     "gpu": Size(
