@@ -119,10 +119,7 @@ class ViT(nn.Module):
                 truncated_normal_(module.weight, math.sqrt(self.config.init / module.in_features))
                 nn.init.zeros_(module.bias)
             elif isinstance(module, Experts):
-                for weight_EIO in (module.w_in, module.w_out):
-                    truncated_normal_(weight_EIO, math.sqrt(self.config.init / weight_EIO.shape[1]))
-                nn.init.zeros_(module.b_in)
-                nn.init.zeros_(module.b_out)
+                module.reset_parameters(self.config.init)
         truncated_normal_(self.embed.weight, math.sqrt(1 / self.embed.in_features))
         truncated_normal_(self.positions, 0.5)
         if self.class_token is not None:

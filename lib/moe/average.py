@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-ACTIVATIONS = {"gelu": F.gelu, "relu": F.relu}
+from lib.moe.backends import ACTIVATIONS
 
 
 class FFN(NamedTuple):

@@ -4,9 +4,8 @@ A backend is a function ``(x_TD, expert_TK, gate_TK, weights, activation) -> y_T
 
     y_t = Σ_k g_tk · E_{e(t,k)}(x_t),    E_i(x) = act(x W_in,i + b_in,i) W_out,i + b_out,i
 
-``expert_TK`` int64, -1 for a dropped assignment, which contributes exactly 0; ``weights`` the stacked
-W_in [E, D, H], b_in [E, H], W_out [E, H, D], b_out [E, D], in the type of x.  What each one costs:
-:mod:`lib.moe.roofline`.
+``expert_TK`` is int64, -1 for a dropped assignment, which adds nothing.  All tensors but ``expert_TK`` have
+the type of x.  What each backend costs: :mod:`lib.moe.roofline`, and measured :mod:`lib.moe.backend_cost`.
 """
 
 from __future__ import annotations
@@ -17,8 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lib.moe.expert_memory import keep_freed_memory
-from lib.moe.expert_padded import PaddedFFN
+from lib.moe.expert_grouped import GroupedFFN
 from lib.moe.expert_rows import Combine, Dispatch, padded_rows, sorted_rows
 
 ACTIVATIONS = {"gelu": F.gelu, "relu": F.relu}
@@ -34,23 +32,24 @@ class Weights(NamedTuple):
 
 
 def loop(x_TD: Tensor, expert_TK: Tensor, gate_TK: Tensor, weights: Weights, activation: str) -> Tensor:
-    """The reference: one expert after another, each on its tokens.
+    """The reference: one expert after another, each on its own tokens.
 
     ``unbind``, not ``w_in[e]``: autograd makes the gradient of an index as large as what was indexed, so
-    that E experts would sum E full-size gradients.  ``unbind``'s is one stack.
+    E experts would add up E gradients of full size.  ``unbind``'s gradient is one stack.
     """
+    act = ACTIVATIONS[activation]
     rows = sorted_rows(expert_TK, len(weights.w_in))
     ends = [0, *rows.offs_E.tolist()]
-    x_ND = Dispatch.apply(x_TD, gate_TK.shape[1], rows)
-    y_ND = torch.cat([
-        ACTIVATIONS[activation](x_ND[begin:end] @ w_in + b_in) @ w_out + b_out
+    x_SD = Dispatch.apply(x_TD, gate_TK.shape[1], rows)
+    y_SD = torch.cat([
+        act(x_SD[begin:end] @ w_in + b_in) @ w_out + b_out
         for begin, end, w_in, b_in, w_out, b_out in zip(ends, ends[1:], *(w.unbind(0) for w in weights))
-    ] + [x_ND.new_zeros(len(x_ND) - ends[-1], x_ND.shape[1])])
-    return Combine.apply(y_ND, gate_TK, rows)
+    ] + [torch.zeros_like(x_SD[ends[-1]:])])
+    return Combine.apply(y_SD, gate_TK, rows)
 
 
 def einsum(x_TD: Tensor, expert_TK: Tensor, gate_TK: Tensor, weights: Weights, activation: str) -> Tensor:
-    """Every expert on every token, then the chosen outputs: the formula as it stands, at E / K times the cost."""
+    """Every expert on every token, weighted with 0 where it was not chosen: E / K times the work."""
     w_in, b_in, w_out, b_out = weights
     chosen_TKE = expert_TK[..., None] == torch.arange(len(w_in), device=x_TD.device)
     gate_TE = (gate_TK[..., None] * chosen_TKE).sum(1)
@@ -60,9 +59,56 @@ def einsum(x_TD: Tensor, expert_TK: Tensor, gate_TK: Tensor, weights: Weights, a
 
 
 def bmm(x_TD: Tensor, expert_TK: Tensor, gate_TK: Tensor, weights: Weights, activation: str) -> Tensor:
-    """Batched products: each expert's tokens padded to a common number of rows (:mod:`lib.moe.expert_padded`)."""
-    E = len(weights.w_in)
-    rows, capacities = padded_rows(expert_TK, E, chunk_of(E, x_TD.device), row_multiple(x_TD))
+    """One batched product, with every expert's rows padded to the largest load.
+
+    Fewest and largest kernels, but it computes E · max load rows.
+    """
+    # Whole matrix tiles in 16 bits; and few different shapes, as oneDNN compiles a kernel for each.
+    multiple = 32 if x_TD.itemsize == 2 else 1
+    rows, capacity = padded_rows(expert_TK, len(weights.w_in), multiple)
     x_SD = Dispatch.apply(x_TD, gate_TK.shape[1], rows)
-    y_SD = padded_ffn(x_SD, weights, capacities, activation)
-    return Combine.apply(y_SD, gate_TK, rows)
+    y_ECD = batched(x_SD.view(-1, capacity, x_TD.shape[1]), weights, activation)
+    return Combine.apply(y_ECD.flatten(0, 1), gate_TK, rows)
+
+
+def batched(x_ECD: Tensor, weights: Weights, activation: str) -> Tensor:
+    """Each expert on its own C rows: [E, C, D] to [E, C, D]."""
+    w_in, b_in, w_out, b_out = weights
+    hidden_ECH = ACTIVATIONS[activation](torch.baddbmm(b_in[:, None], x_ECD, w_in))
+    return torch.baddbmm(b_out[:, None], hidden_ECH, w_out)
+
+
+def grouped(x_TD: Tensor, expert_TK: Tensor, gate_TK: Tensor, weights: Weights, activation: str) -> Tensor:
+    """``torch.nn.functional.grouped_mm``: no padding, and a GPU is never waited for.
+
+    It has no float64, which goes to :func:`loop`.  Widths whose rows are not multiples of 16 bytes, such
+    as d = 300 in bfloat16, are padded with zeros to the next one that is: a copy of all weights.
+    """
+    if x_TD.dtype == torch.float64:
+        return loop(x_TD, expert_TK, gate_TK, weights, activation)
+    _, D, H = weights.w_in.shape
+    multiple = 16 // x_TD.itemsize
+    d, h = -D % multiple, -H % multiple
+    if d or h:
+        w_in, b_in, w_out, b_out = weights
+        weights = Weights(F.pad(w_in, (0, h, 0, d)), F.pad(b_in, (0, h)), F.pad(w_out, (0, d, 0, h)), F.pad(b_out, (0, d)))
+        x_TD = F.pad(x_TD, (0, d))
+    rows = sorted_rows(expert_TK, len(weights.w_in))
+    x_SD = Dispatch.apply(x_TD, gate_TK.shape[1], rows)
+    y_SD = GroupedFFN.apply(x_SD, *weights, rows.offs_E, rows.expert_S, activation)
+    return Combine.apply(y_SD, gate_TK, rows)[:, :D]
+
+
+BACKENDS = {"loop": loop, "einsum": einsum, "bmm": bmm, "grouped": grouped}
+
+
+def fastest(device: torch.device, dtype: torch.dtype) -> str:
+    """The backend to use when none is asked for."""
+    if dtype == torch.float64:
+        return "loop"
+    if device.type == "cpu":
+        return "grouped" if dtype == torch.float32 else "bmm"
+    # Where grouped_mm has a kernel of its own; elsewhere it loops over the experts and waits for each.
+    if device.type == "cuda" and dtype == torch.bfloat16 and torch.cuda.get_device_capability(device) >= (9, 0):
+        return "grouped"
+    return "bmm"

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -23,61 +24,59 @@ class Rows:
     ``dropped_N``     True where an assignment was dropped
     ``assignment_S``  assignment of a row; any valid one where the row is empty
     ``empty_S``       True where a row belongs to nobody: padding, or a dropped assignment
-    ``offs_E``        int32, without padding only: where each expert's rows end
     """
 
     row_N: Tensor
     dropped_N: Tensor
     assignment_S: Tensor
     empty_S: Tensor
+
+
+@dataclass(frozen=True)
+class SortedRows(Rows):
+    """One row per assignment, sorted by expert, the dropped ones at the end.
+
+    ``offs_E``    int32: where each expert's rows end
+    ``expert_S``  the expert of each row, E - 1 for the dropped ones
+    """
+
     offs_E: Tensor
+    expert_S: Tensor
 
 
-def sort_by_expert(expert_TK: Tensor, experts: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Order of the N assignments by expert, dropped ones last; the sorted experts; where each one's rows end.
+def sorted_rows(expert_TK: Tensor, experts: int) -> SortedRows:
+    """Rows without padding.  An expert keeps its tokens in their order.
 
-    Stable, so an expert keeps its tokens in their order.  Dropped assignments count as expert E.  Ends are
-    found by search in the sorted list: unlike ``bincount``, that needs no word from a GPU to the host.
+    The ends are found by search in the sorted list: unlike ``bincount``, that needs no word from a GPU
+    to the host.
     """
     expert_N = expert_TK.flatten()
-    sorted_N, order_N = torch.where(expert_N < 0, experts, expert_N).sort(stable=True)
-    offs_E = torch.searchsorted(sorted_N, torch.arange(experts, device=expert_N.device), right=True, out_int32=True)
-    return order_N, sorted_N, offs_E
+    dropped_N = expert_N < 0
+    expert_S, assignment_S = torch.where(dropped_N, experts, expert_N).sort(stable=True)
+    every_E = torch.arange(experts, device=expert_N.device)
+    offs_E = torch.searchsorted(expert_S, every_E, right=True, out_int32=True)
+    row_N = torch.empty_like(assignment_S)
+    row_N.scatter_(0, assignment_S, torch.arange(len(row_N), device=row_N.device))
+    return SortedRows(row_N, dropped_N, assignment_S, expert_S == experts, offs_E, expert_S.clamp(max=experts - 1))
 
 
-def sorted_rows(expert_TK: Tensor, experts: int) -> Rows:
-    """Rows without padding: N of them, sorted by expert, the dropped ones at the end."""
-    order_N, sorted_N, offs_E = sort_by_expert(expert_TK, experts)
-    row_N = torch.empty_like(order_N).scatter_(0, order_N, torch.arange(len(order_N), device=order_N.device))
-    return Rows(row_N, (expert_TK < 0).flatten(), order_N, sorted_N == experts, offs_E)
+def padded_rows(expert_TK: Tensor, experts: int, multiple: int) -> tuple[Rows, int]:
+    """Rows [E · C] in which every expert has the same capacity C; and C.
 
-
-def padded_rows(expert_TK: Tensor, experts: int, chunk: int, multiple: int) -> tuple[Rows, list[int]]:
-    """Rows in which every expert has a capacity, the same for ``chunk`` neighbours; and these capacities.
-
-    A chunk's capacity is the largest load in it, at least 1, rounded up to a ``multiple``.  Reading the
-    loads makes the host wait for a GPU: the one wait of this backend.
+    C is the largest load, at least 1, rounded up to a ``multiple``: nothing is dropped here.  Reading the
+    largest load makes the host wait for a GPU, the one wait of this way of working.
     """
-    order_N, sorted_N, offs_E = sort_by_expert(expert_TK, experts)
-    offs_E = offs_E.long()
-    start_E = torch.cat([offs_E.new_zeros(1), offs_E[:-1]])
-    load_E = (offs_E - start_E).tolist()
-    capacities = [-(-max(1, *load_E[e:e + chunk]) // multiple) * multiple for e in range(0, experts, chunk)]
+    rows = sorted_rows(expert_TK, experts)
+    start_E = F.pad(rows.offs_E, (1, -1))
+    capacity = -(-max(1, int((rows.offs_E - start_E).max())) // multiple) * multiple
+    size, N = experts * capacity, expert_TK.numel()
 
-    ends, end = [], 0
-    for e in range(experts):
-        end += capacities[e // chunk]
-        ends.append(end)
-    # Expert E, the dropped ones, begins where the rows end: its first row collects what nobody needs.
-    first = torch.tensor([0, *ends], device=offs_E.device)
-    shift = first - torch.cat([start_E, offs_E[-1:]])
-    rank_N = torch.arange(len(order_N), device=order_N.device) + shift[sorted_N]
-    row_N = torch.empty_like(order_N).scatter_(0, order_N, rank_N.clamp_(max=end))
-
-    assignment_S = row_N.new_zeros(end + 1).scatter_(0, row_N, torch.arange(len(row_N), device=row_N.device))
-    empty_S = torch.ones(end + 1, dtype=torch.bool, device=row_N.device).scatter_(0, row_N, False)
-    dropped_N = (expert_TK < 0).flatten()
-    return Rows(row_N.clamp(max=end - 1), dropped_N, assignment_S[:end], empty_S[:end], offs_E.int()), capacities
+    expert_N = expert_TK.flatten()
+    row_N = rows.row_N + expert_N * capacity - start_E[expert_N]
+    row_N = torch.where(rows.dropped_N, size, row_N)  # one row more, for those that need none
+    assignment_S = row_N.new_zeros(size + 1).scatter_(0, row_N, torch.arange(N, device=row_N.device))
+    empty_S = torch.ones(size + 1, dtype=torch.bool, device=row_N.device).scatter_(0, row_N, False)
+    return Rows(row_N.clamp_(max=size - 1), rows.dropped_N, assignment_S[:size], empty_S[:size]), capacity
 
 
 def _take(rows_SD: Tensor, rows: Rows) -> Tensor:
