@@ -57,7 +57,7 @@ SIZES = {
         layer=LayerCost(tokens=128, d_model=32, hidden=64, rounds=3), layer_experts=(4, 8),
         step=StepCost(geometry="tiny", batch_size=16, rounds=3)),
     "laptop": Size(
-        ViTRun(dataset="digits", preset="tiny", recipe=Recipe(epochs=6, batch_size=64, lr=1e-2)),
+        ViTRun(dataset="digits", preset="tiny", recipe=Recipe(epochs=5, batch_size=64, lr=1e-2)),
         experts=(4, 16), seeds=3, side_seeds=1,
         layer=LayerCost(tokens=1024, d_model=128, hidden=512, rounds=5), layer_experts=(4, 16, 64),
         step=StepCost(geometry="tiny", batch_size=64, rounds=5)),
@@ -121,7 +121,8 @@ def studies(parameters: Parameters) -> dict[str, list[Spec]]:
         "design": runs(switch, replace(switch, k=2), replace(switch, k=2, split=2), replace(switch, k=2, split=2, shared=1),
                        replace(switch, placement="all"), replace(switch, placement="last-two"), seeds=few),
         "distillation": baseline + teachers + [replace(dense, teacher=teacher, seed=teacher.seed) for teacher in teachers],
-        "collapse": runs(replace(switch, balance=0.0, router_init=COLLAPSING_INIT), seeds=few),
+        "collapse": runs(replace(switch, experts=sweep[-1]), replace(switch, experts=sweep[-1], balance=0.0),
+                         recipe=replace(dense.recipe, lr=COLLAPSING_LR * dense.recipe.lr)),
         "layer": [replace(size.layer, experts=experts, backend=backend)
                   for experts in size.layer_experts for backend in LAYER_BACKENDS],
         "steps": [replace(size.step, moe=replace(switch, experts=experts, placement="all", backend=backend), seed=seed)
@@ -132,8 +133,8 @@ def studies(parameters: Parameters) -> dict[str, list[Spec]]:
 #: Share that each expert takes from the others after every step (EWA's β).
 EWA_BETA = 0.01
 
-#: A router that starts this confident, without a balance loss, never gets to know most of its experts.
-COLLAPSING_INIT = 100.0
+#: At this many times the usual learning rate the load depends on the balance loss.
+COLLAPSING_LR = 3.0
 
 LAYER_BACKENDS = ("loop", "einsum", "bmm", "grouped")
 

@@ -14,16 +14,19 @@ import sys
 #: Freed blocks up to this many bytes stay with the process anyway (glibc's DEFAULT_MMAP_THRESHOLD_MAX).
 KEPT_ANYWAY = 32 * 2**20
 
-# mallopt(3): its two parameters, and the largest value they can have.
+#: Blocks above this go back to the kernel, as ever: one activation of all experts on all tokens can be larger.
+LARGEST_KEPT = 512 * 2**20
+
+# mallopt(3): numbers of its parameters, and the largest value that it takes.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-LARGEST = 2**31 - 1
+LARGEST_INT = 2**31 - 1
 
 
 def keep_freed_memory(block: int) -> bool:
-    """Have ``malloc`` keep large freed blocks, if blocks of ``block`` bytes would otherwise not be kept.
+    """Have ``malloc`` keep freed blocks of up to 512 MB, if blocks of ``block`` bytes would not be kept anyway.
 
-    True if it was or had been arranged.  It is for the whole process and from now on: it may hold its
-    peak memory until it ends.  Only Linux with glibc is asked.
+    True if that is arranged.  It is for the whole process and from now on: it may hold up to 2 GB of freed
+    memory until it ends.  Only Linux with glibc is asked.
     """
     return block > KEPT_ANYWAY and _raise_thresholds()
 
@@ -35,4 +38,4 @@ def _raise_thresholds() -> bool:
     libc = ctypes.CDLL(None)
     if not hasattr(libc, "gnu_get_libc_version"):
         return False
-    return all([libc.mallopt(M_MMAP_THRESHOLD, LARGEST), libc.mallopt(M_TRIM_THRESHOLD, LARGEST)])
+    return all([libc.mallopt(M_MMAP_THRESHOLD, LARGEST_KEPT), libc.mallopt(M_TRIM_THRESHOLD, LARGEST_INT)])

@@ -59,9 +59,9 @@ class Experts(nn.Module):
                              f"should be [T, {self.w_in.shape[1]}], [T, K] and [T, K]")
         x_TD, weights = self.cast(x_TD)
         gate_TK = torch.where(expert_TK < 0, 0, gate_TK).to(x_TD.dtype)
-        name = fastest(x_TD.device, x_TD.dtype) if self.backend == "auto" else self.backend
+        run = BACKENDS[self.backend_for(x_TD.device, x_TD.dtype)]
         with torch.autocast(x_TD.device.type, enabled=False):
-            return BACKENDS[name](x_TD, expert_TK, gate_TK, weights, self.activation)
+            return run(x_TD, expert_TK, gate_TK, weights, self.activation)
 
     def slots(self, x_ESD: Tensor) -> Tensor:
         """Each expert on its own S rows, [E, S, D] to [E, S, D]: expert choice, soft MoE, random partition.
@@ -71,6 +71,10 @@ class Experts(nn.Module):
         x_ESD, weights = self.cast(x_ESD)
         with torch.autocast(x_ESD.device.type, enabled=False):
             return batched(x_ESD, weights, self.activation)
+
+    def backend_for(self, device: torch.device, dtype: torch.dtype) -> str:
+        """The backend that runs products of ``dtype`` on ``device``."""
+        return fastest(device, dtype) if self.backend == "auto" else self.backend
 
     def cast(self, x: Tensor) -> tuple[Tensor, Weights]:
         """Input and weights in the type in which the products run: autocast's, or the weights' own."""

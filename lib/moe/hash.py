@@ -1,8 +1,8 @@
 """Hash layers (Roller et al., arXiv 2106.04426): a fixed table says which expert a token goes to, gate 1.
 
 In text the table is indexed by the word.  An image token has no word; here its *id* is its position in
-the image (``by="position"``), or the nearest of V k-means centroids of training patches
-(``by="patch"``), which is the closest image counterpart of a vocabulary.
+the image (``hash_by="position"``), or the nearest of V k-means centroids of training patches
+(``hash_by="patch"``), which is the closest image counterpart of a vocabulary.
 
 The table is the paper's *balanced* hash: greedily, the most frequent id goes to the emptiest expert.
 With equally frequent ids, in random order, that is a balanced random table.

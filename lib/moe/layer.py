@@ -101,7 +101,7 @@ class MoEConfig:
                 f"k={self.k} of {self.experts} experts: choose k between 1 and the number of experts")
         require(self.split >= 1, f"split is {self.split}: use 1 for whole experts, m to cut each into m")
         require(0 <= self.shared < self.chosen + self.shared,
-                f"shared={self.shared} leaves nothing for the router: it must be below split * k = {self.split * self.k}")
+                f"shared={self.shared} leaves nothing to route: it must be below split * k = {self.split * self.k}")
         require(self.policy != "second-choice" or self.chosen < self.routed,
                 "policy 'second-choice' needs an expert outside the top k: lower k or use another policy")
         require(self.capacity_factor > 0, f"capacity_factor is {self.capacity_factor}: it must be above 0")

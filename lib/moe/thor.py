@@ -26,7 +26,7 @@ class Thor(nn.Module):
     """One random expert per layer and batch.
 
     The experts are one stacked tensor, so an expert that was not drawn has a zero gradient, not a missing
-    one: momentum and weight decay still act on it (in the authors' code they do not).
+    one: momentum and weight decay still act on it.
     """
 
     def __init__(self, experts: int, *, inference: str):

@@ -1,0 +1,105 @@
+"""How long an MoE layer takes, against the dense FFN with the same FLOPs.
+
+Times on a shared machine drift by more than the differences one looks for, so everything that is compared
+takes turns in one process, and the result is the ratio within a round, with its spread over the rounds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lib.measure import garbage_collector_off, timed
+from lib.moe.experts import Experts
+from lib.moe.roofline import dense_cost, expert_cost
+
+WARM_UP = 3
+
+
+class RoutedFFN(nn.Module):
+    """Router, top-k by softmax, experts: [T, D] to [T, D].  A layer without what a balanced training needs."""
+
+    def __init__(self, experts: int, d_model: int, hidden: int, k: int, backend: str):
+        super().__init__()
+        self.router = nn.Linear(d_model, experts, bias=False)
+        self.experts = Experts(experts, d_model, hidden, backend=backend)
+        self.k = k
+
+    def forward(self, x_TD: Tensor) -> Tensor:
+        gate_TK, expert_TK = self.route(x_TD)
+        return self.experts(x_TD, expert_TK, gate_TK)
+
+    def route(self, x_TD: Tensor) -> tuple[Tensor, Tensor]:
+        return F.linear(x_TD, self.router.weight).float().softmax(-1).topk(self.k, dim=-1)
+
+
+def dense_ffn(d_model: int, hidden: int) -> nn.Module:
+    return nn.Sequential(nn.Linear(d_model, hidden), nn.GELU(), nn.Linear(hidden, d_model))
+
+
+def training_pass(model: nn.Module, x: Tensor, dtype: torch.dtype) -> Callable[[], None]:
+    """Forward and backward of ``model`` on ``x``, with autocast if ``dtype`` is a 16-bit type.
+
+    Weights stay in fp32.  The gradient of the input is wanted too, as inside a network, and the old
+    gradients are given up first, as ``zero_grad`` does.
+    """
+    x = x.clone().requires_grad_()
+    grad = torch.randn_like(x, dtype=dtype)
+
+    def run() -> None:
+        x.grad = None
+        model.zero_grad(set_to_none=True)
+        with torch.autocast(x.device.type, dtype=dtype, enabled=dtype.itemsize == 2):
+            y = model(x)
+        y.backward(grad)
+
+    return run
+
+
+def take_turns(calls: dict[str, Callable[[], None]], rounds: int, device: torch.device) -> dict[str, list[float]]:
+    """Seconds of each call in each of ``rounds`` rounds, in which all are called one after the other."""
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    with garbage_collector_off():
+        for round in range(-WARM_UP, rounds):
+            for name, call in calls.items():
+                took = timed(call, 1, device)
+                if round >= 0:
+                    seconds[name].append(took)
+    return seconds
+
+
+def ratio(seconds: list[float], baseline: list[float]) -> dict[str, float]:
+    """Quotient of two calls that took turns: median, 5th and 95th percentile over the rounds."""
+    quotients = torch.tensor(seconds, dtype=torch.float64) / torch.tensor(baseline, dtype=torch.float64)
+    low, middle, high = quotients.quantile(torch.tensor([0.05, 0.5, 0.95], dtype=torch.float64)).tolist()
+    return {"ratio": middle, "ratio_p05": low, "ratio_p95": high}
+
+
+def backend_cost(experts: int, tokens: int, d_model: int, hidden: int, k: int, backend: str, dtype: torch.dtype,
+                 device: torch.device, rounds: int) -> dict[str, float]:
+    """One MoE layer against its dense twin, a single FFN of k · ``hidden`` units; forward and backward.
+
+    Tokens are random, and an untrained router sends them to the experts.  With ``ratio``, ``ratio_p05`` and
+    ``ratio_p95`` (time of the layer over that of its twin) come ``layer_ms`` and ``dense_ms`` (medians),
+    ``largest_load`` (the fullest expert's, over the mean), and from :mod:`lib.moe.roofline` ``flops``,
+    ``bytes``, ``dense_flops``, ``dense_bytes``.
+    """
+    layer = RoutedFFN(experts, d_model, hidden, k, backend).to(device)
+    dense = dense_ffn(d_model, k * hidden).to(device)
+    x = torch.randn(tokens, d_model, device=device)
+    seconds = take_turns({"dense": training_pass(dense, x, dtype), "layer": training_pass(layer, x, dtype)}, rounds, device)
+
+    with torch.no_grad():
+        load_E = layer.route(x)[1].flatten().bincount(minlength=experts)
+    used = layer.experts.backend_for(device, dtype)
+    cost = expert_cost(used, experts, tokens, d_model, hidden, k, dtype.itemsize, int(load_E.max()))
+    twin = dense_cost(tokens, d_model, k * hidden, dtype.itemsize)
+    return ratio(seconds["layer"], seconds["dense"]) | {
+        "layer_ms": 1000 * torch.tensor(seconds["layer"]).median().item(),
+        "dense_ms": 1000 * torch.tensor(seconds["dense"]).median().item(),
+        "largest_load": int(load_E.max()) * experts / (tokens * k),
+        "flops": cost.flops, "bytes": cost.bytes, "dense_flops": twin.flops, "dense_bytes": twin.bytes,
+    }
