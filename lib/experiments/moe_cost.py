@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
@@ -12,9 +11,8 @@ import torch
 import torch.nn.functional as F
 
 from lib import measure, optim
-from lib.device import synchronise
 from lib.models.vit import ViT, ViTConfig, preset, seed_geometry
-from lib.moe.backend_cost import backend_cost
+from lib.moe.backend_cost import backend_cost, ratio, take_turns
 from lib.moe.layer import MoEConfig
 from lib.results import Outcome
 from lib.spec import Spec
@@ -66,12 +64,9 @@ class StepCost(Spec):
         passes = {name: self.inference_pass(model, session.device) for name, model in models.items()}
         metrics = {}
         for kind, calls in (("train", steps), ("test", passes)):
-            seconds = take_turns(calls, self.rounds, session)
-            ratios = [moe / dense for moe, dense in zip(seconds["moe"], seconds["dense"])]
-            metrics |= {f"{kind}_ratio": statistics.median(ratios),
-                        f"{kind}_ratio_low": min(ratios), f"{kind}_ratio_high": max(ratios)}
-            for name, values in seconds.items():
-                metrics[f"{kind}_ms_{name}"] = 1000 * statistics.median(values)
+            seconds = take_turns(calls, self.rounds, session.device)
+            metrics |= {f"{kind}_{name}": value for name, value in ratio(seconds["moe"], seconds["dense"]).items()}
+            metrics |= {f"{kind}_ms_{name}": 1000 * statistics.median(values) for name, values in seconds.items()}
         for name, model in models.items():
             metrics[f"parameters_{name}"] = measure.parameters(model)
         return Outcome(metrics)
@@ -112,20 +107,3 @@ class StepCost(Spec):
                 model(inputs)
 
         return infer
-
-
-def take_turns(calls: dict[str, Callable[[], None]], rounds: int, session: Session) -> dict[str, list[float]]:
-    """Seconds of each call, one after the other in each round, so that a busy machine disturbs both alike."""
-    for call in calls.values():
-        call()
-        call()
-    seconds: dict[str, list[float]] = {name: [] for name in calls}
-    for done in range(rounds):
-        for name, call in calls.items():
-            synchronise(session.device)
-            start = time.perf_counter()
-            call()
-            synchronise(session.device)
-            seconds[name].append(time.perf_counter() - start)
-        session.report((done + 1) / rounds, "timing")
-    return seconds

@@ -8,6 +8,9 @@ from torch import Tensor, nn
 from lib.moe.backends import ACTIVATIONS, BACKENDS, Weights, batched, fastest
 from lib.moe.expert_memory import keep_freed_memory
 
+#: ``nn.Linear`` starts with variance 1 / (3 · fan-in); the cut at 2σ leaves 0.774 of a normal's variance.
+LIKE_LINEAR = 1 / (3 * 0.774)
+
 
 class Experts(nn.Module):
     """Experts E_i(x) = act(x W_in,i + b_in,i) W_out,i + b_out,i for i = 1 … E.
@@ -36,10 +39,10 @@ class Experts(nn.Module):
         self.reset_parameters()
         keep_freed_memory(self.w_in.nbytes)
 
-    def reset_parameters(self, scale: float = 1 / 3) -> None:
-        """Weights from a normal with σ² = scale / fan-in, cut at 2σ; biases 0.
+    def reset_parameters(self, scale: float = LIKE_LINEAR) -> None:
+        """Weights from a normal with σ² = ``scale`` / fan-in, cut at 2σ; biases 0.
 
-        1/3 is the variance that ``nn.Linear`` starts with, so a dense FFN and its experts compare fairly.
+        By default with the variance of ``nn.Linear``, so that experts and a dense FFN start alike.
         Switch (Fedus et al., arXiv 2101.03961, section 2.4) takes 0.1.
         """
         for weight_EIO in (self.w_in, self.w_out):
