@@ -24,6 +24,7 @@ from lib import ROOT, device
 from lib.claims import Verdict, find, judge
 from lib.experiments import chapter
 from lib.experiments.parameters import ChapterParameters, checked
+from lib.figures import label
 from lib.launch import run_parallel
 from lib.markdown import details, escaped, pipe_table
 from lib.origin import provenance_line, short
@@ -242,6 +243,8 @@ def table(frame: pd.DataFrame, formats: Mapping[str, str | Callable] | None = No
 def summary(frame: pd.DataFrame, by: str | list[str], columns: Mapping[str, Callable]) -> pd.DataFrame:
     """One row per configuration, in order of appearance, with each column's values over its runs spelled out.
 
+    A column ``method`` gets the names that figures use too.
+
     ``table(summary(results.frame(), by="method", columns={"accuracy": percent, "seconds": number}))``
     """
     def spell(values: pd.Series, how: Callable) -> str:
@@ -249,8 +252,9 @@ def summary(frame: pd.DataFrame, by: str | list[str], columns: Mapping[str, Call
         return how(kept) if len(kept) else "–"
 
     groups = frame.groupby(by, sort=False, dropna=False)
-    return groups.apply(lambda part: pd.Series({name: spell(part[name], how) for name, how in columns.items()}),
+    rows = groups.apply(lambda part: pd.Series({name: spell(part[name], how) for name, how in columns.items()}),
                         include_groups=False).reset_index()
+    return rows.assign(method=rows["method"].map(label)) if "method" in rows else rows
 
 
 def show(figure: go.Figure, results: Iterable[Result], alt: str | None = None) -> None:

@@ -64,7 +64,7 @@ SIZES = {
     "cpu": Size(
         ViTRun(dataset="cifar10", train_examples=20_000, preset="small", d_model=48, patch=8,
                recipe=Recipe(epochs=4, batch_size=64, lr=2e-3), augmentation=LIGHT),
-        experts=(16, 32, 64), seeds=3, side_seeds=3,
+        experts=(16, 32, 64), seeds=3, side_seeds=1,
         layer=LayerCost(), layer_experts=(4, 8, 16, 32, 64),
         step=StepCost(geometry="small", batch_size=64)),
     "gpu": Size(
@@ -122,7 +122,7 @@ def studies(parameters: Parameters) -> dict[str, list[Spec]]:
                        replace(switch, placement="all"), replace(switch, placement="last-two"), seeds=few),
         "distillation": baseline + teachers + [replace(dense, teacher=teacher, seed=teacher.seed) for teacher in teachers],
         "collapse": runs(replace(switch, experts=sweep[-1]), replace(switch, experts=sweep[-1], balance=0.0),
-                         recipe=replace(dense.recipe, lr=COLLAPSING_LR * dense.recipe.lr)),
+                         seeds=few, recipe=replace(dense.recipe, lr=COLLAPSING_LR * dense.recipe.lr)),
         "layer": [replace(size.layer, experts=experts, backend=backend)
                   for experts in size.layer_experts for backend in LAYER_BACKENDS],
         "steps": [replace(size.step, moe=replace(switch, experts=experts, placement="all", backend=backend), seed=seed)
