@@ -24,7 +24,7 @@ from lib.augment import Augmentation, distort, mask_and_mix
 from lib.data_files import DATASETS, DataMissing, Decoded, find, load, variant
 from lib.data_formats import DataDamaged
 
-__all__ = ["DATA_NAMES", "DataDamaged", "DataMissing", "ImageBatches", "ImageSet", "Split", "UnknownDataset",
+__all__ = ["DATA_NAMES", "DataDamaged", "DataMissing", "ImageBatches", "ImageSet", "Split", "UnknownDataset", "check_name",
            "find_data", "load_images", "normalise", "split_indices"]
 
 #: Seed of every dataset's split.  Fixed for the whole book: validation is never somebody else's training data.
@@ -114,10 +114,7 @@ def load_images(name: str, device: torch.device | str = "cpu", train_examples: i
     Raises :class:`UnknownDataset`, :class:`DataMissing` (naming the three ways to supply the data),
     :class:`DataDamaged` (naming the file), ValueError for an impossible ``train_examples``.
     """
-    if name not in CLASS_NAMES:
-        guess = difflib.get_close_matches(name.lower().replace("-", "").replace("_", ""), DATA_NAMES, n=1)
-        hint = f" Did you mean {guess[0]!r}?" if guess else ""
-        raise UnknownDataset(f"There is no dataset {name!r}.{hint} Known: {', '.join(DATA_NAMES)}.")
+    check_name(name)
     data = _digits() if name == "digits" else load(DATASETS[name])
     images, labels = data.train_images, data.train_labels
     if name == "digits":
@@ -135,6 +132,14 @@ def load_images(name: str, device: torch.device | str = "cpu", train_examples: i
                     classes=len(CLASS_NAMES[name]), class_names=tuple(CLASS_NAMES[name]), mean=mean, std=std,
                     train=Split(images[kept], labels[kept]), validation=Split(images[held], labels[held]),
                     test=test).to(device)
+
+
+def check_name(name: str) -> None:
+    """Raises :class:`UnknownDataset`, with the nearest name, for a dataset that the book does not know."""
+    if name not in CLASS_NAMES:
+        guess = difflib.get_close_matches(name.lower().replace("-", "").replace("_", ""), DATA_NAMES, n=1)
+        hint = f" Did you mean {guess[0]!r}?" if guess else ""
+        raise UnknownDataset(f"There is no dataset {name!r}.{hint} Known: {', '.join(DATA_NAMES)}.")
 
 
 def split_indices(labels: Tensor, sizes: tuple[int, ...], seed: int = SPLIT_SEED) -> tuple[Tensor, ...]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from lib.augment import Augmentation
+from lib.data import check_name
 from lib.experiments.moe_cost import LayerCost, StepCost
 from lib.experiments.moe_vit import ViTRun
 from lib.experiments.parameters import ChapterParameters
+from lib.models.vit import preset
 from lib.moe.layer import MoEConfig
 from lib.spec import Spec
 from lib.train import Recipe
@@ -28,10 +30,14 @@ class Parameters(ChapterParameters):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("experts", "epochs", "batch_size", "d_model", "gpus"):
+        for name, least in {"experts": 2, "epochs": 1, "batch_size": 1, "d_model": 1, "gpus": 1}.items():
             value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} must be at least 1, not {value}")
+            if value is not None and value < least:
+                raise ValueError(f"{name} must be at least {least}, not {value}")
+        if self.dataset is not None:
+            check_name(self.dataset)
+        if self.d_model is not None and self.d_model % (heads := preset(SIZES[self.scale].base.preset).heads):
+            raise ValueError(f"d_model {self.d_model} cannot be shared by {heads} heads: choose a multiple of {heads}")
 
 
 @dataclass(frozen=True)
@@ -65,7 +71,7 @@ SIZES = {
         ViTRun(dataset="cifar10", train_examples=20_000, preset="small", d_model=48, patch=8,
                recipe=Recipe(epochs=4, batch_size=64, lr=2e-3), augmentation=LIGHT),
         experts=(16, 32, 64), seeds=3, side_seeds=1,
-        layer=LayerCost(), layer_experts=(4, 8, 16, 32, 64),
+        layer=LayerCost(rounds=9), layer_experts=(4, 8, 16, 32, 64),
         step=StepCost(geometry="small", batch_size=64)),
     "gpu": Size(
         ViTRun(dataset="cifar10", preset="base", augmentation=STRONG,
@@ -101,7 +107,8 @@ def studies(parameters: Parameters) -> dict[str, list[Spec]]:
     switched = runs(switch)
     ewa = runs(other("partition"), ewa_beta=EWA_BETA)
     thor, adamix, whole = runs(other("thor")), runs(other("adamix")), runs(other("whole-network"))
-    routed = runs(other("vmoe"), other("bias"), other("expert-choice", capacity_factor=1.0), other("soft"), other("hash"))
+    routed = runs(other("vmoe"), other("bias"), other("expert-choice", capacity_factor=1.0), other("soft"),
+                  other("hash", hash_by="position" if switch.experts <= FEWEST_POSITIONS else "patch"))
     teachers = switched
 
     return {
@@ -124,11 +131,15 @@ def studies(parameters: Parameters) -> dict[str, list[Spec]]:
         "collapse": runs(replace(switch, experts=sweep[-1]), replace(switch, experts=sweep[-1], balance=0.0),
                          seeds=few, recipe=replace(dense.recipe, lr=COLLAPSING_LR * dense.recipe.lr)),
         "layer": [replace(size.layer, experts=experts, backend=backend)
-                  for experts in size.layer_experts for backend in LAYER_BACKENDS],
+                  for experts in size.layer_experts for backend in LAYER_BACKENDS
+                  if backend != "einsum" or experts <= MOST_FOR_EINSUM],
         "steps": [replace(size.step, moe=replace(switch, experts=experts, placement="all", backend=backend), seed=seed)
                   for experts in sweep for backend in ("auto", "loop") for seed in every],
     }
 
+
+#: Patches of an image at the scales with the fewest; more experts than that cannot be hashed by position.
+FEWEST_POSITIONS = 16
 
 #: Share that each expert takes from the others after every step (EWA's β).
 EWA_BETA = 0.01
@@ -137,6 +148,9 @@ EWA_BETA = 0.01
 COLLAPSING_LR = 3.0
 
 LAYER_BACKENDS = ("loop", "einsum", "bmm", "grouped")
+
+#: Every expert on every token: beyond this many it only takes time to show what is plain by then.
+MOST_FOR_EINSUM = 16
 
 
 def sized(parameters: Parameters) -> Size:

@@ -207,7 +207,7 @@ def soft_minus_dense(studies: Studies) -> list[float]:
 
 def hash_minus_switch(studies: Studies) -> list[float]:
     runs = studies["routers"]
-    return difference(routed(runs, "hash", moe__hash_by="position"), switch(runs))
+    return difference(routed(runs, "hash"), switch(runs))
 
 
 # Random routing
