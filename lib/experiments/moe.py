@@ -100,18 +100,14 @@ def studies(parameters: Parameters) -> dict[str, list[Spec]]:
         return MoEConfig(router=router, experts=sweep[0], placement=SWITCH.placement, **changes)
 
     baseline = seeded(dense, every)
-    if parameters.dense_only:
-        return {"accuracy": baseline}
-
     longer = replace(dense, recipe=replace(dense.recipe, epochs=2 * dense.recipe.epochs))
     switched = runs(switch)
     ewa = runs(other("partition"), ewa_beta=EWA_BETA)
     thor, adamix, whole = runs(other("thor")), runs(other("adamix")), runs(other("whole-network"))
     routed = runs(other("vmoe"), other("bias"), other("expert-choice", capacity_factor=1.0), other("soft"),
                   other("hash", hash_by="position" if switch.experts <= FEWEST_POSITIONS else "patch"))
-    teachers = switched
 
-    return {
+    studies = {
         "accuracy": baseline + seeded(longer, every) + runs(*(replace(switch, experts=e) for e in sweep))
         + ewa + whole + thor + adamix,
         "routers": baseline + switched + routed,
@@ -127,7 +123,7 @@ def studies(parameters: Parameters) -> dict[str, list[Spec]]:
         "initialisation": runs(replace(switch, router_init=1.0), replace(switch, jitter=1e-2), switch, seeds=few),
         "design": runs(switch, replace(switch, k=2), replace(switch, k=2, split=2), replace(switch, k=2, split=2, shared=1),
                        replace(switch, placement="all"), replace(switch, placement="last-two"), seeds=few),
-        "distillation": baseline + teachers + [replace(dense, teacher=teacher, seed=teacher.seed) for teacher in teachers],
+        "distillation": baseline + switched + [replace(dense, teacher=teacher, seed=teacher.seed) for teacher in switched],
         "collapse": runs(replace(switch, experts=sweep[-1]), replace(switch, experts=sweep[-1], balance=0.0),
                          seeds=few, recipe=replace(dense.recipe, lr=COLLAPSING_LR * dense.recipe.lr)),
         "layer": [replace(size.layer, experts=experts, backend=backend)
@@ -136,6 +132,9 @@ def studies(parameters: Parameters) -> dict[str, list[Spec]]:
         "steps": [replace(size.step, moe=replace(switch, experts=experts, placement="all", backend=backend), seed=seed)
                   for experts in sweep for backend in ("auto", "loop") for seed in every],
     }
+    if parameters.dense_only:
+        return {name: [spec for spec in specs if spec in baseline] for name, specs in studies.items()}
+    return studies
 
 
 #: Patches of an image at the scales with the fewest; more experts than that cannot be hashed by position.

@@ -1,0 +1,103 @@
+"""Each chapter as a reader runs it, at smoke scale: through papermill, then its results and its claims."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+
+import pytest
+
+from lib.claims import claims, judge
+from lib.experiments import CHAPTERS
+from lib.moe.layer import MoEConfig
+from lib.store import Store, obtain
+
+#: Training loss of the first seed at smoke scale.  A change means that the numbers of the book change.
+GOLDEN = {"dense": 2.304418, "switch": 2.314376, "partition": 2.308511}
+
+
+@pytest.fixture(scope="module", params=CHAPTERS, ids=lambda chapter: chapter.slug)
+def executed(request, tmp_path_factory):
+    """A chapter after papermill ran it at smoke scale into an empty store: (chapter, notebook, store)."""
+    chapter, folder = request.param, tmp_path_factory.mktemp(request.param.slug)
+    runs = folder / "runs"
+    subprocess.run([sys.executable, "-m", "papermill", str(chapter.path), str(folder / "out.ipynb"), "-p", "scale", "smoke",
+                    "--cwd", str(chapter.path.parent), "--no-progress-bar"],
+                   check=True, capture_output=True, text=True, env=os.environ | {"BOOK_RUNS": str(runs)})
+    return chapter, json.loads((folder / "out.ipynb").read_text(encoding="utf-8")), Store(folder / "none", runs)
+
+
+def smoke_results(chapter, store):
+    studies = chapter.module.studies(chapter.module.Parameters(scale="smoke"))
+    return {name: obtain(specs, store=store, cannot_run="the chapter should have run it") for name, specs in studies.items()}
+
+
+@pytest.mark.slow
+def test_a_chapter_runs_all_its_studies_and_says_nothing_is_missing(executed):
+    chapter, notebook, store = executed
+    for name, results in smoke_results(chapter, store).items():
+        assert not results.missing, name
+    text = "".join("".join(output.get("data", {}).get("text/markdown", "")) for cell in notebook["cells"]
+                   for output in cell.get("outputs", ()))
+    assert "Missing:" not in text
+
+
+@pytest.mark.slow
+def test_every_claim_is_judged_from_results(executed):
+    chapter, _, store = executed
+    results = smoke_results(chapter, store)
+    for claim in claims().values():
+        if claim.subject == chapter.subject:
+            verdict = judge(claim, results)
+            assert verdict.text
+            assert verdict.estimate is None or math.isfinite(verdict.estimate.mean)
+
+
+@pytest.mark.slow
+def test_golden_losses(executed):
+    chapter, _, store = executed
+    if chapter.subject != "moe":
+        pytest.skip("golden losses of this chapter stand with its own tests")
+    losses = {}
+    for result in smoke_results(chapter, store)["accuracy"]:
+        moe = result.spec["moe"]
+        losses.setdefault("dense" if moe is None else moe["router"], result.metrics["train_loss"])
+    for name, golden in GOLDEN.items():
+        assert losses[name] == pytest.approx(golden, rel=2e-3), name
+
+
+def test_parameters_reach_the_specs():
+    module = CHAPTERS[0].module
+    studies = module.studies(module.Parameters(scale="smoke", experts=8, epochs=3, batch_size=32, d_model=24, seeds=2))
+    runs = studies["accuracy"]
+    assert {spec.moe.experts for spec in runs if spec.moe} == {8}
+    assert {spec.recipe.batch_size for spec in runs} == {32} and {spec.d_model for spec in runs} == {24}
+    assert {spec.recipe.epochs for spec in runs} == {3, 6} and {spec.seed for spec in runs} == {0, 1}
+    only = module.studies(module.Parameters(scale="smoke", dense_only=True))
+    assert only.keys() == studies.keys() and only["accuracy"] and not only["capacity"]
+    assert all(spec.moe is None and spec.recipe.epochs == 1 for specs in only.values() for spec in specs)
+
+
+@pytest.mark.parametrize(("values", "message"), [
+    ({"dataset": "cifar11"}, "Did you mean 'cifar10'"), ({"experts": 1}, "experts must be at least 2"),
+    ({"d_model": 50}, "multiple of 3"), ({"scale": "lap"}, "laptop"), ({"seeds": 0}, "at least 1")])
+def test_bad_parameters_are_refused_before_anything_runs(values, message):
+    with pytest.raises(ValueError, match=message):
+        CHAPTERS[0].module.Parameters(**{"scale": "smoke"} | values)
+
+
+def test_studies_share_their_specs():
+    """A run that serves several studies is one Spec, so it is trained once."""
+    module = CHAPTERS[0].module
+    studies = module.studies(module.Parameters(scale="laptop"))
+    assert set(studies["routers"]) & set(studies["accuracy"]) and set(studies["random"]) & set(studies["accuracy"])
+
+
+def test_more_experts_than_positions_are_hashed_by_patch():
+    module = CHAPTERS[0].module
+    hashed = [spec.moe for spec in module.studies(module.Parameters(scale="laptop", experts=64))["routers"]
+              if spec.moe and spec.moe.router == "hash"]
+    assert hashed and all(moe == MoEConfig(router="hash", experts=64, placement="every-second", hash_by="patch") for moe in hashed)
