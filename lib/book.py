@@ -13,7 +13,8 @@ from filelock import FileLock, Timeout
 from rich.console import Console
 
 from lib import bars
-from lib.execute import Execution, cores, execute
+from lib.device import cores
+from lib.execute import Execution, execute
 from lib.experiments import Chapter
 from lib.experiments.parameters import checked
 from lib.notebooks import Project

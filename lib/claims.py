@@ -13,23 +13,21 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import importlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from lib import ROOT
+from lib.checks import did_you_mean
 from lib.results import Results
 from lib.statistics import UNITS, Estimate, NotTestable, student, why
 
-VERDICTS = ("reproduced", "partly", "not reproduced", "not testable")
-
-#: Shape and word together, so that a verdict needs no colour to be read.
+#: The verdicts, each with its mark: shape and word together, so that a verdict needs no colour to be read.
 MARKS = {"reproduced": "●", "partly": "◐", "not reproduced": "○", "not testable": "–"}
 
 
@@ -120,7 +118,6 @@ class Verdict:
     verdict: str
     text: str
     estimate: Estimate | None = None
-    values: tuple[float, ...] = field(default=())
 
     @property
     def n(self) -> int:
@@ -177,9 +174,7 @@ def papers() -> dict[str, Paper]:
 def find(claim_id: str) -> Claim:
     """The claim of this id; ValueError with the nearest one otherwise."""
     if claim_id not in claims():
-        near = difflib.get_close_matches(claim_id, claims(), n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"no claim {claim_id!r} in data/claims.yml.{hint}")
+        raise ValueError(f"no claim {claim_id!r} in data/claims.yml.{did_you_mean(claim_id, claims())}")
     return claims()[claim_id]
 
 
@@ -202,24 +197,24 @@ def judge(claim_id: str | Claim, results_by_study: Mapping[str, Results]) -> Ver
         estimate = student(values)
     except ValueError as error:
         raise ValueError(f"claim {claim.id}: {claim.values} returned something else than finite numbers: {error}") from error
-    return decide(claim, estimate, values)
+    return decide(claim, estimate)
 
 
-def decide(claim: Claim, estimate: Estimate, values: tuple[float, ...]) -> Verdict:
+def decide(claim: Claim, estimate: Estimate) -> Verdict:
     asked = claim.criterion.spelled(claim.unit)
     mean_meets = claim.criterion.met_by(estimate.mean)
     if claim.criterion.met_by_all_of(estimate):
-        return Verdict(claim, "reproduced", f"The whole interval is {asked}.", estimate, values)
+        return Verdict(claim, "reproduced", f"The whole interval is {asked}.", estimate)
     if mean_meets and estimate.n == 1:
-        return Verdict(claim, "partly", f"The one run is {asked}; one run gives no interval.", estimate, values)
+        return Verdict(claim, "partly", f"The one run is {asked}; one run gives no interval.", estimate)
     if mean_meets:
-        return Verdict(claim, "partly", f"The mean is {asked}, the interval is not.", estimate, values)
+        return Verdict(claim, "partly", f"The mean is {asked}, the interval is not.", estimate)
     if claim.partly and claim.partly.met_by(estimate.mean):
         weaker = claim.partly.spelled(claim.unit)
-        return Verdict(claim, "partly", f"The mean is {weaker}, not {asked}.", estimate, values)
+        return Verdict(claim, "partly", f"The mean is {weaker}, not {asked}.", estimate)
     open_end = estimate.low is not None and (claim.criterion.met_by(estimate.low) or claim.criterion.met_by(estimate.high))
     rest = "; the interval reaches it, so more seeds could change this" if open_end else ""
-    return Verdict(claim, "not reproduced", f"The mean is not {asked}{rest}.", estimate, values)
+    return Verdict(claim, "not reproduced", f"The mean is not {asked}{rest}.", estimate)
 
 
 def sentence(text: str) -> str:

@@ -10,7 +10,6 @@ batch costs a gather instead of a data-loading process.  A batch is a pure funct
 Files are found and read by :mod:`lib.data_files`.
 """
 
-import difflib
 import hashlib
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -21,6 +20,7 @@ import torch
 from torch import Tensor
 
 from lib.augment import Augmentation, distort, mask_and_mix
+from lib.checks import did_you_mean
 from lib.data_files import DATASETS, DataMissing, Decoded, find, load, variant
 from lib.data_formats import DataDamaged
 
@@ -137,8 +137,7 @@ def load_images(name: str, device: torch.device | str = "cpu", train_examples: i
 def check_name(name: str) -> None:
     """Raises :class:`UnknownDataset`, with the nearest name, for a dataset that the book does not know."""
     if name not in CLASS_NAMES:
-        guess = difflib.get_close_matches(name.lower().replace("-", "").replace("_", ""), DATA_NAMES, n=1)
-        hint = f" Did you mean {guess[0]!r}?" if guess else ""
+        hint = did_you_mean(name.lower().replace("-", "").replace("_", ""), DATA_NAMES)
         raise UnknownDataset(f"There is no dataset {name!r}.{hint} Known: {', '.join(DATA_NAMES)}.")
 
 

@@ -1,4 +1,4 @@
-"""Which device to compute on, what it is, and how to wait for it."""
+"""Which device to compute on, what it is, how many cores there are, and how to wait."""
 
 from __future__ import annotations
 
@@ -36,6 +36,13 @@ def pick(name: str | None = None) -> torch.device:
         if device.index >= count:
             raise RuntimeError(f"device {name!r} was asked for, but there are {count} GPUs: cuda:0 to cuda:{count - 1}")
     return device
+
+
+def cores() -> int:
+    """Processor cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def describe(device: torch.device) -> dict[str, object]:

@@ -19,6 +19,7 @@ from typing import Any, Protocol, TextIO
 from nbformat import NotebookNode
 
 from lib import notebooks
+from lib.device import cores
 from lib.experiments import Chapter
 from lib.notebooks import Project
 
@@ -86,13 +87,6 @@ def execute(project: Project, chapters: Sequence[Chapter], parameters: dict[Chap
     return sorted(ended, key=lambda execution: execution.chapter.number)
 
 
-def cores() -> int:
-    """Processor cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 @dataclass
 class Run:
     """A papermill process and what it writes."""
@@ -118,8 +112,8 @@ class Run:
         self.target.unlink(missing_ok=True)
         self.events.write_text("")
         log = self.open_files.enter_context(open(self.log, "w", encoding="utf-8"))
-        self.lines = Lines(self.open_files.enter_context(open(self.log, encoding="utf-8", errors="replace")))
-        self.told = Lines(self.open_files.enter_context(open(self.events, encoding="utf-8")))
+        self.lines = Tail(self.open_files.enter_context(open(self.log, encoding="utf-8", errors="replace")))
+        self.told = Tail(self.open_files.enter_context(open(self.events, encoding="utf-8")))
         watcher.started(self.chapter, len(notebooks.read(self.source).cells) + 1)
         self.begin = time.monotonic()
         self.process = subprocess.Popen(self.command(), cwd=self.project.root, env=self.environment(), stdout=log,
@@ -173,7 +167,7 @@ class Run:
 
 
 @dataclass
-class Lines:
+class Tail:
     """Whole lines that were added to a growing file since the last look."""
 
     file: TextIO

@@ -13,6 +13,7 @@ import sys
 import torch
 
 from lib import ROOT
+from lib.device import cores
 from lib.experiments.parameters import ChapterParameters
 
 
@@ -37,6 +38,6 @@ def run_parallel(chapter: str, parameters: ChapterParameters, processes: int, *w
     if 0 < gpus < processes:
         raise ValueError(f"gpus={processes} was asked for and this machine has {gpus}")
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-    threads = os.environ.get("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
+    threads = os.environ.get("OMP_NUM_THREADS", str(max(1, cores() // processes)))
     return subprocess.run(command(chapter, parameters, processes, *words),
                           env=os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": threads}).returncode

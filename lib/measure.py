@@ -12,7 +12,8 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -173,11 +174,13 @@ def timed(fn: Callable[[], object], calls: int, device: torch.device) -> float:
     return time.perf_counter() - start
 
 
-class garbage_collector_off:
-    def __enter__(self):
-        self.was_on = gc.isenabled()
-        gc.disable()
-
-    def __exit__(self, *error):
-        if self.was_on:
+@contextmanager
+def garbage_collector_off() -> Iterator[None]:
+    """No pause for garbage within this context."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
             gc.enable()

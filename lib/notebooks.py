@@ -14,6 +14,7 @@ import nbformat
 from nbformat import NotebookNode
 
 from lib import ROOT, __version__
+from lib.bookfilter import without_overwritten
 from lib.experiments import CHAPTERS, Chapter
 
 LABEL = re.compile(r"\{#([a-z]+-[\w-]+)[^}]*\}|^#\|\s*label:\s*[\"']?([a-z]+-[\w-]+)", flags=re.MULTILINE)
@@ -101,11 +102,6 @@ def clean_output(output: NotebookNode, count: int, root: Path) -> NotebookNode:
     if output.output_type == "stream":
         output.text = without_overwritten(output.text)
     return nbformat.from_dict(without_paths(output, root))
-
-
-def without_overwritten(text: str) -> str:
-    """What a terminal would show in the end: a progress bar that redraws itself leaves one line."""
-    return "\n".join(line.rstrip("\r").rpartition("\r")[2] for line in text.split("\n"))
 
 
 def without_paths(value: Any, root: Path) -> Any:

@@ -1,7 +1,7 @@
 """Progress of :func:`lib.store.obtain`, for people watching a terminal.
 
 Chapters run in kernels whose output is stored, so nothing is drawn there.  Events are appended to the file
-named by ``BOOK_PROGRESS`` as JSON lines, and :mod:`lib.book` draws the bars; the command line, which runs
+named by ``BOOK_PROGRESS`` as JSON lines, and :mod:`lib.bars` draws them; the command line, which runs
 Specs in its own process, hangs a function into ``watchers`` instead.  Under ``torchrun`` rank 0 speaks.
 """
 

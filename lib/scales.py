@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
-
 import torch
+
+from lib.checks import did_you_mean
 
 SCALES = ("smoke", "laptop", "cpu", "gpu")
 
@@ -15,9 +15,7 @@ REFERENCE_SCALES = ("gpu", "cpu")
 def check_scale(scale: str) -> str:
     """``scale`` if it is one; ValueError with the nearest name otherwise."""
     if scale not in SCALES:
-        near = difflib.get_close_matches(str(scale), SCALES, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"unknown scale {scale!r}; choose one of {', '.join(SCALES)}.{hint}")
+        raise ValueError(f"unknown scale {scale!r}; choose one of {', '.join(SCALES)}.{did_you_mean(str(scale), SCALES)}")
     return scale
 
 

@@ -26,7 +26,7 @@ class Spec:
 
     seed: int = 0
 
-    def run(self, session) -> "Outcome":  # noqa: F821 - lib.store imports this module
+    def run(self, session) -> "Outcome":  # noqa: F821 - lib.results imports this module
         """Do the work; ``session`` is a :class:`lib.store.Session`.  Subclasses define it."""
         raise TypeError(f"{type(self).__name__} does not say what running it means")
 

@@ -94,11 +94,6 @@ def paired_differences(first: Results, second: Results, metric: str, on: Sequenc
     return [a - b for a, b in paired(first, second, metric, on)]
 
 
-def paired_ratios(first: Results, second: Results, metric: str, on: Sequence[str] = ("seed",)) -> list[float]:
-    """``first`` divided by ``second`` for each pair; see :func:`paired`."""
-    return [a / b for a, b in paired(first, second, metric, on)]
-
-
 def why(*results: Results) -> str:
     """The reasons, each once, why results are missing; empty when none is."""
     reasons = list(dict.fromkeys(missing.reason for part in results for missing in part.missing))

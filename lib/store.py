@@ -131,11 +131,11 @@ class Session:
 
         Weights are never committed, so a result replayed from the reference store may lack them.
         """
-        path = self.store.scratch(spec) / "weights.safetensors"
+        other = replace(self, spec=spec)
         with locked(self.store, spec):
-            if not distributed.broadcast(path.exists()):
-                run(spec, replace(self, spec=spec))
-        return path
+            if not distributed.broadcast(other.weights_path.exists()):
+                run(spec, other)
+        return other.weights_path
 
 
 def run(spec: Spec, session: Session) -> Result:

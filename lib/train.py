@@ -17,17 +17,19 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lib import distributed, optim, training_state
+from lib.checks import one_of, require
 from lib.data import ImageSet, Split, normalise
 from lib.device import synchronise
 from lib.ema import WeightAverage
 from lib.schedule import warmup_cosine
+from lib.training_log import Means, Watch, append, joined
 
 PRECISIONS = ("fp32", "bf16")
 
@@ -78,30 +80,21 @@ class Recipe:
     compile: bool = False
 
     def __post_init__(self):
+        def must(holds: bool, name: str, allowed: str) -> None:
+            require(holds, f"{name} is {getattr(self, name)!r}: it must be {allowed}")
+
         one_of("optimizer", self.optimizer, optim.OPTIMIZERS)
         one_of("precision", self.precision, PRECISIONS)
-        require(self.epochs >= 0 and self.epochs == int(self.epochs), "epochs", self.epochs, "a whole number from 0")
-        require(self.batch_size >= 1 and self.batch_size == int(self.batch_size), "batch_size", self.batch_size,
-                "a whole number from 1")
-        require(0 < self.lr < math.inf, "lr", self.lr, "a number above 0")
-        require(0 <= self.weight_decay < math.inf, "weight_decay", self.weight_decay, "a number from 0")
-        require(len(self.betas) == 2 and all(0 <= b < 1 for b in self.betas), "betas", self.betas,
-                "two numbers in [0, 1)")
+        must(self.epochs >= 0 and self.epochs == int(self.epochs), "epochs", "a whole number from 0")
+        must(self.batch_size >= 1 and self.batch_size == int(self.batch_size), "batch_size", "a whole number from 1")
+        must(0 < self.lr < math.inf, "lr", "a number above 0")
+        must(0 <= self.weight_decay < math.inf, "weight_decay", "a number from 0")
+        must(len(self.betas) == 2 and all(0 <= b < 1 for b in self.betas), "betas", "two numbers in [0, 1)")
         for name in ("momentum", "warmup", "label_smoothing"):
-            require(0 <= getattr(self, name) < 1, name, getattr(self, name), "a number in [0, 1)")
-        require(0 <= self.final_lr <= 1, "final_lr", self.final_lr, "a number in [0, 1], a fraction of lr")
-        require(self.clip is None or self.clip > 0, "clip", self.clip, "a number above 0, or None")
-        require(self.ema is None or 0 < self.ema < 1, "ema", self.ema, "a number in (0, 1), or None")
-
-
-def one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise ValueError(f"{name} is {value!r}: use one of {', '.join(map(repr, allowed))}")
-
-
-def require(holds: bool, name: str, value: object, allowed: str) -> None:
-    if not holds:
-        raise ValueError(f"{name} is {value!r}: it must be {allowed}")
+            must(0 <= getattr(self, name) < 1, name, "a number in [0, 1)")
+        must(0 <= self.final_lr <= 1, "final_lr", "a number in [0, 1], a fraction of lr")
+        must(self.clip is None or self.clip > 0, "clip", "a number above 0, or None")
+        must(self.ema is None or 0 < self.ema < 1, "ema", "a number in (0, 1), or None")
 
 
 @dataclass(frozen=True)
@@ -146,8 +139,10 @@ def fit(model: nn.Module, batches: Batches, loss: Loss, recipe: Recipe, *, seed:
     with ``history.diverged``; it does not raise.
 
     Under ``torchrun`` each process takes its rows of every batch and gradients are averaged: the same
-    numbers as in one process, except where a layer looks at the batch as a whole (batch norm, say) and
-    does not ask the other processes: it sees one share.
+    numbers as in one process where a loss is a mean over rows, or asks the other processes for what it
+    needs of the batch (the balance losses and the bias of :mod:`lib.moe.balance` do).  They differ where
+    a layer sees only its share: batch norm, an expert's capacity, a random partition; and where it draws:
+    every process draws the same dropout or noise for its own rows.
     """
     training = Training(model, batches, loss, recipe, seed, after_step, report or (lambda fraction, text: None))
     if checkpoint:
@@ -304,77 +299,6 @@ class Training:
             training_state.set_aside(folder, f"it does not fit ({error})")
             return
         self.epoch, self.curves, self.watch = epoch, curves, watch
-
-
-class Means:
-    """Means of scalars over an epoch and over the steps since the last look.
-
-    Sums grow on the device; only :meth:`look` waits for it, with one transfer for all of them.
-    """
-
-    def __init__(self):
-        self.recent: dict[str, Tensor] = {}
-        self.recent_counts: dict[str, int] = {}
-        self.sums: dict[str, float] = {}
-        self.counts: dict[str, int] = {}
-
-    def add(self, values: dict[str, Tensor]) -> None:
-        for name, value in values.items():
-            value = value.detach().float()
-            self.recent[name] = self.recent[name] + value if name in self.recent else value
-            self.recent_counts[name] = self.recent_counts.get(name, 0) + 1
-
-    def look(self) -> dict[str, float]:
-        """Means since the last look, over all processes."""
-        together = torch.stack(list(self.recent.values()))
-        distributed.average([together])
-        sums, counts = dict(zip(self.recent, together.tolist())), self.recent_counts
-        for name in sums:
-            self.sums[name] = self.sums.get(name, 0.0) + sums[name]
-            self.counts[name] = self.counts.get(name, 0) + counts[name]
-        self.recent, self.recent_counts = {}, {}
-        return {name: sums[name] / counts[name] for name in sums}
-
-    def epoch(self) -> dict[str, float]:
-        """Means over all that was looked at."""
-        return {name: self.sums[name] / self.counts[name] for name in self.sums}
-
-
-@dataclass
-class Watch:
-    """Notices divergence: a loss that is not finite, or ``PATIENCE`` looks in a row far above the start.
-
-    Far is ``FACTOR`` times the first loss, or times 1 where training starts lower than that: a network
-    that is fine-tuned begins near zero, and may rise a little while the learning rate climbs.
-    """
-
-    FACTOR: ClassVar[float] = 3.0
-    PATIENCE: ClassVar[int] = 3
-
-    start: float | None = None
-    high: int = 0
-    diverged_at: int | None = None
-
-    def look(self, loss: float, step: int) -> None:
-        if self.start is None:
-            self.start = loss
-        self.high = self.high + 1 if loss > self.FACTOR * max(self.start, 1.0) else 0
-        if not math.isfinite(loss) or self.high >= self.PATIENCE:
-            self.diverged_at = step
-
-
-def append(curves: dict[str, list], values: dict[str, float | list]) -> None:
-    """Add an epoch's values.  A curve that lacks one, earlier or now, holds NaN there."""
-    epochs = max((len(curve) for curve in curves.values()), default=0)
-    for name in curves.keys() | values.keys():
-        curves.setdefault(name, [math.nan] * epochs).append(values.get(name, math.nan))
-
-
-def joined(values: dict, more: dict, source: str) -> dict:
-    """Both dicts in one.  Raises ValueError where a curve would be written twice."""
-    if twice := sorted(values.keys() & more.keys()):
-        raise ValueError(f"{source} returned {', '.join(twice)}, which training records already: use another name")
-    return values | more
 
 
 def reseed(seed: int, epoch: int) -> None:

@@ -96,10 +96,9 @@ def restore(tensors: dict[str, Tensor], model: nn.Module, optimizers: list[Optim
 
 def untied(model: nn.Module) -> dict[str, Tensor]:
     """The model's state, each piece of memory under its first name only."""
-    seen: dict[tuple, str] = {}
+    first: dict[tuple, tuple[str, Tensor]] = {}
     for name, tensor in model.state_dict().items():
         if isinstance(tensor, Tensor):
             key = (tensor.data_ptr(), tensor.shape, tensor.stride()) if tensor.numel() else (name,)
-            seen.setdefault(key, name)
-    state = model.state_dict()
-    return {name: state[name] for name in seen.values()}
+            first.setdefault(key, (name, tensor))
+    return dict(first.values())

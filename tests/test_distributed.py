@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from lib import distributed, train
-from lib.train import Recipe, classification_loss, fit
+from lib.train import Recipe, fit
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -12,14 +12,6 @@ from lib import device as devices, measure
 CPU = torch.device("cpu")
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 class Apply(nn.Module):
     def __init__(self, function):
         super().__init__()

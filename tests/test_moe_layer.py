@@ -10,7 +10,7 @@ from lib.measure import active_parameters, parameters
 from lib.models.vit import ViT, preset
 from lib.moe.adamix import adamix_loss, kl
 from lib.moe.diagnostics import (dead_experts, expert_by_class, expert_by_position, load_entropy, max_load,
-                                 routing_logs, stability, total_load, variation)
+                                 routing_logs, stability, variation)
 from lib.moe.hash import fit_patch_codes
 from lib.moe.layer import ROUTERS, MoEConfig, MoELayer
 from lib.moe.losses import moe_classification_loss
@@ -260,7 +260,6 @@ def test_expert_tables_and_stability():
     other = routing(torch.tensor([[1, 0], [1, 2], [2, 1], [0, 2]]), gate, 3)
     assert stability(one, one) == 1
     assert stability(one, other).item() == pytest.approx(5 / 7)
-    assert total_load([[one], [other]]).tolist() == [[4, 6, 5]]
     logs = routing_logs([one, other])
     assert logs["dropped"].item() == pytest.approx(1 / 16)
 

@@ -14,12 +14,11 @@ from rich.console import Console
 from samplebook import write_book
 
 from lib import ROOT, book
+from lib.doctor import BROWSERS
 from lib.experiments import CHAPTERS
 from lib.notebooks import Project
 from lib.postrender import unresolved
 from lib.render import find_quarto
-
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 pytestmark = pytest.mark.slow
 

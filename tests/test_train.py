@@ -13,15 +13,8 @@ from lib import train, training_state
 from lib.data import load_images, normalise
 from lib.ema import WeightAverage
 from lib.schedule import warmup_cosine
-from lib.train import (Recipe, Watch, append, classification_loss, evaluate_classifier, fit, language_model_loss)
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+from lib.train import Recipe, classification_loss, evaluate_classifier, fit, language_model_loss
+from lib.training_log import Watch, append
 
 
 class Blobs:

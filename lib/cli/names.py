@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 from collections.abc import Iterator
 from typing import Any
 
+from lib.checks import did_you_mean
 from lib.experiments import Chapter, chapter
 from lib.experiments.parameters import ChapterParameters, checked
 from lib.spec import Spec
@@ -58,9 +58,7 @@ def pick_studies(studies: dict[str, list[Spec]], names: tuple[str, ...], key: st
     """The Specs of the named studies (all by default), or the one whose key begins with ``key``."""
     for name in names:
         if name not in studies:
-            near = difflib.get_close_matches(name, studies, n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
-            raise WrongUse(f"no study {name!r}; there are {', '.join(studies)}.{hint}")
+            raise WrongUse(f"no study {name!r}; there are {', '.join(studies)}.{did_you_mean(name, studies)}")
     specs = list(dict.fromkeys(spec for name in names or studies for spec in studies[name]))
     if key is None:
         return specs

@@ -8,13 +8,13 @@ A chapter's module is named after its subject (``moe`` for chapter 1) and define
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
 from lib import ROOT
+from lib.checks import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,5 @@ def chapter(name: str) -> Chapter:
         if name in (candidate.slug, candidate.subject, str(candidate.number), f"{candidate.number:02d}"):
             return candidate
     names = [c.subject for c in CHAPTERS] + [c.slug for c in CHAPTERS]
-    near = difflib.get_close_matches(name, names, n=1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
-    raise ValueError(f"no chapter {name!r}; there are {', '.join(f'{c.number} ({c.subject})' for c in CHAPTERS)}.{hint}")
+    raise ValueError(f"no chapter {name!r}; there are {', '.join(f'{c.number} ({c.subject})' for c in CHAPTERS)}."
+                     + did_you_mean(name, names))

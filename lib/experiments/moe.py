@@ -107,7 +107,7 @@ def studies(parameters: Parameters) -> dict[str, list[Spec]]:
     routed = runs(other("vmoe"), other("bias"), other("expert-choice", capacity_factor=1.0), other("soft"),
                   other("hash", hash_by="position" if switch.experts <= FEWEST_POSITIONS else "patch"))
 
-    studies = {
+    found = {
         "accuracy": baseline + seeded(longer, every) + runs(*(replace(switch, experts=e) for e in sweep))
         + ewa + whole + thor + adamix,
         "routers": baseline + switched + routed,
@@ -133,8 +133,8 @@ def studies(parameters: Parameters) -> dict[str, list[Spec]]:
                   for experts in sweep for backend in ("auto", "loop") for seed in every],
     }
     if parameters.dense_only:
-        return {name: [spec for spec in specs if spec in baseline] for name, specs in studies.items()}
-    return studies
+        return {name: [spec for spec in specs if spec in baseline] for name, specs in found.items()}
+    return found
 
 
 #: Patches of an image at the scales with the fewest; more experts than that cannot be hashed by position.
@@ -158,8 +158,8 @@ def sized(parameters: Parameters) -> Size:
     base = size.base
     recipe = replace(base.recipe, **given(epochs=parameters.epochs, batch_size=parameters.batch_size))
     base = replace(base, recipe=recipe, **given(dataset=parameters.dataset, d_model=parameters.d_model))
-    if parameters.dataset not in (None, SIZES[parameters.scale].base.dataset):
-        base = replace(base, train_examples=None)
+    if base.dataset != size.base.dataset:  # its number of images and its patches were chosen for the other data
+        base = replace(base, train_examples=None, patch=None)
     seeds = given(seeds=parameters.seeds, side_seeds=parameters.seeds)
     return replace(size, base=base, **seeds)
 

@@ -7,12 +7,12 @@ hands its names to :func:`checked` and the command line does the same.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import types
 import typing
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from lib.checks import did_you_mean
 from lib.scales import check_scale
 
 
@@ -42,9 +42,8 @@ def checked(cls: type[P], values: dict[str, Any]) -> P:
     known = [f.name for f in dataclasses.fields(cls)]
     for name, value in values.items():
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
-            raise ValueError(f"unknown parameter {name!r}.{hint} This chapter takes: {', '.join(known)}.")
+            raise ValueError(f"unknown parameter {name!r}.{did_you_mean(name, known)} "
+                             f"This chapter takes: {', '.join(known)}.")
         if not fits(value, hints[name]):
             raise TypeError(f"parameter {name!r} takes {spelled(hints[name])}, not {value!r} "
                             f"({type(value).__name__})")

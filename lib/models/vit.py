@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from lib.checks import one_of
 from lib.models.layers import Block, Mlp
 from lib.moe.experts import Experts
 from lib.moe.gate import truncated_normal_
@@ -57,8 +58,7 @@ class ViTConfig:
                              "choose a patch size that divides the image")
         if self.width % self.heads:
             raise ValueError(f"width {self.width} cannot be shared by {self.heads} heads: choose a multiple")
-        if self.pool not in POOLS:
-            raise ValueError(f"pool is {self.pool!r}: use one of {', '.join(map(repr, POOLS))}")
+        one_of("pool", self.pool, POOLS)
         if isinstance(self.hidden, tuple) and len(self.hidden) != self.depth:
             raise ValueError(f"hidden has {len(self.hidden)} widths for {self.depth} layers: give one per layer")
         if self.positions is not None and self.positions < self.patches:
@@ -180,8 +180,7 @@ def preset(name: str, **changes) -> ViTConfig:
 
     Raises ValueError for another name.
     """
-    if name not in PRESETS:
-        raise ValueError(f"preset is {name!r}: use one of {', '.join(map(repr, PRESETS))}")
+    one_of("preset", name, PRESETS)
     return replace(PRESETS[name], **changes)
 
 

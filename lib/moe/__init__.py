@@ -15,6 +15,8 @@ Read a router next to its paper; each has its own file and needs none of the oth
 ===================  =========================================================================
 
 Around them: ``gate`` (the router's linear layer), ``capacity`` (who is dropped), ``balance`` (losses and
-the bias rule), ``routing`` (what a router reports), ``layer`` (the MoE layer and its configuration),
-``losses`` (for training), ``diagnostics``, ``merge`` and ``sparse_to_dense``.
+the bias rule), ``routing`` (what a router reports), ``average`` (one expert, or the mean of all, for every
+token), ``layer`` (the MoE layer and its configuration), ``losses`` (for training), ``diagnostics``, ``merge``
+and ``sparse_to_dense``.  What experts compute is in ``experts``, the ways to compute it in ``backends`` (and
+``expert_…``), their cost in ``roofline`` and, measured, in ``backend_cost``.
 """

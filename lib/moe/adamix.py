@@ -16,8 +16,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lib.moe.average import draw, mean_for_all, one_for_all
 from lib.moe.routing import Routing
-from lib.moe.thor import draw, mean_for_all, one_for_all
 
 
 class AdaMix(nn.Module):

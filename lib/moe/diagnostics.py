@@ -53,11 +53,6 @@ def routing_logs(routings: Sequence[Routing]) -> dict[str, Tensor]:
     }
 
 
-def total_load(routings: Sequence[Sequence[Routing]]) -> Tensor:
-    """Load [L, E] of each layer over several batches; ``routings[batch][layer]``."""
-    return sum(torch.stack([routing.load_E for routing in batch]) for batch in routings)
-
-
 def expert_by_class(routing: Routing, label_B: Tensor, classes: int) -> Tensor:
     """Gate weight that each expert gave to each class [E, classes], for one layer and batch."""
     label_T = label_B.repeat_interleave(len(routing.expert_TK) // len(label_B))
@@ -72,9 +67,7 @@ def expert_by_position(routing: Routing, positions: int) -> Tensor:
 
 def expert_table(routing: Routing, column_T: Tensor, columns: int) -> Tensor:
     """Σ of gates per (expert, column): ``column_T`` says which column each token belongs to."""
-    E = len(routing.load_E)
-    experts_TKE = routing.expert_TK[..., None] == torch.arange(E, device=routing.expert_TK.device)
-    weight_TE = (routing.gate_TK[..., None] * experts_TKE).sum(1)
+    weight_TE = routing.gate_TKE.sum(1)
     column_TC = column_T[:, None] == torch.arange(columns, device=column_T.device)
     return weight_TE.T @ column_TC.to(weight_TE.dtype)
 

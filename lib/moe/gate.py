@@ -24,14 +24,14 @@ class Gate(nn.Module):
     deviations; Switch lowers s from 1 to 0.1.
     """
 
-    def __init__(self, width: int, experts: int, *, precision: str = "fp32", jitter: float = 0.0,
+    def __init__(self, d_model: int, experts: int, *, precision: str = "fp32", jitter: float = 0.0,
                  init_scale: float = 0.1, bias: bool = False):
         super().__init__()
         self.precision = precision
         self.jitter = jitter
-        self.weight = nn.Parameter(torch.empty(experts, width))
+        self.weight = nn.Parameter(torch.empty(experts, d_model))
         self.bias = nn.Parameter(torch.zeros(experts)) if bias else None
-        truncated_normal_(self.weight, math.sqrt(init_scale / width))
+        truncated_normal_(self.weight, math.sqrt(init_scale / d_model))
 
     def forward(self, x_TD: Tensor) -> Tensor:
         dtype = torch.bfloat16 if self.precision == "bf16" else torch.promote_types(x_TD.dtype, torch.float32)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from lib.checks import one_of, require
 from lib.models.layers import Mlp
 from lib.moe.adamix import AdaMix
 from lib.moe.bias import SCORES, BiasBalanced
@@ -202,12 +203,3 @@ def build_router(config: MoEConfig, d_model: int, tokens: int | None) -> nn.Modu
             return RandomPartition(E)
         case "whole-network":
             return WholeNetwork(E)
-
-
-def one_of(name: str, value: str, allowed) -> None:
-    require(value in allowed, f"{name} is {value!r}: use one of {', '.join(map(repr, allowed))}")
-
-
-def require(holds, message: str) -> None:
-    if not holds:
-        raise ValueError(message)

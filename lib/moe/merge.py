@@ -13,6 +13,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from lib.checks import one_of
 from lib.models.layers import Mlp
 from lib.models.vit import ViT
 from lib.moe.average import average
@@ -33,8 +34,7 @@ def merge_to_dense(model: ViT, how: str = "uniform", routings: Sequence[Routing]
 
     Raises ValueError for an unknown ``how``, for "usage" without routings, and for a wrong number of them.
     """
-    if how not in HOW:
-        raise ValueError(f"how is {how!r}: use one of {', '.join(map(repr, HOW))}")
+    one_of("how", how, HOW)
     if how == "usage" and routings is None:
         raise ValueError("how='usage' needs routings: pass model.with_routing(images)[1] of held-out images")
     moe_layers = [block.ffn for block in model.blocks if isinstance(block.ffn, MoELayer)]
@@ -75,6 +75,4 @@ def merged_ffn(layer: MoELayer, how: str, routing: Routing | None) -> nn.Module:
 
 def gate_weight(routing: Routing) -> Tensor:
     """Sum of the gates given to each expert [E]."""
-    E = len(routing.load_E)
-    chosen_TKE = routing.expert_TK[..., None] == torch.arange(E, device=routing.expert_TK.device)
-    return (routing.gate_TK[..., None] * chosen_TKE).sum((0, 1))
+    return routing.gate_TKE.sum((0, 1))

@@ -16,8 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lib.moe.average import mean_for_all
 from lib.moe.routing import Routing, routing
-from lib.moe.thor import mean_for_all
 
 
 class RandomPartition(nn.Module):

@@ -37,6 +37,12 @@ class Routing:
         """Sum of the auxiliary losses, 0 if there are none: add it to the task loss."""
         return sum(self.losses.values(), start=self.dropped.new_zeros(()))
 
+    @property
+    def gate_TKE(self) -> Tensor:
+        """Each assignment's gate in its expert's column, 0 elsewhere."""
+        every_E = torch.arange(len(self.load_E), device=self.expert_TK.device)
+        return self.gate_TK[..., None] * (self.expert_TK[..., None] == every_E)
+
 
 class TokenRouter(nn.Module):
     """A router that looks at each token alone; a subclass says how in ``route(x_TD) -> Routing``.

@@ -21,11 +21,11 @@ from lib.moe.routing import Routing, all_experts
 class SoftMoE(nn.Module):
     """``slots`` per expert; with E·S = N a layer costs as much as a dense one."""
 
-    def __init__(self, width: int, experts: int, *, slots: int):
+    def __init__(self, d_model: int, experts: int, *, slots: int):
         super().__init__()
-        self.mu_DES = nn.Parameter(torch.empty(width, experts, slots))
+        self.mu_DES = nn.Parameter(torch.empty(d_model, experts, slots))
         self.scale = nn.Parameter(torch.ones(()))
-        truncated_normal_(self.mu_DES, 1 / math.sqrt(width))
+        truncated_normal_(self.mu_DES, 1 / math.sqrt(d_model))
 
     def forward(self, x_BND: Tensor, experts: nn.Module, id_BN: Tensor | None = None) -> tuple[Tensor, Routing]:
         dispatch_BNES, combine_BNES = self.weights(x_BND)

@@ -16,8 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lib.moe.average import average, feed_forward, pair
-from lib.moe.routing import Routing, all_experts, routing
+from lib.moe.average import draw, mean_for_all, one_for_all
+from lib.moe.routing import Routing, routing
 
 INFERENCE = ("average", "random")
 
@@ -46,31 +46,6 @@ class Thor(nn.Module):
         gate_TK = torch.ones_like(expert_TK, dtype=torch.float32)
         y_TD = experts(x_BND.flatten(0, 1), expert_TK, gate_TK)
         return y_TD.view(x_BND.shape), routing(expert_TK, gate_TK, self.experts)
-
-
-def draw(experts: int, device: torch.device) -> Tensor:
-    """A random expert [1], which stays on the device: nothing waits for it."""
-    return torch.randint(experts, (1,), device=device)
-
-
-def one_for_all(x_BND: Tensor, experts: nn.Module, first: Tensor, second: Tensor | None = None,
-                ) -> tuple[Tensor, Routing]:
-    """Every token through expert ``first`` [1] (with the output layer of ``second``, if given), gate 1."""
-    ffn = pair(experts, first, first if second is None else second)
-    B, N, _ = x_BND.shape
-    expert_TK = first.expand(B * N, 1)
-    gate_TK = torch.ones_like(expert_TK, dtype=torch.float32)
-    return (feed_forward(x_BND, ffn, experts.activation),
-            routing(expert_TK, gate_TK, experts.w_in.shape[0]))
-
-
-def mean_for_all(x_BND: Tensor, experts: nn.Module) -> tuple[Tensor, Routing]:
-    """Every token through the mean of the experts' weights."""
-    B, N, _ = x_BND.shape
-    E = experts.w_in.shape[0]
-    share_TE = torch.full((1, 1), 1 / E, device=x_BND.device).expand(B * N, E)
-    return (feed_forward(x_BND, average(experts), experts.activation),
-            all_experts(share_TE, share_TE.sum(0)))
 
 
 def thor_loss(alpha: float = 5.0, label_smoothing: float = 0.0):

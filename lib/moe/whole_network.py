@@ -1,6 +1,6 @@
 """Random choice among whole networks: one expert index per batch, the same in every layer.
 
-The routing of the student project this chapter started from.  Layer l's expert i only ever works with the
+The routing of the Switch-ViT project that chapter 1 answers.  Layer l's expert i only ever works with the
 other layers' expert i, so E networks are trained that share attention, embedding and head, each on 1/E of
 the batches, and nothing makes them agree.  Evaluation averages their weights.
 """
@@ -10,8 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from lib.moe.average import draw, mean_for_all, one_for_all
 from lib.moe.routing import Routing
-from lib.moe.thor import draw, mean_for_all, one_for_all
 
 
 class WholeNetwork(nn.Module):
