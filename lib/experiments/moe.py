@@ -122,10 +122,13 @@ def studies(parameters: Parameters) -> dict[str, list[Spec]]:
                           recipe=replace(dense.recipe, precision="bf16")),
         "initialisation": runs(replace(switch, router_init=1.0), replace(switch, jitter=1e-2), switch, seeds=few),
         "design": runs(switch, replace(switch, k=2), replace(switch, k=2, split=2), replace(switch, k=2, split=2, shared=1),
-                       replace(switch, placement="all"), replace(switch, placement="last-two"), seeds=few),
+                       *(replace(switch, placement=p) for p in ("all", "last-two") if elsewhere(p, dense)), seeds=few),
         "distillation": baseline + switched + [replace(dense, teacher=teacher, seed=teacher.seed) for teacher in switched],
         "collapse": runs(replace(switch, experts=sweep[-1]), replace(switch, experts=sweep[-1], balance=0.0),
                          seeds=few, recipe=replace(dense.recipe, lr=COLLAPSING_LR * dense.recipe.lr)),
+        "pace": [replace(size.step, geometry=dense.preset, d_model=dense.d_model, patch=dense.patch,
+                         batch_size=dense.recipe.batch_size, precision=dense.recipe.precision,
+                         moe=replace(switch, experts=experts), seed=seed) for experts in sweep for seed in every],
         "layer": [replace(size.layer, experts=experts, backend=backend)
                   for experts in size.layer_experts for backend in LAYER_BACKENDS
                   if backend != "einsum" or experts <= MOST_FOR_EINSUM],
@@ -150,6 +153,12 @@ LAYER_BACKENDS = ("loop", "einsum", "bmm", "grouped")
 
 #: Every expert on every token: beyond this many it only takes time to show what is plain by then.
 MOST_FOR_EINSUM = 16
+
+
+def elsewhere(placement: str, run: ViTRun) -> bool:
+    """Whether ``placement`` puts experts into other layers than the usual one; in a shallow model two may agree."""
+    depth = preset(run.preset).depth
+    return replace(SWITCH, placement=placement).places(depth) != SWITCH.places(depth)
 
 
 def sized(parameters: Parameters) -> Size:

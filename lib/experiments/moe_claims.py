@@ -18,6 +18,9 @@ Studies = Mapping[str, Results]
 #: A teacher must be this much better than the dense model before a share of its gain means anything.
 LEAST_GAIN = 0.005
 
+#: A training of fewer epochs cannot show a saving of 7.5 times.
+LEAST_EPOCHS = 8
+
 
 # Picking runs out of a study
 
@@ -78,7 +81,10 @@ def switch_minus_dense(studies: Studies) -> list[float]:
 
 def switch_steps_saved(studies: Studies) -> list[float]:
     runs = studies["accuracy"]
-    return epochs_saved(largest(switch(runs)), dense(runs))
+    base = dense(runs)
+    if base and max(len(r.curves["val_accuracy"]) for r in base) < LEAST_EPOCHS:
+        raise NotTestable(f"7.5 times fewer epochs cannot be seen in a training of fewer than {LEAST_EPOCHS}")
+    return epochs_saved(largest(switch(runs)), base)
 
 
 def switch_step_ratio(studies: Studies) -> list[float]:
@@ -245,10 +251,7 @@ def ewa(runs: Results) -> Results:
 
 def ewa_merged_minus_dense(studies: Studies) -> list[float]:
     runs = studies["random"]
-    merged = ewa(runs)
-    base = {r.fields["seed"]: r.metrics["val_accuracy"] for r in dense(runs)}
-    return [r.metrics["val_accuracy_merged_uniform"] - base[r.fields["seed"]] for r in merged
-            if r.fields["seed"] in base]
+    return difference(ewa(runs), dense(runs))
 
 
 def ewa_averaging_gain(studies: Studies) -> list[float]:

@@ -46,12 +46,15 @@ class LayerCost(Spec):
 class StepCost(Spec):
     """A training step and an inference pass of a whole Switch-ViT against its dense twin, taking turns.
 
-    ``geometry``: a preset, or "switch-vit" for the project whose table the chapter corrects.
+    ``geometry``: a preset, with another width and patch size if wanted, or "switch-vit" for the project
+    whose table the chapter corrects.
     """
 
     experiment: ClassVar[str] = "moe-step-cost"
 
     geometry: str = "small"
+    d_model: int | None = None
+    patch: int | None = None
     moe: MoEConfig = field(default_factory=MoEConfig)
     batch_size: int = 128
     precision: str = "fp32"
@@ -73,7 +76,9 @@ class StepCost(Spec):
 
     def config(self, moe: MoEConfig | None) -> ViTConfig:
         if self.geometry != "switch-vit":
-            return preset(self.geometry, moe=moe)
+            base = preset(self.geometry)
+            width = self.d_model or base.width
+            return replace(base, width=width, hidden=width * base.hidden // base.width, patch=self.patch or base.patch, moe=moe)
         theirs = seed_geometry(moe.experts if moe else None)
         return replace(theirs, moe=replace(theirs.moe, backend=moe.backend)) if moe else theirs
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 
 from lib.results import Result, Results
@@ -18,7 +19,7 @@ def method(result: Result) -> str:
     if router == "partition" and fields["ewa_beta"]:
         return "ewa"
     if router in ("thor", "adamix") and not fields["consistency"]:
-        return f"{router}, one pass no agreement" if router == "adamix" else f"{router}, no agreement"
+        return "adamix, one pass, no agreement" if router == "adamix" else "thor, no agreement"
     return router
 
 
@@ -26,6 +27,11 @@ def with_experts(result: Result) -> str:
     """The method with its number of experts, and the dense model with how long it was trained."""
     experts = result.fields.get("moe.experts")
     return f"{method(result)}, {experts} experts" if experts else method(result)
+
+
+def epoch_seconds(result: Result) -> float:
+    """Training time of an epoch: the median one, since the first may compile and others may be disturbed."""
+    return float(np.median(np.diff([0.0, *result.curves["seconds"]])))
 
 
 def frame(results: Results, name=method) -> pd.DataFrame:

@@ -1,8 +1,8 @@
 """From a mixture back to one network: average the experts of each layer into a dense FFN.
 
-The merged model is an ordinary ViT with the dense model's cost.  It is exact when the experts are equal;
-how much it loses otherwise is what experts that were pulled together (EWA) or made to agree (THOR, AdaMix)
-are about.
+The merged model is an ordinary ViT with the dense model's cost.  It is exact when the experts are equal and
+every token's gates have the same sum (hash, random routing, normalised top k).  How much it loses otherwise
+is what experts that were pulled together (EWA) or made to agree (THOR, AdaMix) are about.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def merge_to_dense(model: ViT, how: str = "uniform", routings: Sequence[Routing]
     ``how="uniform"`` weighs experts equally, ``"usage"`` by the gate weight they were given in
     ``routings``, one per MoE layer as :meth:`~lib.models.vit.ViT.with_routing` returns them for held-out
     images.  With ``routings`` the FFN's output is also scaled by the mean gate weight of a token, which is
-    below 1 for Switch (k = 1) and 1 for most others.  Shared experts are put beside the average.
+    below 1 for Switch, V-MoE and bias with k = 1, varies for expert choice, and is 1 for the others.  Shared experts are put beside the average.
 
     Raises ValueError for an unknown ``how``, for "usage" without routings, and for a wrong number of them.
     """
