@@ -14,7 +14,7 @@ import nbformat
 from nbformat import NotebookNode
 
 from lib import ROOT, __version__
-from lib.bookfilter import without_overwritten
+from lib.bookfilter import repository_address, without_overwritten
 from lib.experiments import CHAPTERS, Chapter
 
 LABEL = re.compile(r"\{#([a-z]+-[\w-]+)[^}]*\}|^#\|\s*label:\s*[\"']?([a-z]+-[\w-]+)", flags=re.MULTILINE)
@@ -76,6 +76,7 @@ def finished(notebook: NotebookNode, chapter: Chapter, parameters: dict[str, Any
     the stamp keeps them.
     """
     cells = [cell for cell in notebook.cells if not ADDED & tags(cell)]
+    know_address(cells, repository_address(root / "_variables.yml"))
     count = 0
     for cell in cells:
         cell.metadata.pop("papermill", None)
@@ -94,6 +95,13 @@ def finished(notebook: NotebookNode, chapter: Chapter, parameters: dict[str, Any
                  "parameters": parameters, "scale": parameters["scale"]},
     }
     return nbformat.v4.new_notebook(cells=cells, metadata=metadata)
+
+
+def know_address(cells: Iterable[NotebookNode], repository: str) -> None:
+    """Put the repository's address into the cell tagged ``colab``, which fetches the book when Colab runs it."""
+    for cell in cells:
+        if "colab" in tags(cell):
+            cell.source = re.sub(r'^_repository = ".*?"', f'_repository = "{repository}"', cell.source, flags=re.MULTILINE)
 
 
 def clean_output(output: NotebookNode, count: int, root: Path) -> NotebookNode:

@@ -18,7 +18,7 @@ import lib
 from lib import book, edition, notebooks, render
 from lib.bars import shown
 from lib.execute import Execution, Failure, execute
-from lib.notebooks import Project, code_hash, finished, repeated_labels
+from lib.notebooks import Project, code_hash, finished, know_address, repeated_labels
 from lib.store import Store, obtain
 
 
@@ -270,3 +270,10 @@ def test_progress_is_drawn_in_a_terminal_and_told_in_lines_elsewhere(tmp_path, t
     else:
         assert said(console).splitlines() == ["01-x  started", "02-y  started", "01-x  [1/2] moe a=1",
                                               "01-x  executed after 12 s", "02-y  stopped after 3 s"]
+
+
+def test_the_address_reaches_the_cell_that_colab_runs():
+    cell = nbformat.v4.new_code_cell('_repository = ""   # why', metadata={"tags": ["colab"]})
+    other = nbformat.v4.new_code_cell('_repository = ""')
+    know_address([cell, other], "https://github.com/someone/book")
+    assert cell.source == '_repository = "https://github.com/someone/book"   # why' and other.source == '_repository = ""'

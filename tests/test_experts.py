@@ -238,9 +238,11 @@ def test_ratio_is_taken_round_by_round():
 
 
 def test_auto():
-    assert fastest(CPU, torch.float32) == "grouped"
-    assert fastest(CPU, torch.bfloat16) == "bmm"
-    assert fastest(CPU, torch.float64) == "loop"
+    even, collapsed = routed("balanced", 1), routed("one expert", 1)
+    assert fastest(even, E, torch.float32) == fastest(collapsed, E, torch.float32) == "grouped"
+    assert fastest(even, E, torch.float64) == "loop"
+    assert fastest(even, E, torch.bfloat16) == "bmm"
+    assert fastest(collapsed, E, torch.bfloat16) == "grouped"
 
 
 @pytest.mark.parametrize("arguments, message", [

@@ -93,13 +93,14 @@ def backend_cost(experts: int, tokens: int, d_model: int, hidden: int, k: int, b
     seconds = take_turns({"dense": training_pass(dense, x, dtype), "layer": training_pass(layer, x, dtype)}, rounds, device)
 
     with torch.no_grad():
-        load_E = layer.route(x)[1].flatten().bincount(minlength=experts)
-    used = layer.experts.backend_for(device, dtype)
-    cost = expert_cost(used, experts, tokens, d_model, hidden, k, dtype.itemsize, int(load_E.max()))
+        expert_TK = layer.route(x)[1]
+    largest_load = int(expert_TK.flatten().bincount().max())
+    used = layer.experts.backend_for(expert_TK, dtype)
+    cost = expert_cost(used, experts, tokens, d_model, hidden, k, dtype.itemsize, largest_load)
     twin = dense_cost(tokens, d_model, k * hidden, dtype.itemsize)
     return ratio(seconds["layer"], seconds["dense"]) | {
         "layer_ms": 1000 * torch.tensor(seconds["layer"]).median().item(),
         "dense_ms": 1000 * torch.tensor(seconds["dense"]).median().item(),
-        "largest_load": int(load_E.max()) * experts / (tokens * k),
+        "largest_load": largest_load * experts / (tokens * k),
         "flops": cost.flops, "bytes": cost.bytes, "dense_flops": twin.flops, "dense_bytes": twin.bytes,
     }

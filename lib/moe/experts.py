@@ -17,7 +17,7 @@ class Experts(nn.Module):
 
     ``w_in`` [E, D, H], ``b_in`` [E, H], ``w_out`` [E, H, D], ``b_out`` [E, D].  ``backend`` says how they
     are run ("loop", "einsum", "bmm", "grouped", see :mod:`lib.moe.backends`), not what comes out; "auto"
-    takes the fastest for the device and the type.  Under autocast the products run in its type, with the
+    takes the fastest for device, type and routing.  Under autocast the products run in its type, with the
     weights cast once per forward pass.
 
     Raises ValueError for an unknown activation or backend, and for sizes below 1.
@@ -62,9 +62,8 @@ class Experts(nn.Module):
                              f"should be [T, {self.w_in.shape[1]}], [T, K] and [T, K]")
         x_TD, weights = self.cast(x_TD)
         gate_TK = torch.where(expert_TK < 0, 0, gate_TK).to(x_TD.dtype)
-        run = BACKENDS[self.backend_for(x_TD.device, x_TD.dtype)]
         with torch.autocast(x_TD.device.type, enabled=False):
-            return run(x_TD, expert_TK, gate_TK, weights, self.activation)
+            return BACKENDS[self.backend_for(expert_TK, x_TD.dtype)](x_TD, expert_TK, gate_TK, weights, self.activation)
 
     def slots(self, x_ESD: Tensor) -> Tensor:
         """Each expert on its own S rows, [E, S, D] to [E, S, D]: expert choice, soft MoE, random partition.
@@ -75,9 +74,9 @@ class Experts(nn.Module):
         with torch.autocast(x_ESD.device.type, enabled=False):
             return batched(x_ESD, weights, self.activation)
 
-    def backend_for(self, device: torch.device, dtype: torch.dtype) -> str:
-        """The backend that runs products of ``dtype`` on ``device``."""
-        return fastest(device, dtype) if self.backend == "auto" else self.backend
+    def backend_for(self, expert_TK: Tensor, dtype: torch.dtype) -> str:
+        """Name of the backend that runs products of ``dtype`` for this routing."""
+        return fastest(expert_TK, len(self.w_in), dtype) if self.backend == "auto" else self.backend
 
     def cast(self, x: Tensor) -> tuple[Tensor, Weights]:
         """Input and weights in the type in which the products run: autocast's, or the weights' own."""
