@@ -4,7 +4,9 @@
     python benchmarks/moe_layer.py --experts 64 --dtype fp32 --rounds 31
 
 Prints the ratio of times (median over the rounds, 5th and 95th percentile): 1 would be free.  With
-``transformers`` installed, its Switch block of the same shape takes its turn too.
+``transformers`` installed, its Switch block of the same shape takes its turn too.  On a CPU, use a machine
+with nothing else to do, or OMP_NUM_THREADS=1: threads that wait for a core at the end of every product make
+a loop over 64 experts look many times slower than it is.
 """
 
 from __future__ import annotations

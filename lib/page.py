@@ -154,7 +154,7 @@ class ChapterRun:
             own = {study: self.results(study) for study in claim.study}
             edition = self.references(claim.study)
             verdict, committed = judge(claim, own), judge(claim, edition)
-            same = keys(own) == keys(edition) and all(r.origin == "reference" for part in own.values() for r in part)
+            same = contents(own) == contents(edition)
             rows.append([escaped(cell) for cell in (
                 f"{claim.claim} [@{claim.paper}]", f"{claim.figure} ({claim.where})",
                 told(committed, devices(edition)) if keys(edition) else "–",
@@ -166,8 +166,9 @@ class ChapterRun:
                       "\n".join(notes)))
 
 
-def keys(results_by_study: Mapping[str, Results]) -> set[str]:
-    return {result.key for results in results_by_study.values() for result in results}
+def contents(results_by_study: Mapping[str, Results]) -> dict[str, dict]:
+    """What the results hold, by key: equal where this run replays the reference edition, from either store."""
+    return {result.key: result.content() for results in results_by_study.values() for result in results}
 
 
 def told(verdict: Verdict, where: str) -> str:

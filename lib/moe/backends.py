@@ -109,10 +109,13 @@ PADDING = 2
 def fastest(expert_TK: Tensor, experts: int, dtype: torch.dtype) -> str:
     """The backend to use for this routing when none is asked for.
 
-    Measured on two cores of a CPU with AMX, 4 to 64 experts of 320 x 1024, 4160 tokens: in float32 the
-    grouped product is as fast as the padded one or faster, and does not depend on how even the loads are.
-    In 16 bits products are so fast that starting one per expert is what takes time, and a batched product
+    Measured on two cores of a CPU with AMX, 4 to 64 experts of 320 x 1024, 4160 tokens.  In float32 the
+    grouped product is the fastest from 8 experts on, and does not depend on how even the loads are.  In 16
+    bits products are so short that starting one per expert is what takes time, and a batched product
     starts once; but a collapsed router would have it compute E times the rows, hence the limit.
+
+    Not decided here: on cores that other processes want too, threads wait for each other at the end of
+    every product, so that "bmm" is the fastest in float32 as well, unless OMP_NUM_THREADS is 1.
     """
     device = expert_TK.device
     if dtype == torch.float64:
