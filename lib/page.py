@@ -157,8 +157,8 @@ class ChapterRun:
             same = contents(own) == contents(edition)
             rows.append([escaped(cell) for cell in (
                 f"{claim.claim} [@{claim.paper}]", f"{claim.figure} ({claim.where})",
-                told(committed, devices(edition)) if keys(edition) else "–",
-                "the reference edition itself" if same and keys(edition) else told(verdict, ""))])
+                told(committed, devices(edition)) if contents(edition) else "–",
+                "the reference edition itself" if same and contents(edition) else told(verdict, ""))])
             notes.append(f"- `{claim.id}`: {claim.metric} Reproduced if {claim.criterion.spelled(claim.unit)}. "
                          f"{verdict.text}")
         prose(pipe_table(("Claim", "The paper", "Reference edition", "This run"), rows, widths=(34, 26, 22, 18)))
