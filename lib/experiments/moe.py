@@ -63,7 +63,7 @@ SIZES = {
         layer=LayerCost(tokens=128, d_model=32, hidden=64, rounds=3), layer_experts=(4, 8),
         step=StepCost(geometry="tiny", batch_size=16, rounds=3)),
     "laptop": Size(
-        ViTRun(dataset="digits", preset="tiny", recipe=Recipe(epochs=5, batch_size=64, lr=1e-2)),
+        ViTRun(dataset="digits", preset="tiny", recipe=Recipe(epochs=4, batch_size=64, lr=1e-2)),
         experts=(4, 16), seeds=3, side_seeds=1,
         layer=LayerCost(tokens=1024, d_model=128, hidden=512, rounds=5), layer_experts=(4, 16, 64),
         step=StepCost(geometry="tiny", batch_size=64, rounds=5)),
