@@ -46,6 +46,8 @@ METHODS = {
     "distillation": Method("Distillation", "#ff7696", "star-diamond"),
     "attention": Method("Attention", "#166471", "octagon"),
     "privacy": Method("Private inference", "#6a6555", "hexagram"),
+    "Linformer": Method("Linformer", "#d9742b", "diamond-open"),
+    "Performer": Method("Performer", "#d1487f", "square-open"),
 }
 
 COLOURS = {name: method.colour for name, method in METHODS.items()}
