@@ -97,8 +97,7 @@
       Object.fromEntries([["trace", name], ...arrays.map(([key, value]) => [key, value[i]])]));
   };
 
-  const csv = (traces) => {
-    const rows = traces.flatMap(rowsOf);
+  const csv = (rows) => {
     const names = [...new Set(rows.flatMap(Object.keys))];
     const quoted = (value) => {
       const text = value === null || value === undefined ? "" : String(value);
@@ -108,14 +107,17 @@
       .map((row) => row.map(quoted).join(",")).join("\n") + "\n";
   };
 
+  const offer = (text, type, name) => {
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(new Blob([text], { type }));
+    link.download = name;
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+  };
+
   for (const { element, content } of figures) {
-    element.querySelector(".book-data").addEventListener("click", () => {
-      const link = document.createElement("a");
-      link.href = URL.createObjectURL(new Blob([csv(content.data)], { type: "text/csv" }));
-      link.download = `${element.closest("[id^='fig-']")?.id || element.id}.csv`;
-      link.click();
-      setTimeout(() => URL.revokeObjectURL(link.href), 1000);
-    });
+    element.querySelector(".book-data").addEventListener("click", () =>
+      offer(csv(content.data.flatMap(rowsOf)), "text/csv", `${element.closest("[id^='fig-']")?.id || element.id}.csv`));
   }
 
   if (figures.length) {
@@ -154,6 +156,61 @@
       wrapper.setAttribute("role", "region");
       wrapper.setAttribute("aria-label", table.caption?.textContent.trim() || "Table");
     }
+  }
+
+  /* The ledger of claims: sorted by a click on a head, filtered by words, taken along as a file. */
+  for (const ledger of document.querySelectorAll(".book-ledger")) {
+    const body = ledger.querySelector("tbody");
+    const rows = [...body.rows];
+    const packed = JSON.parse(ledger.querySelector(".book-ledger-data").textContent);
+    const records = packed.rows.map((values, at) => ({
+      ...Object.fromEntries(packed.columns.map((name, column) => [name, values[column]])),
+      text: rows[at].cells[1].innerText.trim(), paper_figure: rows[at].cells[2].innerText.trim(),
+    }));
+
+    const bar = document.createElement("div");
+    bar.className = "book-ledger-bar";
+    const filter = Object.assign(document.createElement("input"), { type: "search", placeholder: "filter: a word, or several" });
+    filter.setAttribute("aria-label", "Filter the claims");
+    const count = Object.assign(document.createElement("span"), { role: "status" });
+    const narrow = () => {
+      const words = filter.value.toLowerCase().split(/\s+/).filter(Boolean);
+      let shown = 0;
+      rows.forEach((row, at) => {
+        const text = `${row.innerText || row.textContent} ${records[at].claim} ${records[at].paper}`.toLowerCase();
+        row.hidden = !words.every((word) => text.includes(word));
+        shown += !row.hidden;
+      });
+      count.textContent = `${shown} of ${rows.length} claims`;
+    };
+    filter.addEventListener("input", narrow);
+    bar.append(filter, count);
+    for (const [name, make, type] of [["csv", csv, "text/csv"], ["json", (all) => JSON.stringify(all, null, 1), "application/json"]]) {
+      const button = Object.assign(document.createElement("button"), { type: "button", textContent: name.toUpperCase() });
+      button.setAttribute("aria-label", `All claims as ${name.toUpperCase()}`);
+      button.addEventListener("click", () => offer(make(records), type, `claims.${name}`));
+      bar.append(button);
+    }
+    ledger.prepend(bar);
+
+    ledger.querySelectorAll("thead th").forEach((head, column) => {
+      const button = Object.assign(document.createElement("button"), { type: "button", textContent: head.textContent });
+      head.replaceChildren(button);
+      button.addEventListener("click", () => {
+        const rising = head.getAttribute("aria-sort") !== "ascending";
+        ledger.querySelectorAll("th").forEach((other) => other.removeAttribute("aria-sort"));
+        head.setAttribute("aria-sort", rising ? "ascending" : "descending");
+        const text = (row) => row.cells[column].textContent.trim();
+        const sorted = [...rows].sort((a, b) => text(a).localeCompare(text(b), undefined, { numeric: true }));
+        body.append(...(rising ? sorted : sorted.reverse()));
+      });
+    });
+    narrow();
+    const called = () => {   /* a link to a claim leads to it even when it was filtered away */
+      const row = location.hash.startsWith("#claim-") && document.getElementById(location.hash.slice(1))?.closest("tr");
+      if (row?.hidden) { filter.value = ""; narrow(); row.scrollIntoView(); }
+    };
+    addEventListener("hashchange", called);
   }
 
   /* A page opened from disk may not fetch the search index, but it may run it as a script. */

@@ -109,6 +109,19 @@ def results(chapter, scale, given, as_json) -> None:
 
 
 @main.command()
+@SCALES
+@click.option("--as", "form", type=click.Choice(["csv", "json"]), help="Write the whole ledger in this form.")
+def claims(scale, form) -> None:
+    """Show every claim of the book with its verdict.
+
+    By the reference edition, and by what is stored at SCALE.  Nothing is run.
+    """
+    from lib.cli import claims as command
+    with plainly():
+        command.show(scale, form)
+
+
+@main.command()
 def doctor() -> None:
     """Show what this machine has.
 

@@ -35,7 +35,7 @@ def make_edition(jobs: int | None = None, only: Sequence[Chapter] = (), project:
     given = {}
     for chapter in chapters:
         promoted = promote(chapter, store)
-        scale = best_scale(chapter, store)
+        scale = best_scale(chapter, store, project.chapters)
         given |= chapter_parameters([chapter], scale, {})
         copied = f", {len(promoted)} results to data/results" if promoted else ""
         console.print(f"{chapter.slug}: scale {scale}{copied}", highlight=False)
@@ -68,8 +68,14 @@ def promote(chapter: Chapter, store: Store) -> list[Path]:
     return new
 
 
-def best_scale(chapter: Chapter, store: Store) -> str:
-    """The first reference scale all of whose results are committed; ``laptop`` when there is none."""
+def best_scale(chapter: Chapter, store: Store, others: Sequence[Chapter] = ()) -> str:
+    """The first reference scale all of whose results are committed; ``laptop`` when there is none.
+
+    A chapter that summarises the ``others`` takes the best scale of any of them.
+    """
+    if chapter.summarises:
+        found = {best_scale(other, store) for other in others if not other.summarises}
+        return next((scale for scale in REFERENCE_SCALES if scale in found), "laptop")
     for scale in REFERENCE_SCALES:
         specs = specs_at(chapter, scale)
         if specs and all(store.get_reference(spec) for spec in specs):

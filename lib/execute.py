@@ -60,16 +60,18 @@ def execute(project: Project, chapters: Sequence[Chapter], parameters: dict[Chap
             jobs: int, watcher: Watcher) -> list[Execution]:
     """Execute ``chapters`` with their ``parameters`` into ``folder/chapters``, at most ``jobs`` at a time.
 
-    A chapter that fails leaves its notebook as far as it came, and the others are executed all the same.
+    Those that summarise the others wait until these have ended.  A chapter that fails leaves its notebook as
+    far as it came, and the others are executed all the same.
     """
     threads = max(1, cores() // jobs)
-    waiting = [Run(project, chapter, parameters[chapter], folder, threads) for chapter in chapters]
+    waiting = [Run(project, chapter, parameters[chapter], folder, threads)
+               for chapter in sorted(chapters, key=lambda chapter: chapter.summarises)]
     running: list[Run] = []
     ended: list[Execution] = []
     previous = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         while waiting or running:
-            while waiting and len(running) < jobs:
+            while waiting and len(running) < jobs and not (running and waiting[0].chapter.summarises):
                 running.append(waiting.pop(0))
                 running[-1].start(watcher)
             time.sleep(POLL_SECONDS)

@@ -142,7 +142,12 @@ def tags(cell: NotebookNode) -> set[str]:
 
 def labels(notebook: NotebookNode) -> list[str]:
     """Labels the chapter defines: ``{#sec-moe}``, ``#| label: fig-moe-load``."""
-    return [a or b for cell in notebook.cells for a, b in LABEL.findall(cell.source)]
+    return [label for cell in notebook.cells for label in labels_of(cell)]
+
+
+def labels_of(cell: NotebookNode) -> list[str]:
+    """Labels that one cell defines, in order."""
+    return [a or b for a, b in LABEL.findall(cell.source)]
 
 
 def repeated_labels(notebooks: dict[str, NotebookNode]) -> list[str]:

@@ -29,13 +29,16 @@ from lib.launch import run_parallel
 from lib.markdown import details, escaped, pipe_table
 from lib.origin import provenance_line, short
 from lib.provenance import device_name
-from lib.results import Missing, Result, Results
-from lib.scales import REFERENCE_SCALES
+from lib.replay import Edition
+from lib.results import Result, Results
 from lib.spec import Spec
 from lib.store import Store, obtain
 
 #: How plotly behaves in a notebook: it fits its cell and offers no upload of the figure to other servers.
 CONFIG = {"responsive": True, "displaylogo": False, "showSendToCloud": False, "plotlyServerURL": ""}
+
+#: Where each claim stands beside all others.
+LEDGER = "10-papers-and-claims.ipynb"
 
 #: Longer listings are shown folded.
 FOLD_LINES = 60
@@ -88,7 +91,7 @@ class ChapterRun:
         self.specs: dict[str, list[Spec]] = self.module.studies(parameters)
         self._results: dict[str, Results] = {}
         self._recomputed: set[Spec] = set()
-        self._references: dict[Spec, Result] = {}
+        self._edition = Edition(self.module, self.store)
 
     def results(self, study: str) -> Results:
         """Results of a study at this run's parameters: replayed where stored, run where missing."""
@@ -121,26 +124,8 @@ class ChapterRun:
         return self.references((study,))[study]
 
     def references(self, studies: Iterable[str]) -> dict[str, Results]:
-        """Reference results of several studies, all at one scale so that they may be compared.
-
-        The best scale with every Spec stored is taken, else the one with the most stored.  The reference
-        edition is made with the chapter's default parameters.
-        """
-        editions = []
-        for scale in REFERENCE_SCALES:
-            specs = self.module.studies(type(self.parameters)(scale=scale))
-            editions.append({study: self.replay(specs.get(study, ())) for study in studies})
-            if all(results and not results.missing for results in editions[-1].values()):
-                return editions[-1]
-        return max(editions, key=lambda edition: sum(len(results) for results in edition.values()))
-
-    def replay(self, specs: Iterable[Spec]) -> Results:
-        for spec in specs:
-            if spec not in self._references and (result := self.store.get_reference(spec)):
-                self._references[spec] = result
-        stored = {spec: self._references.get(spec) for spec in specs}
-        return Results(tuple(result for result in stored.values() if result),
-                       tuple(Missing(spec, "not in the reference edition") for spec, result in stored.items() if not result))
+        """Reference results of several studies, see :meth:`lib.replay.Edition.results`."""
+        return self._edition.results(studies)
 
     def verdict(self, claim_id: str) -> Verdict:
         """This run's verdict on a claim."""
@@ -159,7 +144,7 @@ class ChapterRun:
                 f"{claim.claim} [@{claim.paper}]", f"{claim.figure} ({claim.where})",
                 told(committed, devices(edition)) if contents(edition) else "–",
                 "the reference edition itself" if same and contents(edition) else told(verdict, ""))])
-            notes.append(f"- `{claim.id}`: {claim.metric} Reproduced if {claim.criterion.spelled(claim.unit)}. "
+            notes.append(f"- [`{claim.id}`]({LEDGER}#claim-{claim.id}): {claim.metric} Reproduced if {claim.criterion.spelled(claim.unit)}. "
                          f"{verdict.text}")
         prose(pipe_table(("Claim", "The paper", "Reference edition", "This run"), rows, widths=(34, 26, 22, 18)))
         prose(details("How these are judged: the metric, the criterion, and why this run got its verdict",
@@ -258,14 +243,15 @@ def summary(frame: pd.DataFrame, by: str | list[str], columns: Mapping[str, Call
     return rows.assign(method=rows["method"].map(label)) if "method" in rows else rows
 
 
-def show(figure: go.Figure, results: Iterable[Result], alt: str | None = None) -> None:
+def show(figure: go.Figure, results: Iterable[Result] | str, alt: str | None = None) -> None:
     """Show a figure with its provenance and its alternative text.
 
-    results: all results that the figure draws.  alt: replaces the description the builder wrote from its data.
+    results: all results that the figure draws, or in words where they stand when they are too many to name.
+    alt: replaces the description the builder wrote from its data.
     Raises ValueError when there is no alternative text at all.
     """
     meta = dict(figure.layout.meta or {})
-    meta |= {"alt": alt or meta.get("alt"), "provenance": provenance_line(results)}
+    meta |= {"alt": alt or meta.get("alt"), "provenance": results if isinstance(results, str) else provenance_line(results)}
     if not meta["alt"]:
         raise ValueError("this figure has no description; pass alt= with what it shows")
     figure = go.Figure(figure).update_layout(meta=meta)

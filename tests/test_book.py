@@ -1,5 +1,6 @@
 """Chapters are executed in parallel, one that fails harms no other, and what is written is clean."""
 
+import dataclasses
 import io
 import json
 import os
@@ -160,6 +161,25 @@ def test_a_kernel_that_dies_is_a_failure_with_a_reason(tmp_path):
     assert (failure.cell, failure.code) == (1, "import os") and "Kernel died" in failure.error
 
 
+def test_a_chapter_that_summarises_waits_for_the_others(tmp_path, monkeypatch):
+    monkeypatch.setenv("LOG", str(tmp_path / "log"))
+    chapters = write_book(tmp_path, "01-first", "02-second")
+    chapters = (dataclasses.replace(chapters[0], summarises=True), chapters[1])
+    order = []
+
+    class Listener(Watcher):
+        def started(self, chapter, cells):
+            order.append(("started", chapter.slug))
+
+        def ended(self, execution):
+            order.append(("ended", execution.chapter.slug))
+
+    project = Project(tmp_path, chapters)
+    executions = execute(project, chapters, {chapter: {"scale": "smoke"} for chapter in chapters}, project.build("smoke"), 2, Listener())
+    assert order == [("started", "02-second"), ("ended", "02-second"), ("started", "01-first"), ("ended", "01-first")]
+    assert [execution.chapter.slug for execution in executions] == ["01-first", "02-second"]
+
+
 def test_an_edition_promotes_results_and_is_the_same_twice(tmp_path, console, monkeypatch):
     monkeypatch.setenv("LOG", str(tmp_path / "log"))
     root = tmp_path / "book"
@@ -167,7 +187,8 @@ def test_an_edition_promotes_results_and_is_the_same_twice(tmp_path, console, mo
     write_book(root, "02-second", "03-failing")
     chapters = (Studied(2, "02-second", "second", "Second"), Studied(3, "03-failing", "failing", "Failing"))
     project, store = Project(root, chapters), Store(root / "data/results", tmp_path / "runs")
-    assert edition.best_scale(chapters[0], store) == "laptop"
+    last = dataclasses.replace(chapters[1], summarises=True)
+    assert edition.best_scale(chapters[0], store) == edition.best_scale(last, store, chapters) == "laptop"
     obtain(edition.specs_at(chapters[0], "cpu"), store=store, device="cpu")
     before = project.source(chapters[1]).read_bytes()
 
@@ -178,6 +199,7 @@ def test_an_edition_promotes_results_and_is_the_same_twice(tmp_path, console, mo
     made = make()
     assert "02-second: scale cpu, 2 results to data/results" in said(console)
     assert len(list((root / "data/results").rglob("*.json"))) == 2
+    assert edition.best_scale(last, store, chapters) == "cpu"
     assert project.source(chapters[1]).read_bytes() == before, "a chapter that stops is not committed"
     assert make() == made
     notebook = json.loads(made)

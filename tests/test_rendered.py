@@ -60,7 +60,7 @@ def committed(quarto, tmp_path_factory):
         shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
     for path in (*ROOT.glob("*.qmd"), *ROOT.glob("*.bib"), ROOT / "_quarto.yml", ROOT / "_variables.yml"):
         shutil.copyfile(path, root / path.name)
-    subprocess.run([quarto, "render", root], check=True, timeout=60, stdin=subprocess.DEVNULL)
+    subprocess.run([quarto, "render", root], check=True, timeout=180, stdin=subprocess.DEVNULL)
     return root / "_book"
 
 
@@ -201,6 +201,28 @@ def test_the_data_of_a_figure_can_be_downloaded_by_keyboard(sample, open_page):
     assert lines[0] == "trace,x,y" and lines[1] == "dense,1,0.8" and len(lines) == 1 + 2 * 6
     name, lines = saved("02-second.html")      # an array that plotly stores in base64
     assert lines[:3] == ["trace,x,y,z", "trace 1,0,0,0", "trace 1,1,0,1"] and len(lines) == 13
+
+
+def test_the_ledger_is_sorted_filtered_and_exported(committed, open_page):
+    page = open_page(committed / "chapters" / "10-papers-and-claims.html", accept_downloads=True)
+    body = page.locator(".book-ledger tbody tr")
+    count = body.count()
+    first_words = "[...document.querySelectorAll('.book-ledger tbody tr:not([hidden]) td:first-child')].map((cell) => cell.innerText.trim())"
+    head = page.locator(".book-ledger thead button").first
+    head.click()
+    rising = page.evaluate(first_words)
+    head.click()
+    assert count == len(rising) > 50 and page.evaluate(first_words) == rising[::-1] and rising != rising[::-1]
+    assert page.locator(".book-ledger th").first.get_attribute("aria-sort") == "descending"
+
+    page.locator(".book-ledger input").fill("fedus2022switch reproduced")
+    shown = len(page.evaluate(first_words))
+    assert 0 < shown < count and f"{shown} of {count}" in page.locator(".book-ledger [role=status]").inner_text()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="All claims as JSON").click()
+    exported = json.loads(download.value.path().read_text(encoding="utf-8"))
+    assert len(exported) == count and {"claim", "edition_verdict", "edition_low", "criterion", "text"} <= exported[0].keys()
+    assert not page.complaints
 
 
 def test_numbers_references_and_parameters_stand_in_the_page(sample, open_page):

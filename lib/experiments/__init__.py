@@ -19,12 +19,16 @@ from lib.checks import did_you_mean
 
 @dataclass(frozen=True)
 class Chapter:
-    """A chapter of the book: its file's name and the subject its modules bear."""
+    """A chapter of the book: its file's name and the subject its modules bear.
+
+    ``summarises``: it shows what the other chapters stored, so it is executed after them.
+    """
 
     number: int
     slug: str
     subject: str
     title: str
+    summarises: bool = False
 
     @property
     def path(self) -> Path:
@@ -41,6 +45,7 @@ CHAPTERS = (
     Chapter(3, "03-growth-pipeline", "growth", "Growing models"),
     Chapter(7, "07-attention", "attention", "Exact attention without the matrix"),
     Chapter(8, "08-private-inference", "privacy", "Private inference"),
+    Chapter(10, "10-papers-and-claims", "papers", "Papers and claims", summarises=True),
 )
 
 

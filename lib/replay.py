@@ -1,0 +1,53 @@
+"""What is stored already, read without running anything."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from types import ModuleType
+
+from lib.results import Missing, Result, Results
+from lib.scales import REFERENCE_SCALES
+from lib.spec import Spec
+from lib.store import Store
+
+
+class Edition:
+    """The committed results of one chapter: ``module`` is its experiments module.
+
+    Each file is read once, however many claims ask for it.
+    """
+
+    def __init__(self, module: ModuleType, store: Store) -> None:
+        self.module, self.store = module, store
+        self._found: dict[Spec, Result] = {}
+
+    def results(self, studies: Iterable[str]) -> dict[str, Results]:
+        """Results of several studies, all at one scale so that they may be compared.
+
+        The best scale with every Spec stored is taken, else the one with the most stored.  The reference
+        edition is made with the chapter's default parameters.
+        """
+        studies, editions = tuple(studies), []
+        for scale in REFERENCE_SCALES:
+            specs = self.module.studies(self.module.Parameters(scale=scale))
+            editions.append({study: self.replay(specs.get(study, ())) for study in studies})
+            if all(results and not results.missing for results in editions[-1].values()):
+                return editions[-1]
+        return max(editions, key=lambda edition: sum(len(results) for results in edition.values()))
+
+    def replay(self, specs: Iterable[Spec]) -> Results:
+        """The committed results of these Specs."""
+        for spec in specs:
+            if spec not in self._found and (result := self.store.get_reference(spec)):
+                self._found[spec] = result
+        return collected({spec: self._found.get(spec) for spec in specs}, "not in the reference edition")
+
+
+def stored(specs: Iterable[Spec], store: Store) -> Results:
+    """What the reader's own store or the committed one holds of these Specs."""
+    return collected({spec: store.get(spec) for spec in specs}, "not run")
+
+
+def collected(found: dict[Spec, Result | None], reason: str) -> Results:
+    return Results(tuple(result for result in found.values() if result),
+                   tuple(Missing(spec, reason) for spec, result in found.items() if not result))

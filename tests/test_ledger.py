@@ -1,0 +1,117 @@
+"""The ledger judges what is stored, shows every claim once, and can be taken along."""
+
+import csv
+import io
+import json
+import re
+from dataclasses import replace
+
+import pytest
+from click.testing import CliRunner
+
+from lib import ledger, ledger_page
+from lib.__main__ import main
+from lib.claims import Bound, claims, papers
+from lib.experiments import CHAPTERS
+from lib.ledger import NOT_RUN, entries, tally
+from lib.notebooks import Project
+from lib.replay import Edition
+from lib.results import Outcome, Result, write_result
+from lib.store import Store
+
+MOE = CHAPTERS[0]
+
+
+@pytest.fixture(scope="module")
+def committed():
+    """The book's own ledger: its committed results, and nothing of anyone's own."""
+    return entries("smoke", Store(Store.default().reference, Store.default().reference / "none"))
+
+
+def test_every_claim_stands_once_in_the_order_of_the_chapters(committed):
+    assert [entry.claim.id for entry in committed] == [
+        claim.id for chapter in CHAPTERS for claim in claims().values() if claim.subject == chapter.subject]
+    assert len(committed) == len(claims())
+
+
+def test_every_claim_is_shown_in_a_section_of_its_chapter(committed):
+    for entry in committed:
+        assert entry.section and entry.section.startswith(f"sec-{entry.chapter.subject}-"), entry.claim.id
+
+
+def test_verdicts_are_those_of_the_chapters(committed):
+    edition = Edition(MOE.module, Store.default())
+    for entry in committed:
+        if entry.chapter == MOE and entry.edition:
+            from lib.claims import judge
+            assert judge(entry.claim, edition.results(entry.claim.study)) == entry.edition
+    assert sum(tally(committed).values()) == len(committed)
+    assert any(entry.edition for entry in committed) and not any(entry.own for entry in committed)
+
+
+def test_an_empty_store_knows_no_verdict(tmp_path):
+    found = entries("smoke", Store(tmp_path / "reference", tmp_path / "own"))
+    assert tally(found)[NOT_RUN] == len(found) == len(claims())
+    assert all(entry.best is None and ledger_page.row_of(entry)[3:] == ["–", "–"] for entry in found)
+
+
+def test_own_results_stand_beside_the_edition(tmp_path):
+    """One study of one claim, with made-up times: the smoke run's verdict is this run's, and the edition stays empty."""
+    claim = claims()["switch-speed"]
+    store = Store(tmp_path / "reference", tmp_path / "own")
+    specs = [spec for study in claim.study for spec in MOE.module.studies(MOE.module.Parameters(scale="smoke"))[study]]
+    reference = Store.default()
+    edition = Edition(MOE.module, reference).results(claim.study)
+    source = next(iter(edition[claim.study[0]]))
+    for spec in specs:
+        outcome = Outcome(source.metrics, source.curves, source.arrays, {"name": "digits"})
+        write_result(store.path(spec), Result.of(spec, outcome, {"device": "a test", "torch": "2", "commit": None, "dirty": False}))
+    entry = next(e for e in ledger.of_chapter(MOE, "smoke", store, Project()) if e.claim == claim)
+    assert entry.edition is None and entry.own is not None and entry.best is entry.own
+
+
+def test_the_table_holds_each_claim_and_its_numbers(committed):
+    text = ledger_page.ledger(committed)
+    assert text.count("[]{#claim-") == len(committed)
+    packed = json.loads(re.search(r"<script[^>]*>(.*?)</script>", text, re.DOTALL)[1])
+    assert [row[packed["columns"].index("claim")] for row in packed["rows"]] == [entry.claim.id for entry in committed]
+    with pytest.raises(ValueError, match="no claim"):
+        ledger_page.ledger([])
+
+
+def test_a_text_cannot_end_the_script(committed):
+    entry = replace(committed[0], devices="</script><b>")
+    text = ledger_page.ledger([entry])
+    assert text.count("</script>") == 1
+    assert json.loads(re.search(r"<script[^>]*>(.*?)</script>", text, re.DOTALL)[1])["rows"][0].count("</script><b>") == 1
+
+
+@pytest.mark.parametrize("key", list(papers()))
+def test_a_paper_names_what_is_there(key, committed):
+    paper = papers()[key]
+    text = ledger_page.paper_section(paper, committed)
+    assert paper.title in text and f"[@{key}]" in text
+    assert text.count("#claim-") == sum(claim.paper == key for claim in claims().values())
+    assert all((Project().root / path).exists() for path in re.findall(r"\]\(\.\./(lib/[^)]+)\)", text))
+
+
+def test_a_name_that_is_not_there_is_refused():
+    with pytest.raises(ValueError, match="lib.moe.balance.nothing"):
+        ledger_page.implemented("lib.moe.balance.nothing")
+
+
+def test_the_command_line_writes_the_ledger(monkeypatch, committed):
+    monkeypatch.setattr("lib.cli.claims.entries", lambda scale: committed)
+    told = CliRunner().invoke(main, ["claims", "--as", "csv"])
+    rows = list(csv.DictReader(io.StringIO(told.output)))
+    assert told.exit_code == 0 and [row["claim"] for row in rows] == [entry.claim.id for entry in committed]
+    listed = json.loads(CliRunner().invoke(main, ["claims", "--as", "json"]).output)
+    assert {row["edition_verdict"] for row in listed} == {entry.edition.verdict if entry.edition else None for entry in committed}
+    assert "reproduced" in CliRunner().invoke(main, ["claims"]).output
+    wrong = CliRunner().invoke(main, ["claims", "--scale", "lptop"])
+    assert wrong.exit_code == 2 and "laptop" in wrong.output
+
+
+def test_criteria_are_spelled_out(committed):
+    entry = replace(committed[0], claim=replace(committed[0].claim, unit="points", criterion=Bound(at_least=0.01)))
+    assert entry.row()["criterion"] == "at least 1 points"
