@@ -10,13 +10,13 @@ from types import SimpleNamespace
 
 import nbformat
 import pytest
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from rich.console import Console
 from samplebook import CHAPTERS, KERNEL, SampleChapter, SampleParameters, write_book
 from store_specs import Logged
 
 import lib
-from lib import book, edition, notebooks, render
+from lib import book, edition, notebooks, prerender, render
 from lib.bars import shown
 from lib.execute import Execution, Failure, execute
 from lib.notebooks import Project, code_hash, finished, know_address, repeated_labels
@@ -214,6 +214,22 @@ def test_an_edition_promotes_results_and_is_the_same_twice(tmp_path, console, mo
     notebooks.write(changed, project.source(chapters[0]))
     assert edition.stale(project) == ["02-second has changed since it was executed: `make edition` refreshes it",
                                       "03-failing is not stamped: `make edition` executes it"]
+
+
+def test_the_first_page_has_each_chapters_paragraph_of_results(tmp_path):
+    write_book(tmp_path, "01-first", "02-second")
+    assert prerender.headlines(tmp_path) == "\n", "nothing is executed yet"
+    path = tmp_path / "chapters" / "02-second.ipynb"
+    notebook = notebooks.read(path)
+    cell = next(cell for cell in notebook.cells if cell.cell_type == "code")
+    for text in ("Scale **smoke**.", "**This run in one paragraph.** It reaches\n41 %.", "**In one paragraph.** Another."):
+        cell.outputs.append(new_output("display_data", {"text/markdown": text}))
+    notebooks.write(notebook, path)
+    prerender.write_headlines(tmp_path)
+    assert (tmp_path / "_headlines.md").read_text() == "**[Second chapter](chapters/02-second.ipynb).** It reaches\n41 %.\n"
+    before = (tmp_path / "_headlines.md").stat().st_mtime_ns
+    prerender.write_headlines(tmp_path)
+    assert (tmp_path / "_headlines.md").stat().st_mtime_ns == before
 
 
 class Studied(SampleChapter):
