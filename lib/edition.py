@@ -12,6 +12,7 @@ from rich.console import Console
 from lib import notebooks
 from lib.book import cannot_execute, chapter_parameters, execute_shown, report
 from lib.experiments import Chapter
+from lib.headlines import write_headlines
 from lib.notebooks import Project
 from lib.scales import REFERENCE_SCALES
 from lib.spec import Spec
@@ -24,7 +25,8 @@ def make_edition(jobs: int | None = None, only: Sequence[Chapter] = (), project:
 
     First the results that the chapters' studies name at the reference scales are copied from the reader's
     own store to ``data/results``.  Then each chapter is executed at the best scale all of whose results are
-    stored (``gpu``, then ``cpu``, else ``laptop``, live) and written to ``chapters/``.
+    stored (``gpu``, then ``cpu``, else ``laptop``, live) and written to ``chapters/``, and what they say of their
+    results to the first page.
     Returns the exit status: 1 when a chapter stopped; its committed notebook stays as it was.
     """
     project, store, console = project or Project(), store or Store.default(), console or Console()
@@ -45,6 +47,7 @@ def make_edition(jobs: int | None = None, only: Sequence[Chapter] = (), project:
         if not execution.failure:
             committed = project.source(execution.chapter)
             shutil.copyfile(folder / "chapters" / committed.name, committed)
+    write_headlines(project.root)
     report(executions, console)
     return 1 if any(execution.failure for execution in executions) else 0
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lib import notebooks, preview
+from lib.headlines import write_headlines
 from lib.notebooks import Project
 from lib.postrender import unresolved
 
@@ -54,6 +55,7 @@ def render(project: Project, folder: Path) -> Rendering:
     The pages are made in ``folder`` and replace the previous book only when they are complete.
     """
     stage(project, folder)
+    write_headlines(folder)
     executed = {c.slug: notebooks.read(folder / "chapters" / f"{c.slug}.ipynb") for c in project.chapters}
     problems = notebooks.repeated_labels(executed)
     quarto, why = find_quarto()

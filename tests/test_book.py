@@ -16,7 +16,7 @@ from samplebook import CHAPTERS, KERNEL, SampleChapter, SampleParameters, write_
 from store_specs import Logged
 
 import lib
-from lib import book, edition, notebooks, prerender, render
+from lib import book, edition, headlines, notebooks, render
 from lib.bars import shown
 from lib.execute import Execution, Failure, execute
 from lib.notebooks import Project, code_hash, finished, know_address, repeated_labels
@@ -218,17 +218,17 @@ def test_an_edition_promotes_results_and_is_the_same_twice(tmp_path, console, mo
 
 def test_the_first_page_has_each_chapters_paragraph_of_results(tmp_path):
     write_book(tmp_path, "01-first", "02-second")
-    assert prerender.headlines(tmp_path) == "\n", "nothing is executed yet"
+    assert headlines.headlines(tmp_path) == "\n", "nothing is executed yet"
     path = tmp_path / "chapters" / "02-second.ipynb"
     notebook = notebooks.read(path)
     cell = next(cell for cell in notebook.cells if cell.cell_type == "code")
     for text in ("Scale **smoke**.", "**This run in one paragraph.** It reaches\n41 %.", "**In one paragraph.** Another."):
         cell.outputs.append(new_output("display_data", {"text/markdown": text}))
     notebooks.write(notebook, path)
-    prerender.write_headlines(tmp_path)
+    headlines.write_headlines(tmp_path)
     assert (tmp_path / "_headlines.md").read_text() == "**[Second chapter](chapters/02-second.ipynb).** It reaches\n41 %.\n"
     before = (tmp_path / "_headlines.md").stat().st_mtime_ns
-    prerender.write_headlines(tmp_path)
+    headlines.write_headlines(tmp_path)
     assert (tmp_path / "_headlines.md").stat().st_mtime_ns == before
 
 

@@ -8,6 +8,7 @@ import yaml
 
 from lib import ROOT, edition, notebooks
 from lib.experiments import CHAPTERS
+from lib.headlines import headlines
 from lib.notebooks import Project
 
 PROJECT = Project()
@@ -32,6 +33,10 @@ def test_chapters_are_the_same_in_the_registry_in_quarto_and_on_disk():
 
 def test_no_stamp_is_stale():
     assert edition.stale(Project(chapters=tuple(WRITTEN))) == []
+
+
+def test_the_first_page_tells_what_the_chapters_tell():
+    assert (ROOT / "_headlines.md").read_text(encoding="utf-8") == headlines(ROOT), "`make edition` writes it"
 
 
 @chapters
