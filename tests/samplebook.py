@@ -117,6 +117,8 @@ def write_book(root: Path, *slugs: str) -> tuple[SampleChapter, ...]:
     """Write a book of the named sample chapters, not executed yet; returns their registry."""
     for name in SETTINGS:
         shutil.copyfile(ROOT / name, root / name)
+    index = (root / "index.qmd").read_text()   # which links the real book's chapters
+    (root / "index.qmd").write_text(re.sub(r"\[([^]]+)\]\(chapters/[^)]+\)", r"\1", index))
     shutil.copytree(ROOT / "assets", root / "assets")
     (root / "lib").mkdir()
     for name in SCRIPTS:
