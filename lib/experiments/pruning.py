@@ -1,0 +1,207 @@
+"""Chapter 4, pruning: what is run, and at which size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, fields, replace
+
+from lib.checks import require
+from lib.data import check_name
+from lib.experiments.images import SHAPES, other_shape
+from lib.experiments.parameters import ChapterParameters
+from lib.experiments.pruning_barrier import BarrierRun
+from lib.experiments.pruning_cocktail import CocktailRun
+from lib.experiments.pruning_claims import FIFTH, SLACK
+from lib.experiments.pruning_coarsen import CoarseRun, levels
+from lib.experiments.pruning_dense import DenseRun
+from lib.experiments.pruning_init import InitialRun
+from lib.experiments.pruning_meta import PruningNetRun
+from lib.experiments.pruning_quantize import PackedRun, QuantizedRun, TorchaoRun
+from lib.experiments.pruning_sizes import SIZES, Scale
+from lib.experiments.pruning_speed import SpeedRun
+from lib.experiments.pruning_tickets import CONTROLS, ControlRun, TicketRun
+from lib.experiments.pruning_train import SparseRun, own
+from lib.models.mlp import MLPConfig
+from lib.models.vgg import VGGConfig
+from lib.pruning.structure import structure
+from lib.pruning.trainers import Plan
+from lib.spec import Spec
+
+#: Methods that begin with the trained dense network; the others begin with a new one and train for as long as both together.
+FROM_TRAINED = ("gradual", "granet", "safe")
+FROM_NEW = ("rigl", "acdc", "str", "probmask")
+
+#: Scores that are compared at initialisation: those that a claim is about, and the others.
+DECISIVE_SCORES, OTHER_SCORES = ("synflow", "magnitude"), ("snip", "grasp", "random")
+
+#: Structures that are compared at one density; the last allows no less than a half.
+SHAPES_COMPARED = ("unstructured", "balanced", "kernel", "column", "pattern", "block 4x4", "filter", "2:4")
+
+#: Ways to coarsen tickets, and channels that are pruned directly.
+COARSE_FORMS = ("refill", "regroup", "channels")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parameters(ChapterParameters):
+    """Chapter 4's knobs.  A knob left at None follows the scale."""
+
+    dataset: str | None = None     # digits | mnist | cifar10 | cifar100
+    epochs: int | None = None      # of a training that prunes
+    ratios: str | None = None      # compression ratios, the smallest first
+    structure: str | None = None   # in which the trainers prune
+    rewind: int | None = None      # step to which tickets go back
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.dataset is not None:
+            check_name(self.dataset)
+        if self.structure is not None:
+            structure(self.structure)
+        require(self.epochs is None or self.epochs >= 1, f"epochs must be at least 1, not {self.epochs}")
+        require(self.rewind is None or self.rewind >= 1, f"rewind must be a step from 1, not {self.rewind}: step 0 is tried anyway")
+        if self.ratios is not None:
+            require(sorted(self.numbers) == list(self.numbers) and self.numbers[0] > 1,
+                    f"ratios is {self.ratios!r}: give numbers above 1, separated by commas, the smallest first")
+
+    @property
+    def numbers(self) -> tuple[float, ...]:
+        """The wanted ratios as numbers."""
+        try:
+            return tuple(float(part) for part in self.ratios.split(","))
+        except ValueError:
+            raise ValueError(f"ratios is {self.ratios!r}: give numbers, separated by commas") from None
+
+
+def studies(parameters: Parameters) -> dict[str, list[Spec]]:
+    """The Specs of each study of chapter 4 by name; see the chapter for what each shows."""
+    size = sized(parameters)
+    seeds, few = range(size.seeds), range(min(size.few, size.seeds))
+
+    def seeded(*specs: Spec, seeds: Iterable[int] = seeds) -> list[Spec]:
+        return [with_seed(spec, seed) for spec in specs for seed in seeds]
+
+    ours, gradual = own_run(size, size.compared), gradual_run(size, size.compared)
+    plain, warm = ticket_parents(size)
+    early, late = (TicketRun(parent=plain, levels=size.levels, amount=size.amount, rewind=step) for step in (0, size.rewind))
+    warmed = replace(early, parent=warm)
+    judged = tuple(sorted({fifth(size), size.levels}))
+    lenet = TicketRun(parent=size.lenet, levels=size.lenet_levels, amount=size.lenet_amount)
+    some = tuple(sorted({round(size.lenet_levels * share) for share in (1 / 3, 2 / 3, 1.0)} - {0}))
+    sparsest = own_run(size, size.coded)
+    one_book = QuantizedRun(parent=sparsest, bits=4, every=size.every, recipe=size.quantizing)
+    many_books = replace(one_book, bits=2, grid=(16, 4))
+    return {
+        "dense": seeded(size.vgg),
+        "structures": seeded(*(shaped_run(size, name) for name in SHAPES_COMPARED), seeds=few[:1]),
+        "init": [*seeded(*(initial_run(size, score, ratio) for ratio in size.initial_ratios for score in DECISIVE_SCORES), seeds=few),
+                 *seeded(*(initial_run(size, score, ratio) for ratio in size.initial_ratios for score in OTHER_SCORES), seeds=few[:1])],
+        "trainers": [*seeded(ours, gradual, trainer_run(size, "granet"), seeds=few),
+                     *seeded(*(trainer_run(size, name) for name in ("safe", *FROM_NEW)), seeds=few[:1])],
+        "ratios": [*seeded(*(own_run(size, ratio) for ratio in dict.fromkeys((*size.ratios, size.coded)))),
+                   *seeded(*(gradual_run(size, ratio) for ratio in size.ratios), seeds=few),
+                   *seeded(*(own_run(size, ratio, "kernel") for ratio in size.kernel_ratios), seeds=few)],
+        "lenet": seeded(size.lenet, lenet, replace(lenet, iterative=False),
+                        *(ControlRun(parent=lenet, control=name, which=some) for name in CONTROLS), seeds=few),
+        "tickets": [*seeded(plain, early, late), *seeded(warm, warmed, seeds=few)],
+        "controls": [*seeded(*(ControlRun(parent=ticket, control="reinitialised", which=judged) for ticket in (early, late))),
+                     *seeded(ControlRun(parent=warmed, control="reinitialised", which=judged),
+                             *(ControlRun(parent=late, control=name, which=judged) for name in CONTROLS[1:]), replace(late, scope="layerwise"), seeds=few)],
+        "shot": seeded(replace(late, retraining="lr-rewind"), replace(late, retraining="finetune"), seeds=few),
+        "barrier": [*seeded(*(BarrierRun(parent=ticket, level=size.levels, points=size.points) for ticket in (early, late, warmed)), seeds=few),
+                    *seeded(*(BarrierRun(parent=ticket, points=size.points) for ticket in (early, late, warmed)), seeds=few[:1])],
+        "coarsening": seeded(*(spec for form in COARSE_FORMS for spec in levels(
+            CoarseRun(parent=size.vgg, form=form, rewind=size.vgg.snapshots[0]), size.coarse)), seeds=few),
+        "meta": seeded(size.meta, seeds=few),
+        "cocktail": seeded(*(CocktailRun(parent=plain, rewind=size.rewind, stages=size.stages, pivot=pivot, held=size.held, batches=5)
+                             for pivot in (True, False)), seeds=few),
+        "quantize": [*seeded(one_book, many_books, seeds=few),
+                     *seeded(replace(one_book, grid=(16, 4)), replace(many_books, grid=(1, 1)),
+                             replace(one_book, parent=size.vgg, density=1 / size.coded),
+                             *(TorchaoRun(parent=size.vgg, bits=bits) for bits in (8, 4)), seeds=few[:1])],
+        "files": [*seeded(*(packed(size, spec) for spec in (sparsest, one_book, many_books)), packed(size, one_book, norm_bits=4), seeds=few),
+                  *seeded(packed(size, size.vgg), *(packed(size, own_run(size, ratio)) for ratio in size.ratios if ratio != size.coded),
+                          *(packed(size, own_run(size, ratio, "kernel")) for ratio in size.kernel_ratios), seeds=few[:1])],
+        "speed": [SpeedRun(model=model, density=density, batch=size.timed) for model in size.fast for density in size.densities],
+    }
+
+
+def fifth(size: Scale) -> int:
+    """The first level of the residual network's tickets with at most a fifth of the weights, or a little more; else the last."""
+    return next((level for level in range(1, size.levels + 1) if (1 - size.amount) ** level <= FIFTH + SLACK), size.levels)
+
+
+def plan(size: Scale, ratio: float, **changes) -> Plan:
+    return Plan(**{"density": 1 / ratio, "every": size.every, "structure": size.structure} | changes)
+
+
+def initial_run(size: Scale, score: str, ratio: float) -> InitialRun:
+    return InitialRun(dense=size.initial, score=score, density=1 / ratio)
+
+
+def gradual_run(size: Scale, ratio: float) -> SparseRun:
+    return SparseRun(parent=size.vgg, method="gradual", plan=plan(size, ratio), recipe=size.sparse)
+
+
+def trainer_run(size: Scale, name: str) -> SparseRun:
+    """The method at the ratio at which all are compared, after as many epochs in all as the others."""
+    recipe = size.sparse if name in FROM_TRAINED else replace(size.sparse, epochs=size.sparse.epochs + size.vgg.recipe.epochs)
+    return SparseRun(parent=size.vgg, method=name, plan=plan(size, size.compared), recipe=recipe,
+                     start="trained" if name in FROM_TRAINED else "new")
+
+
+def own_run(size: Scale, ratio: float, shape: str | None = None) -> SparseRun:
+    """Our recipe, of the same length as the others."""
+    first = replace(size.sparse, epochs=max(1, size.sparse.epochs - size.rest.epochs))
+    return own(size.vgg, 1 / ratio, first, size.rest, structure=shape or size.structure, every=size.every)
+
+
+def packed(size: Scale, parent: Spec, **changes) -> PackedRun:
+    return PackedRun(parent=parent, attacked=size.attacked, **changes)
+
+
+def shaped_run(size: Scale, name: str) -> SparseRun:
+    """Gradual pruning to one density in a structure, layers compared by LAMP; 2:4 keeps a half, whatever the others keep.
+
+    By magnitude, whole filters of the widest layers would go first, until such a layer is empty.
+    """
+    return SparseRun(parent=size.vgg, method="gradual", recipe=size.sparse,
+                     plan=plan(size, 2.0 if name == "2:4" else size.shaped, structure=name, allocation="lamp"))
+
+
+def ticket_parents(size: Scale) -> tuple[DenseRun, DenseRun]:
+    """The dense network without a warm-up, whose early weights are kept, and with one."""
+    return (replace(size.resnet, snapshots=(0, size.rewind)),
+            replace(size.resnet, snapshots=(0,), recipe=replace(size.resnet.recipe, warmup=size.warmup)))
+
+
+def with_seed(spec: Spec, seed: int) -> Spec:
+    """The run and all that it builds on, with this seed."""
+    built_on = {field.name: with_seed(part, seed) for field in fields(spec) if isinstance(part := getattr(spec, field.name), Spec)}
+    return replace(spec, seed=seed, **built_on)
+
+
+def sized(parameters: Parameters) -> Scale:
+    """The scale's sizes with the reader's knobs applied."""
+    size = SIZES[parameters.scale]
+    if parameters.dataset is not None:
+        net = size.meta.parent
+        size = replace(size, **{name: on(getattr(size, name), parameters.dataset) for name in ("vgg", "initial", "lenet", "resnet")},
+                       meta=replace(size.meta, parent=on(net, parameters.dataset)))
+    if parameters.epochs is not None:
+        size = replace(size, sparse=replace(size.sparse, epochs=parameters.epochs), rest=replace(size.rest, epochs=max(1, parameters.epochs // 2)))
+    if parameters.ratios is not None:
+        size = replace(size, ratios=parameters.numbers, compared=parameters.numbers[len(parameters.numbers) // 2])
+    changes = {name: getattr(parameters, name) for name in ("seeds", "structure", "rewind")}
+    return replace(size, **{name: value for name, value in changes.items() if value is not None})
+
+
+def on(run: DenseRun | PruningNetRun, dataset: str) -> DenseRun | PruningNetRun:
+    """The same training on other images."""
+    if dataset == run.dataset:
+        return run
+    side, channels = SHAPES[dataset]
+    shape = {"inputs": channels * side * side} if isinstance(run.model, MLPConfig) else {"channels": channels}
+    if isinstance(run.model, VGGConfig):
+        shape["side"] = side
+    model = replace(run.model, classes=100 if dataset == "cifar100" else 10, **shape)
+    return replace(run, dataset=dataset, model=model, **other_shape(dataset, run.dataset))
