@@ -1,4 +1,4 @@
-"""Lottery tickets: masks of the next level, controls, lines between networks; the runs, and that they go on when interrupted."""
+"""Lottery tickets: masks of the next level, controls, lines between networks; the runs, also interrupted ones."""
 
 import json
 from dataclasses import replace
@@ -13,7 +13,7 @@ from lib.experiments.pruning_dense import DenseRun
 from lib.experiments.pruning_tickets import ControlRun, TicketRun, remaining
 from lib.models.mlp import MLPConfig
 from lib.models.vgg import VGGConfig
-from lib.pruning.mask import count, ones
+from lib.pruning.mask import count, density, ones
 from lib.pruning.tickets import barrier, between, next_masks, scattered, shuffled
 from lib.store import Session, Store, obtain
 from lib.train import Recipe
@@ -24,7 +24,8 @@ LENET = DenseRun(model=MLPConfig(inputs=64, hidden=(20, 10)), train_examples=200
 
 def weights(seed=0):
     g = torch.Generator().manual_seed(seed)
-    return {"a": torch.randn(6, 10, generator=g), "b": torch.randn(4, 6, 3, 3, generator=g), "head": torch.randn(5, 4, generator=g)}
+    shapes = {"a": (6, 10), "b": (4, 6, 3, 3), "head": (5, 4)}
+    return {name: torch.randn(shape, generator=g) for name, shape in shapes.items()}
 
 
 # Masks
@@ -68,8 +69,8 @@ def test_controls_keep_the_numbers_they_promise():
     assert [int(mask.sum()) for mask in moved.values()] == by_layer and count(spread) == count(masks)
     assert any(not torch.equal(moved[name], masks[name]) for name in masks)
     assert any(not torch.equal(moved[name], shuffled(masks, 2)[name]) for name in masks)
-    shares = torch.tensor([[float(mask.float().mean()) for mask in scattered(masks, seed).values()] for seed in range(200)]).mean(0)
-    torch.testing.assert_close(shares, torch.full((3,), count(masks) / sum(m.numel() for m in masks.values())), atol=0.02, rtol=0)
+    shares = torch.tensor([[float(mask.float().mean()) for mask in scattered(masks, seed).values()] for seed in range(200)])
+    torch.testing.assert_close(shares.mean(0), torch.full((3,), density(masks)), atol=0.02, rtol=0)
 
 
 # The line
@@ -116,7 +117,8 @@ def test_a_ticket_goes_back_to_the_weights_it_had(ran, monkeypatch):
     early = spec.parent.load(session_of(store, spec), 3)
     for level, state in enumerate(began, start=1):
         masks = spec.masks(session_of(store, spec), level)
-        assert count(masks) == pytest.approx(0.5**level * 1580, abs=2) and result.curves["density"][level - 1] == pytest.approx(count(masks) / 1580)
+        assert count(masks) == pytest.approx(0.5**level * 1580, abs=2)
+        assert result.curves["density"][level - 1] == pytest.approx(count(masks) / 1580)
         for name, module in (("layers.0", early.layers[0]), ("head", early.head)):
             assert torch.equal(state[f"{name}.parametrizations.weight.original"], module.weight)
             assert torch.equal(state[f"{name}.parametrizations.weight.0.mask"], masks[name])
@@ -144,7 +146,7 @@ def test_interrupted_levels_are_not_trained_again(ran, tmp_path, monkeypatch):
         obtain([spec], store=own)
     again = obtain([spec], store=own)[0]
     assert len(trained) == 4                                        # two, the one that was stopped, and that one again
-    assert again.curves["test_accuracy"] == whole.curves["test_accuracy"] and again.curves["density"] == whole.curves["density"]
+    assert all(again.curves[name] == whole.curves[name] for name in ("test_accuracy", "density"))
     first, second = (spec.masks(session_of(place, spec), 3) for place in (store, own))
     assert all(torch.equal(first[name], second[name]) for name in first)
 
@@ -156,7 +158,8 @@ def test_one_cut_has_the_same_sizes(ran):
     masks = [spec.masks(session_of(store, spec), 3) for spec in (spec, replace(spec, iterative=False))]
     assert any(not torch.equal(masks[0][name], masks[1][name]) for name in masks[0])
     nested = [replace(spec, iterative=False).masks(session_of(store, spec), level) for level in (1, 3)]
-    assert not any((nested[1][name] & ~nested[0][name]).any() for name in nested[0])    # both by the dense network's magnitudes
+    # Both levels by the dense network's magnitudes.
+    assert not any((nested[1][name] & ~nested[0][name]).any() for name in nested[0])
 
 
 @pytest.mark.parametrize("retraining", ["lr-rewind", "finetune"])
@@ -171,7 +174,8 @@ def test_retraining_without_going_back(ran, retraining, monkeypatch):
     monkeypatch.setattr(pruning_tickets, "trained_level", spy)
     obtain([spec], store=store)
     assert torch.equal(seen["weight"], spec.parent.load(session_of(store, spec)).head.weight)
-    assert seen["recipe"].lr == pytest.approx(ADAM.lr * (0.01 if retraining == "finetune" else 1)) and seen["recipe"].epochs == 3
+    assert seen["recipe"].lr == pytest.approx(ADAM.lr * (0.01 if retraining == "finetune" else 1))
+    assert seen["recipe"].epochs == 3
 
 
 @pytest.mark.parametrize("control", ["reinitialised", "shuffled", "random"])
@@ -193,7 +197,8 @@ def test_controls_change_one_thing(ran, control, monkeypatch):
         own = ticket.masks(session_of(store, ticket), level)
         names = {"layers.0": early.layers[0], "layers.2": early.layers[2], "head": early.head}
         masks = {name: state[f"{name}.parametrizations.weight.0.mask"] for name in names}
-        same_weights = all(torch.equal(state[f"{name}.parametrizations.weight.original"], module.weight) for name, module in names.items())
+        same_weights = all(torch.equal(state[f"{name}.parametrizations.weight.original"], module.weight)
+                           for name, module in names.items())
         same_masks = all(torch.equal(masks[name], own[name]) for name in own)
         same_counts = all(masks[name].sum() == own[name].sum() for name in own)
         assert (same_weights, same_masks, same_counts, count(masks) == count(own)) == {
@@ -205,7 +210,7 @@ def test_what_is_left_after_rewinding(ran):
     store, spec = ran
     images = spec.parent.images(session_of(store, spec))
     assert remaining(spec.parent, images, 0) == ADAM
-    warm = replace(spec.parent, recipe=replace(ADAM, epochs=4, warmup=0.5), portion=5)          # 20 steps, 10 of them warm-up
+    warm = replace(spec.parent, recipe=replace(ADAM, epochs=4, warmup=0.5), portion=5)   # 20 steps, 10 of them warm-up
     assert (remaining(warm, images, 5).epochs, remaining(warm, images, 5).warmup) == (3, pytest.approx(5 / 15))
     assert (remaining(warm, images, 15).epochs, remaining(warm, images, 15).warmup) == (1, 0.0)
 
@@ -226,13 +231,15 @@ def test_runs_refuse_what_makes_no_sense(ran):
 def test_a_barrier_from_beginning_to_end(ran):
     store, spec = ran
     network = VGGConfig(widths=(4, 6), stages=(1, 1), channels=1, side=8)
-    parent = DenseRun(model=network, train_examples=200, recipe=replace(ADAM, optimizer="sgd", lr=0.1, final_lr=0.0), snapshots=(0, 14))
+    parent = DenseRun(model=network, train_examples=200, snapshots=(0, 14),
+                      recipe=replace(ADAM, optimizer="sgd", lr=0.1, final_lr=0.0))
     tickets = [replace(spec, parent=parent, rewind=step, levels=1) for step in (0, 14)]
     early, late, sparse = obtain([BarrierRun(parent=tickets[0], points=5), BarrierRun(parent=tickets[1], points=5),
                                   BarrierRun(parent=tickets[0], level=1, points=3)], store=store)
     for result in (early, late, sparse):
         ends = (result.curves["test_error"][0] + result.curves["test_error"][-1]) / 2
         assert result.metrics["test_barrier"] == pytest.approx(max(result.curves["test_error"]) - ends, abs=1e-6)
-    assert early.curves["part"] == [0.0, 0.25, 0.5, 0.75, 1.0] and early.metrics["density"] == 1 and sparse.metrics["density"] == pytest.approx(0.5, abs=0.01)
+    assert early.curves["part"] == [0.0, 0.25, 0.5, 0.75, 1.0]
+    assert early.metrics["density"] == 1 and sparse.metrics["density"] == pytest.approx(0.5, abs=0.01)
     # One step apart from the same weights, the two are nearly one network.
     assert abs(late.metrics["train_barrier"]) <= max(0.05, early.metrics["train_barrier"])

@@ -1,4 +1,4 @@
-"""Methods that train sparse networks: their update rules by hand, exact budgets, what is regrown, resuming; and the Specs."""
+"""Methods that train sparse networks: their update rules by hand, exact budgets, regrowth, resuming; and the Specs."""
 
 import copy
 import json
@@ -50,7 +50,8 @@ def trained(method, images, plan=PLAN, recipe=SGD, epochs=None, after=None, chec
         if after:
             after(model, step)
 
-    history = fit(model, batches, trainer.loss, recipe, seed=seed, optimizers=trainer.optimizers, after_step=hook, checkpoint=checkpoint)
+    history = fit(model, batches, trainer.loss, recipe, seed=seed, optimizers=trainer.optimizers, after_step=hook,
+                  checkpoint=checkpoint)
     return model, trainer, history
 
 
@@ -62,11 +63,12 @@ def test_every_method_ends_with_exactly_its_budget(method, images):
     trainer.finish(model)
     masks = masks_of(model)
     assert count(masks) == trainer.budget == round(0.1 * trainer.weights) and not history.diverged
-    assert all(torch.equal(weight != 0, mask & (weight != 0)) for weight, mask in zip(prunable(model).values(), masks.values()))
+    assert all(not weight[~masks[name]].any() for name, weight in prunable(model).items())
     before = {name: weight.detach().clone() for name, weight in prunable(model).items()}
     batches = ImageBatches(images.train, images, 64)
     fit(model, batches, classification_loss(), SGD, seed=1)                     # trained on, it stays as sparse
-    assert masks_of(model).keys() == masks.keys() and all(torch.equal(masks_of(model)[name], mask) for name, mask in masks.items())
+    now = masks_of(model)
+    assert now.keys() == masks.keys() and all(torch.equal(now[name], mask) for name, mask in masks.items())
     assert any(not torch.equal(before[name], weight) for name, weight in prunable(model).items())
     assert all(not weight[~masks[name]].any() for name, weight in prunable(model).items())
 
@@ -169,7 +171,7 @@ def test_exchange_keeps_the_count(seed):
     g = torch.Generator().manual_seed(seed)
     n = int(torch.randint(1, 60, (), generator=g))
     alive, dead = (torch.rand(n, generator=g) < share for share in (0.4, 0.2))
-    strength, gradient = torch.rand(n, generator=g).round(decimals=1), torch.rand(n, generator=g).round(decimals=1)   # with ties
+    strength, gradient = torch.rand(2, n, generator=g).round(decimals=1)   # with ties
     for number in {0, int(alive.sum()) // 2, int(alive.sum())}:
         after = exchange(alive, strength, gradient, number)
         assert after.sum() == alive.sum()
@@ -190,7 +192,8 @@ def test_rigl_keeps_each_layers_number_and_grows_by_the_gradient(structure, imag
         (masks_of(model), {name: w.detach().clone() for name, w in latent(model).items()})))
     counts = [[int(mask.count_nonzero()) for mask in masks.values()] for masks, _ in seen]
     assert all(one == counts[0] for one in counts)
-    changed = [step + 1 for step in range(1, len(seen)) if any(not torch.equal(seen[step][0][n], seen[step - 1][0][n]) for n in seen[0][0])]
+    changed = [step + 1 for step in range(1, len(seen))
+               if any(not torch.equal(seen[step][0][name], seen[step - 1][0][name]) for name in seen[0][0])]
     assert changed and set(changed) <= {3, 6, 9}                                # settled at 12
     step = changed[0] - 1
     for name, mask in seen[step][0].items():
@@ -223,7 +226,7 @@ def test_dense_gradients_reach_pruned_weights(images):
     found = trainer.dense_gradients(model, step=7)
     plain = copy.deepcopy(model)
     set_masks(plain, masks_of(model))
-    inputs, targets = batches.batch(1, 1)                                       # five steps an epoch: step 7 is the second of the second
+    inputs, targets = batches.batch(1, 1)   # five steps an epoch: step 7 is the second of the second
     name, module = "features.4", plain.features[4]
     weight = module.weight.detach().clone().requires_grad_()
     with torch.no_grad():
@@ -254,7 +257,8 @@ def test_phases():
 
 def test_acdc_lets_weights_return(images):
     seen = []
-    trained("acdc", images, replace(PLAN, settle=1.0), replace(SGD, epochs=10, lr=0.3), after=lambda model, step: seen.append(masks_of(model)))
+    trained("acdc", images, replace(PLAN, settle=1.0), replace(SGD, epochs=10, lr=0.3),
+            after=lambda model, step: seen.append(masks_of(model)))
     sparse = [masks for masks in seen if density(masks) < 1]
     assert {round(density(masks), 2) for masks in seen} == {1.0, 0.1}
     assert any((later[name] & ~earlier[name]).any() for earlier, later in zip(sparse, sparse[1:]) for name in later)
@@ -274,11 +278,12 @@ def test_soft_threshold_by_hand():
 
 def test_thresholds_of_layers_learn_to_differ(images):
     model, trainer, _ = trained("str", images)
-    thresholds = [module.parametrizations.weight[0].threshold.item() for module in (model.features[0], model.features[4], model.head)]
+    thresholds = [module.parametrizations.weight[0].threshold.item()
+                  for module in (model.features[0], model.features[4], model.head)]
     assert len(set(thresholds)) == 3 and all(0 < t < 1 for t in thresholds)
     live = {name: weight.detach().clone() for name, weight in prunable(model).items()}
     trainer.finish(model)
-    for name, weight in prunable(model).items():                                 # what stays acts as it did, but for the last shift
+    for name, weight in prunable(model).items():   # what stays acts as it did, but for the last shift
         both = (weight != 0) & (live[name] != 0)
         assert both.any() and (weight[both].sign() == live[name][both].sign()).all()
 
@@ -358,7 +363,8 @@ def test_safe_steps_by_hand(images):
 # Specs
 
 def test_dense_runs_keep_snapshots_and_portions_keep_the_order(tmp_path):
-    spec = DenseRun(model=MLPConfig(inputs=64, hidden=(20,)), recipe=replace(SGD, epochs=4), train_examples=320, snapshots=(0, 3, 6), portion=3)
+    spec = DenseRun(model=MLPConfig(inputs=64, hidden=(20,)), recipe=replace(SGD, epochs=4), train_examples=320,
+                    snapshots=(0, 3, 6), portion=3)
     result = obtain([spec], store=Store(tmp_path / "none", tmp_path))[0]
     session = Session(torch.device("cpu"), Store(tmp_path / "none", tmp_path), spec, lambda part, text: None)
     assert result.metrics["steps"] == 12 and len(result.curves["val_accuracy"]) == 4
@@ -371,7 +377,8 @@ def test_dense_runs_keep_snapshots_and_portions_keep_the_order(tmp_path):
     images = spec.images(session)
     plain = ImageBatches(images.train, images, 64, seed=0)
     cut = Portions(plain, 3, first=4)
-    assert all(torch.equal(cut.batch(e, s)[1], plain.batch(*divmod(4 + 3 * e + s, 5))[1]) for e in range(3) for s in range(3))
+    assert all(torch.equal(cut.batch(epoch, step)[1], plain.batch(*divmod(4 + 3 * epoch + step, 5))[1])
+               for epoch in range(3) for step in range(3))
 
 
 def test_sparse_runs_from_beginning_to_end(tmp_path):
@@ -382,7 +389,8 @@ def test_sparse_runs_from_beginning_to_end(tmp_path):
     first, second = obtain([ours, plain], store=store)
     for spec, result in ((ours, first), (plain, second)):
         json.dumps(result.content())
-        assert sum(result.arrays["weights_by_layer"]) == result.metrics["weights"] <= round(0.05 * result.metrics["all_weights"])
+        weights = sum(result.arrays["weights_by_layer"])
+        assert weights == result.metrics["weights"] <= round(0.05 * result.metrics["all_weights"])
         session = Session(torch.device("cpu"), store, spec, lambda part, text: None)
         assert count(masks_of(spec.load(session))) == result.metrics["weights"]
     assert first.metrics["on_paths"] == first.metrics["weights"] and min(first.arrays["weights_by_layer"]) >= 1
@@ -409,6 +417,8 @@ def test_pruning_before_training(tmp_path):
     runs = obtain([InitialRun(dense=dense, score=score, density=0.02) for score in ("random", "synflow")] + [
         InitialRun(dense=replace(dense, model=replace(NETWORK, widths=(2, 40, 2))), score="magnitude", density=0.003)],
         store=Store(tmp_path / "none", tmp_path))
-    assert all(run.metrics["weights"] == round(share * run.metrics["all_weights"]) for run, share in zip(runs, (0.02, 0.02, 0.003)))
-    assert runs[1].metrics["on_paths"] == runs[1].metrics["weights"] > runs[0].metrics["on_paths"] and not runs[1].metrics["collapsed"]
+    for run, share in zip(runs, (0.02, 0.02, 0.003)):
+        assert run.metrics["weights"] == round(share * run.metrics["all_weights"])
+    assert runs[1].metrics["on_paths"] == runs[1].metrics["weights"] > runs[0].metrics["on_paths"]
+    assert not runs[1].metrics["collapsed"]
     assert runs[2].metrics["collapsed"] and not runs[2].curves and runs[2].metrics["test_accuracy"] < 0.2

@@ -39,7 +39,8 @@ class Plan:
     ``allocation``  between layers, see :data:`lib.pruning.allocate.ALLOCATIONS`
     ``floor``       weights that each layer keeps at least
     ``regrow``      of a method that regrows: the share of the survivors that is exchanged at first
-    ``purge``       of a method that regrows: whether weights on no path from input to output make room for others
+    ``purge``       of a method that regrows: whether weights on no path from input to output make room for others.  Of a
+                    larger piece that meets 1×1 images only, it counts the part that does something
     """
 
     density: float
