@@ -74,11 +74,12 @@ def promote(chapter: Chapter, store: Store) -> list[Path]:
 def best_scale(chapter: Chapter, store: Store, others: Sequence[Chapter] = ()) -> str:
     """The first reference scale all of whose results are committed; ``laptop`` when there is none.
 
-    A chapter that summarises the ``others`` takes the best scale of any of them.
+    A chapter that summarises the ``others`` takes the least of their scales: results of the better ones are its
+    reference edition anyway.
     """
     if chapter.summarises:
         found = {best_scale(other, store) for other in others if not other.summarises}
-        return next((scale for scale in REFERENCE_SCALES if scale in found), "laptop")
+        return next((scale for scale in ("laptop", *reversed(REFERENCE_SCALES)) if scale in found), "laptop")
     for scale in REFERENCE_SCALES:
         specs = specs_at(chapter, scale)
         if specs and all(store.get_reference(spec) for spec in specs):

@@ -92,9 +92,13 @@ def test_the_loss_is_its_definition():
     torch.testing.assert_close(value, expected)
     found = torch.autograd.grad(value, [p for p in model.parameters()])
     torch.testing.assert_close(found, torch.autograd.grad(expected, [p for p in model.parameters()]))
-    for other, share in ((Turns(batches(), model, turns.masks, pivot=False), 0.25), (turns, 0.0)):
-        inputs, targets = other.batch(0, 1)
-        torch.testing.assert_close(cocktail_loss(other, share)(model, inputs, targets)[0], F.cross_entropy(model(inputs), targets))
+    inputs, targets = turns.batch(0, 1)
+    torch.testing.assert_close(cocktail_loss(turns, 0.0)(model, inputs, targets)[0], F.cross_entropy(model(inputs), targets))
+    control = Turns(batches(), model, turns.masks, pivot=False)   # imitates its dense output just as much
+    inputs, targets = control.batch(0, 0)
+    taught = dense(inputs).softmax(1).detach()
+    expected = 0.75 * F.cross_entropy(model(inputs), targets) + 0.25 * F.cross_entropy(model(inputs), taught)
+    torch.testing.assert_close(cocktail_loss(control, 0.25)(model, inputs, targets)[0], expected)
     with pytest.raises(ValueError, match="distil is 2"):
         cocktail_loss(turns, 2)
 

@@ -38,9 +38,9 @@ RESNET = DenseRun(model=ResNetConfig((4, 8), (1, 1), channels=1), recipe=Recipe(
 
 
 def results(*entries):
-    return Results(tuple(Result(spec.experiment, spec.key, json.loads(json.dumps(all_fields(spec))), metrics, curves, {},
-                                {"device": "none", "data": data}) for spec, metrics, curves, data in
-                         ((*entry, {}, {})[:4] for entry in entries)))
+    return Results(tuple(Result(spec.experiment, spec.key, json.loads(json.dumps(all_fields(spec))), metrics, curves, arrays,
+                                {"device": "none", "data": data}) for spec, metrics, curves, data, arrays in
+                         ((*entry, {}, {}, {})[:5] for entry in entries)))
 
 
 # Specs
@@ -129,8 +129,8 @@ def sample(seeds=(0, 1)):
     lenet = DenseRun(model=MLPConfig(64), snapshots=(0,), recipe=Recipe(warmup=0.0))
     warm = replace(RESNET, recipe=Recipe(warmup=0.3))
     for seed in seeds:
-        def add(study, spec, metrics, curves=None, data=None, seed=seed):
-            found[study].append((seeded(spec, seed), metrics, curves or {}, data or {}))
+        def add(study, spec, metrics, curves=None, data=None, arrays=None, seed=seed):
+            found[study].append((seeded(spec, seed), metrics, curves or {}, data or {}, arrays or {}))
 
         early, late = TicketRun(parent=RESNET, levels=2, rewind=0), TicketRun(parent=RESNET, levels=2, rewind=9)
         warmed = replace(early, parent=warm)
@@ -143,16 +143,17 @@ def sample(seeds=(0, 1)):
         add("controls", replace(late, scope="layerwise"), {"test_accuracy": 0.87}, levels([0.9, 0.87]))
         add("shot", replace(late, retraining="lr-rewind"), {"test_accuracy": 0.88})
         add("shot", replace(late, retraining="finetune"), {"test_accuracy": 0.86})
-        add("barrier", BarrierRun(parent=late, level=2), {"test_barrier": 0.01})
-        add("barrier", BarrierRun(parent=early, level=2), {"test_barrier": 0.31})
-        add("barrier", BarrierRun(parent=early, level=0), {"test_barrier": 0.9})
+        for run, rise in ((BarrierRun(parent=late, level=2), 0.01), (BarrierRun(parent=early, level=2), 0.31),
+                          (BarrierRun(parent=early, level=0), 0.9)):
+            add("barrier", run, {"test_barrier": rise, "diverged": False}, {"test_error": [0.1, 0.1 + rise, 0.2]})
         small = TicketRun(parent=lenet, levels=2)
-        add("lenet", small, {"test_accuracy": 0.95}, levels([0.96, 0.95], stop_step=[40, 50]))
+        add("lenet", small, {"test_accuracy": 0.95}, levels([0.96, 0.95], stop_step=[40, 50], last_step=[120, 120]))
         add("lenet", replace(small, iterative=False), {"test_accuracy": 0.93}, levels([0.96, 0.93]))
         add("lenet", ControlRun(parent=small, control="reinitialised", which=(1, 2)), {"test_accuracy": 0.9},
-            levels([0.95, 0.9], stop_step=[60, 100]))
+            levels([0.95, 0.9], stop_step=[60, 100], last_step=[120, 120]))
         for score, accuracy in (("synflow", 0.8), ("magnitude", 0.1)):
-            add("init", InitialRun(dense=VGG, score=score, density=1 / 316), {"test_accuracy": accuracy, "collapsed": score == "magnitude"})
+            add("init", InitialRun(dense=VGG, score=score, density=1 / 316), {"test_accuracy": accuracy, "collapsed": score == "magnitude", "weights": 3},
+                arrays={"weights_by_layer": [1, 1, 1]})
         for name, accuracy in (("gradual", 0.85), ("granet", 0.86)):
             add("trainers", SparseRun(parent=VGG, method=name, plan=Plan(density=0.02), recipe=Recipe()), {"test_accuracy": accuracy})
         for form, accuracy in (("refill", 0.88), ("channels", 0.84)):
@@ -193,6 +194,26 @@ def test_claims_in_standard_deviations():
     for value in (claims.ticket_minus_dense_in_deviations, claims.searched_minus_uniform_in_deviations, claims.pivot_gain_in_deviations):
         with pytest.raises(NotTestable, match="standard deviation"):
             value(sample(seeds=(0,)))
+
+
+def without(study, wanted, **changes):
+    """The sample's study, in which the runs of one name have other metrics or curves."""
+    return Results(tuple(replace(r, metrics={n: changes.get(n, v) for n, v in r.metrics.items()},
+                                 curves={n: changes.get(n, v) for n, v in r.curves.items()}) if method(r) == wanted else r
+                         for r in sample()[study]))
+
+
+@pytest.mark.parametrize("value, study, wanted, changes, message", [
+    (claims.synflow_collapses, "init", "SynFlow", {"weights": 2}, "one in each layer"),
+    (claims.speed_over_reinitialised, "lenet", "re-initialised, step 0", {"stop_step": [60, 120]}, "still falling"),
+    (claims.barrier_of_late_ticket, "barrier", "ticket, step 9", {"test_error": [0.1, 0.9, 0.85]}, "worse of two copies"),
+    (claims.barrier_at_start_minus_late, "barrier", "ticket, step 0", {"diverged": True}, "diverged"),
+    (claims.pivot_gain_in_deviations, "cocktail", "without dense steps", {"test_accuracy_merged": 0.6}, "equally often"),
+    (claims.real_over_claimed, "files", "4 bits, one codebook a layer", {"all_weights": 1000}, "VGG-16"),
+    (claims.one_codebook_over_many, "files", "2 bits, 64 codebooks a layer", {"all_weights": 1000}, "VGG-16")])
+def test_claims_refuse_what_cannot_decide_them(value, study, wanted, changes, message):
+    with pytest.raises(NotTestable, match=message):
+        value(sample() | {study: without(study, wanted, **changes)})
 
 
 def test_claims_say_what_is_missing():
@@ -237,6 +258,18 @@ def test_the_mask_explorer_is_small_and_says_what_it_shows():
 
 
 # Running them
+
+def test_the_trainers_in_whole_kernels(tmp_path):
+    """Methods that can only choose single weights are left out; what cannot be exchanged is refused before anything runs."""
+    found = studies(Parameters(scale="smoke", structure="kernel"))["trainers"]
+    assert {spec.method for spec in found} == {"gradual", "granet", "rigl", "acdc"}
+    for result in obtain(found, store=Store(tmp_path / "none", tmp_path)):
+        assert result.metrics["weights"] % 9 == result.arrays["weights_by_layer"][-1] % 9
+    for name in ("2:4", "pattern", "balanced"):
+        with pytest.raises(ValueError, match="exchanged"):
+            Parameters(scale="smoke", structure=name)
+
+
 
 def test_runs_from_beginning_to_end(tmp_path):
     store, found = Store(tmp_path / "none", tmp_path), studies(Parameters(scale="smoke"))

@@ -53,7 +53,11 @@ def test_survivors_that_are_zero_still_come_before_what_is_gone():
 def test_layerwise_takes_half_as_much_of_the_output():
     found = weights()
     masks = next_masks(found, ones(found), 0.2, "layerwise")
-    assert [int(mask.sum()) for mask in masks.values()] == [48, round(0.8 * 216), 18]
+    assert [int(mask.sum()) for mask in masks.values()] == [48, 171, 18]   # 237 = 0.8 · 296, as by one global threshold
+    for _ in range(4):
+        before, masks = masks, next_masks(found, masks, 0.3, "layerwise")
+        assert count(masks) == round(0.7 * count(before)) and not any((masks[name] & ~before[name]).any() for name in found)
+    masks = next_masks(found, ones(found), 0.2, "layerwise")
     for name in found:
         assert found[name].abs()[masks[name]].min() >= found[name].abs()[~masks[name]].max()
     with pytest.raises(ValueError, match="scope"):
@@ -175,7 +179,8 @@ def test_retraining_without_going_back(ran, retraining, monkeypatch):
     obtain([spec], store=store)
     assert torch.equal(seen["weight"], spec.parent.load(session_of(store, spec)).head.weight)
     assert seen["recipe"].lr == pytest.approx(ADAM.lr * (0.01 if retraining == "finetune" else 1))
-    assert seen["recipe"].epochs == 3
+    images = spec.parent.images(session_of(store, spec))
+    assert seen["recipe"].epochs == remaining(spec.parent, images, spec.rewind).epochs < 3   # as long as with rewound weights
 
 
 @pytest.mark.parametrize("control", ["reinitialised", "shuffled", "random"])

@@ -11,7 +11,6 @@ from lib.experiments.images import SHAPES, other_shape
 from lib.experiments.parameters import ChapterParameters
 from lib.experiments.pruning_barrier import BarrierRun
 from lib.experiments.pruning_cocktail import CocktailRun
-from lib.experiments.pruning_claims import FIFTH, SLACK
 from lib.experiments.pruning_coarsen import CoarseRun, levels
 from lib.experiments.pruning_dense import DenseRun
 from lib.experiments.pruning_init import InitialRun
@@ -19,12 +18,14 @@ from lib.experiments.pruning_meta import PruningNetRun
 from lib.experiments.pruning_quantize import PackedRun, QuantizedRun, TorchaoRun
 from lib.experiments.pruning_sizes import SIZES, Scale
 from lib.experiments.pruning_speed import SpeedRun
+from lib.experiments.pruning_ticket_claims import FIFTH, SLACK
 from lib.experiments.pruning_tickets import CONTROLS, ControlRun, TicketRun
 from lib.experiments.pruning_train import SparseRun, own
 from lib.models.mlp import MLPConfig
 from lib.models.vgg import VGGConfig
 from lib.pruning.structure import structure
-from lib.pruning.trainers import Plan
+from lib.pruning.trainers import TRAINERS, Plan
+from lib.pruning.trainers.rigl import check_exchangeable
 from lib.spec import Spec
 
 #: Methods that begin with the trained dense network; the others begin with a new one and train for as long as both together.
@@ -48,7 +49,7 @@ class Parameters(ChapterParameters):
     dataset: str | None = None     # digits | mnist | cifar10 | cifar100
     epochs: int | None = None      # of a training that prunes
     ratios: str | None = None      # compression ratios, the smallest first
-    structure: str | None = None   # in which the trainers prune
+    structure: str | None = None   # in which the trainers prune; one whose pieces can be exchanged one by one
     rewind: int | None = None      # step to which tickets go back
 
     def __post_init__(self) -> None:
@@ -56,9 +57,10 @@ class Parameters(ChapterParameters):
         if self.dataset is not None:
             check_name(self.dataset)
         if self.structure is not None:
-            structure(self.structure)
+            check_exchangeable(structure(self.structure), self.structure)   # our recipe exchanges pieces
         require(self.epochs is None or self.epochs >= 1, f"epochs must be at least 1, not {self.epochs}")
-        require(self.rewind is None or self.rewind >= 1, f"rewind must be a step from 1, not {self.rewind}: step 0 is tried anyway")
+        require(self.rewind is None or self.rewind >= 1,
+                f"rewind must be a step from 1, not {self.rewind}: step 0 is tried anyway")
         if self.ratios is not None:
             require(sorted(self.numbers) == list(self.numbers) and self.numbers[0] > 1,
                     f"ratios is {self.ratios!r}: give numbers above 1, separated by commas, the smallest first")
@@ -75,7 +77,7 @@ class Parameters(ChapterParameters):
 def studies(parameters: Parameters) -> dict[str, list[Spec]]:
     """The Specs of each study of chapter 4 by name; see the chapter for what each shows."""
     size = sized(parameters)
-    seeds, few = range(size.seeds), range(min(size.few, size.seeds))
+    seeds, few, one = range(size.seeds), range(min(size.few, size.seeds)), range(1)
 
     def seeded(*specs: Spec, seeds: Iterable[int] = seeds) -> list[Spec]:
         return [with_seed(spec, seed) for spec in specs for seed in seeds]
@@ -90,43 +92,51 @@ def studies(parameters: Parameters) -> dict[str, list[Spec]]:
     sparsest = own_run(size, size.coded)
     one_book = QuantizedRun(parent=sparsest, bits=4, every=size.every, recipe=size.quantizing)
     many_books = replace(one_book, bits=2, grid=(16, 4))
-    return {
+    books = [replace(book, parent=own_run(size, ratio)) for ratio in (size.coded, *size.also_coded)
+             for book in (one_book, many_books)]
+    able = [name for name in ("safe", *FROM_NEW) if size.structure == "unstructured" or not TRAINERS[name].unstructured_only]
+    found = {
         "dense": seeded(size.vgg),
-        "structures": seeded(*(shaped_run(size, name) for name in SHAPES_COMPARED), seeds=few[:1]),
-        "init": [*seeded(*(initial_run(size, score, ratio) for ratio in size.initial_ratios for score in DECISIVE_SCORES), seeds=few),
-                 *seeded(*(initial_run(size, score, ratio) for ratio in size.initial_ratios for score in OTHER_SCORES), seeds=few[:1])],
+        "structures": seeded(*(shaped_run(size, name) for name in SHAPES_COMPARED), seeds=one),
+        "init": [spec for scores, chosen in ((DECISIVE_SCORES, few), (OTHER_SCORES, one)) for spec in seeded(
+            *(initial_run(size, score, ratio) for ratio in size.initial_ratios for score in scores), seeds=chosen)],
         "trainers": [*seeded(ours, gradual, trainer_run(size, "granet"), seeds=few),
-                     *seeded(*(trainer_run(size, name) for name in ("safe", *FROM_NEW)), seeds=few[:1])],
+                     *seeded(*(trainer_run(size, name) for name in able), seeds=one)],
         "ratios": [*seeded(*(own_run(size, ratio) for ratio in dict.fromkeys((*size.ratios, size.coded)))),
                    *seeded(*(gradual_run(size, ratio) for ratio in size.ratios), seeds=few),
                    *seeded(*(own_run(size, ratio, "kernel") for ratio in size.kernel_ratios), seeds=few)],
         "lenet": seeded(size.lenet, lenet, replace(lenet, iterative=False),
                         *(ControlRun(parent=lenet, control=name, which=some) for name in CONTROLS), seeds=few),
         "tickets": [*seeded(plain, early, late), *seeded(warm, warmed, seeds=few)],
-        "controls": [*seeded(*(ControlRun(parent=ticket, control="reinitialised", which=judged) for ticket in (early, late))),
-                     *seeded(ControlRun(parent=warmed, control="reinitialised", which=judged),
-                             *(ControlRun(parent=late, control=name, which=judged) for name in CONTROLS[1:]), replace(late, scope="layerwise"), seeds=few)],
+        "controls": [*seeded(*(control_run(ticket, "reinitialised", judged) for ticket in (early, late))),
+                     *seeded(control_run(warmed, "reinitialised", judged),
+                             *(control_run(late, name, judged) for name in CONTROLS[1:]),
+                             replace(late, scope="layerwise"), seeds=few)],
         "shot": seeded(replace(late, retraining="lr-rewind"), replace(late, retraining="finetune"), seeds=few),
-        "barrier": [*seeded(*(BarrierRun(parent=ticket, level=size.levels, points=size.points) for ticket in (early, late, warmed)), seeds=few),
-                    *seeded(*(BarrierRun(parent=ticket, points=size.points) for ticket in (early, late, warmed)), seeds=few[:1])],
+        "barrier": [spec for level, chosen in ((fifth(size), few), (0, one)) for spec in seeded(
+            *(BarrierRun(parent=ticket, level=level, points=size.points) for ticket in (early, late, warmed)),
+            seeds=chosen)],
         "coarsening": seeded(*(spec for form in COARSE_FORMS for spec in levels(
             CoarseRun(parent=size.vgg, form=form, rewind=size.vgg.snapshots[0]), size.coarse)), seeds=few),
-        "meta": seeded(size.meta, seeds=few),
-        "cocktail": seeded(*(CocktailRun(parent=plain, rewind=size.rewind, stages=size.stages, pivot=pivot, held=size.held, batches=5)
-                             for pivot in (True, False)), seeds=few),
-        "quantize": [*seeded(one_book, many_books, seeds=few),
+        "meta": seeded(size.meta),
+        "cocktail": seeded(*(CocktailRun(parent=plain, rewind=size.rewind, stages=size.stages, pivot=pivot, held=size.held,
+                                         batches=5) for pivot in (True, False))),
+        "quantize": [*seeded(*books, seeds=few),
                      *seeded(replace(one_book, grid=(16, 4)), replace(many_books, grid=(1, 1)),
                              replace(one_book, parent=size.vgg, density=1 / size.coded),
-                             *(TorchaoRun(parent=size.vgg, bits=bits) for bits in (8, 4)), seeds=few[:1])],
-        "files": [*seeded(*(packed(size, spec) for spec in (sparsest, one_book, many_books)), packed(size, one_book, norm_bits=4), seeds=few),
-                  *seeded(packed(size, size.vgg), *(packed(size, own_run(size, ratio)) for ratio in size.ratios if ratio != size.coded),
-                          *(packed(size, own_run(size, ratio, "kernel")) for ratio in size.kernel_ratios), seeds=few[:1])],
-        "speed": [SpeedRun(model=model, density=density, batch=size.timed) for model in size.fast for density in size.densities],
+                             *(TorchaoRun(parent=size.vgg, bits=bits) for bits in (8, 4)), seeds=one)],
+        "files": [*seeded(*(packed(size, spec) for spec in (sparsest, *books)), packed(size, one_book, norm_bits=4),
+                          seeds=few),
+                  *seeded(packed(size, size.vgg), *(packed(size, own_run(size, r)) for r in size.ratios if r != size.coded),
+                          *(packed(size, own_run(size, r, "kernel")) for r in size.kernel_ratios), seeds=one)],
+        "speed": [SpeedRun(model=model, density=share, batch=size.timed) for model in size.fast for share in size.densities],
     }
+    # With structure "kernel" some ratios come twice.
+    return {name: list(dict.fromkeys(specs)) for name, specs in found.items()}
 
 
 def fifth(size: Scale) -> int:
-    """The first level of the residual network's tickets with at most a fifth of the weights, or a little more; else the last."""
+    """The residual network's first level with at most a fifth of the weights, or a little more; else the last."""
     return next((level for level in range(1, size.levels + 1) if (1 - size.amount) ** level <= FIFTH + SLACK), size.levels)
 
 
@@ -138,13 +148,18 @@ def initial_run(size: Scale, score: str, ratio: float) -> InitialRun:
     return InitialRun(dense=size.initial, score=score, density=1 / ratio)
 
 
+def control_run(ticket: TicketRun, control: str, which: tuple[int, ...]) -> ControlRun:
+    return ControlRun(parent=ticket, control=control, which=which)
+
+
 def gradual_run(size: Scale, ratio: float) -> SparseRun:
     return SparseRun(parent=size.vgg, method="gradual", plan=plan(size, ratio), recipe=size.sparse)
 
 
 def trainer_run(size: Scale, name: str) -> SparseRun:
     """The method at the ratio at which all are compared, after as many epochs in all as the others."""
-    recipe = size.sparse if name in FROM_TRAINED else replace(size.sparse, epochs=size.sparse.epochs + size.vgg.recipe.epochs)
+    longer = size.sparse.epochs + size.vgg.recipe.epochs
+    recipe = size.sparse if name in FROM_TRAINED else replace(size.sparse, epochs=longer)
     return SparseRun(parent=size.vgg, method=name, plan=plan(size, size.compared), recipe=recipe,
                      start="trained" if name in FROM_TRAINED else "new")
 
@@ -176,7 +191,8 @@ def ticket_parents(size: Scale) -> tuple[DenseRun, DenseRun]:
 
 def with_seed(spec: Spec, seed: int) -> Spec:
     """The run and all that it builds on, with this seed."""
-    built_on = {field.name: with_seed(part, seed) for field in fields(spec) if isinstance(part := getattr(spec, field.name), Spec)}
+    built_on = {field.name: with_seed(part, seed) for field in fields(spec)
+                if isinstance(part := getattr(spec, field.name), Spec)}
     return replace(spec, seed=seed, **built_on)
 
 
@@ -185,10 +201,11 @@ def sized(parameters: Parameters) -> Scale:
     size = SIZES[parameters.scale]
     if parameters.dataset is not None:
         net = size.meta.parent
-        size = replace(size, **{name: on(getattr(size, name), parameters.dataset) for name in ("vgg", "initial", "lenet", "resnet")},
-                       meta=replace(size.meta, parent=on(net, parameters.dataset)))
+        dense = {name: on(getattr(size, name), parameters.dataset) for name in ("vgg", "initial", "lenet", "resnet")}
+        size = replace(size, **dense, meta=replace(size.meta, parent=on(net, parameters.dataset)))
     if parameters.epochs is not None:
-        size = replace(size, sparse=replace(size.sparse, epochs=parameters.epochs), rest=replace(size.rest, epochs=max(1, parameters.epochs // 2)))
+        size = replace(size, sparse=replace(size.sparse, epochs=parameters.epochs),
+                       rest=replace(size.rest, epochs=max(1, parameters.epochs // 2)))
     if parameters.ratios is not None:
         size = replace(size, ratios=parameters.numbers, compared=parameters.numbers[len(parameters.numbers) // 2])
     changes = {name: getattr(parameters, name) for name in ("seeds", "structure", "rewind")}

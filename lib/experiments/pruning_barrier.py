@@ -47,13 +47,15 @@ class BarrierRun(Spec):
         dense, ticket = self.parent.parent, self.parent
         images, recipe = dense.images(session), remaining(dense, dense.images(session), ticket.rewind)
         masks = ticket.masks(session, self.level)
-        ends = []
+        ends, diverged = [], False
         for number, noise in enumerate(NOISES):
             model = attach(dense.load(session, ticket.rewind), masks)
             batches = dense.batches(images, seed=noise + 1000 * self.seed, first=ticket.rewind)
-            fit(model, batches, classification_loss(recipe.label_smoothing), recipe, seed=noise + self.seed,
+            history = fit(
+                model, batches, classification_loss(recipe.label_smoothing), recipe, seed=noise + self.seed,
                 checkpoint=session.checkpoint / str(noise),
                 report=lambda part, text: session.report((number + part) / len(NOISES), f"copy {number + 1}: {text}"))
+            diverged |= history.diverged
             ends.append(model)
         parts = [point / (self.points - 1) for point in range(self.points)]
         fresh = dense.batches(images)
@@ -64,6 +66,6 @@ class BarrierRun(Spec):
         line: list[nn.Module] = [reestimate(between(*ends, part), fresh) for part in parts]
         curves = {"part": parts, "val_error": errors(images.validation), "train_error": errors(images.train),
                   "test_error": errors(images.test)}
-        metrics = {"density": density(masks), "step": ticket.rewind, **{f"{split}_barrier": barrier(curves[f"{split}_error"])
-                                                                       for split in ("train", "val", "test")}}
+        metrics = {"density": density(masks), "step": ticket.rewind, "diverged": diverged,
+                   **{f"{split}_barrier": barrier(curves[f"{split}_error"]) for split in ("train", "val", "test")}}
         return Outcome(significant(metrics), significant(curves), data=images.provenance())

@@ -142,7 +142,10 @@ def timings(form: str, dense: nn.Module, masked: nn.Module, small: nn.Module, in
 
     Operations of products with compressed rows are not counted.
     """
-    networks = {"dense": dense.eval(), "masked": masked.eval(), "small": small.eval()}
+    # Training may have left a network in another memory format than the one that was loaded.
+    networks = {name: network.eval().to(memory_format=torch.contiguous_format)
+                for name, network in (("dense", dense), ("masked", masked), ("small", small))}
+    inputs = inputs.contiguous()
     calls = {name: lambda network=network: network(inputs) for name, network in networks.items()}
     seconds = take_turns(calls, rounds, device)
     found = {f"{name}_ms": 1000 * statistics.median(values) for name, values in seconds.items()}

@@ -1,4 +1,4 @@
-"""MetaPruning: training the PruningNet, searching widths with it, training what was found from scratch: chapter 4's Specs."""
+"""MetaPruning: training the PruningNet, searching widths with it, training what was found: chapter 4's Specs."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ class Search:
         return self.predicted[genes]
 
     def uniform(self) -> Genes:
-        """The largest scale for all layers within the budget, and, from the first layer on, one step more where it still fits:
+        """The largest scale for all layers within the budget; from the first layer on, one step more where it still fits:
         31 scales are too few for a fair comparison otherwise.  Raises ValueError where even the smallest is too much.
         """
         layers = len(self.net.config.widths)

@@ -80,7 +80,8 @@ class QuantizedRun(Spec):
         quantize(model, self.bits, self.grid)
         at_once = scored(model, images.validation, images, recipe, "val")["val_accuracy"]
         history = fit(model, batches, self.loss(session), recipe, seed=self.seed,
-                      after_step=self.hook(recipe.epochs * batches.steps), evaluate=lambda model: watched(model, images, recipe),
+                      after_step=self.hook(recipe.epochs * batches.steps),
+                      evaluate=lambda model: watched(model, images, recipe),
                       checkpoint=session.checkpoint, report=session.report)
         masks = masks_of(model)
         metrics = {"diverged": history.diverged, "train_seconds": history.seconds, "weights": count(masks),
@@ -117,7 +118,7 @@ class PackedRun(Spec):
     """Write the parent's network to a file, read it back, and tell its size, its accuracy and how robust it is.
 
     ``parent``    a dense, pruned or quantized run
-    ``half``      whether all numbers are rounded to 16 bits first
+    ``half``      whether all numbers are rounded to 16 bits first; a weight without a code then counts as 16 bits
     ``norm_bits`` of codes for scales, shifts and biases, one codebook per vector; None: each keeps its own value
     ``attacked``  test images that FGSM and PGD-7 are tried on; None for all
     """
@@ -140,7 +141,8 @@ class PackedRun(Spec):
         network = halved(network) if self.half else network
         path = self.path(session)
         packed.write(network, path, {"dataset": images.name, "variant": images.variant, "fingerprint": images.fingerprint,
-                                     "bits": str(getattr(self.parent, "bits", 32)), "seed": str(self.seed)})
+                                     "bits": str(getattr(self.parent, "bits", 16 if self.half else 32)),
+                                     "seed": str(self.seed)})
         require(same_bits(network, packed.read(path)), "the file does not give back what was written")
         found = evaluate(path, images, attacked=self.attacked, device=session.device)
         layers = found.pop("layers")

@@ -114,7 +114,8 @@ class SpeedRun(Spec):
 def share_of_channels(outer: int, inner: int, density: float) -> float:
     """The share s of the hidden channels with s · outer + s² · inner = density · (outer + inner).
 
-    ``outer`` weights touch an input or an output of the network, so they go with one channel; ``inner`` ones with either of two.
+    ``outer`` weights touch an input or an output of the network, so they go with one channel; ``inner`` ones with either
+    of two.
     """
     wanted = density * (outer + inner)
     return wanted / outer if not inner else (math.sqrt(outer**2 + 4 * inner * wanted) - outer) / (2 * inner)

@@ -38,8 +38,8 @@ class TicketRun(Spec):
 
     ``levels``      how many; each takes ``amount`` of the weights that are left
     ``rewind``      step of the parent's training to which survivors go back; the parent must keep a snapshot of it
-    ``retraining``  "rewind": survivors go back, and are trained for the steps that were left; "lr-rewind": they keep their
-                    values and the whole schedule is run again; "finetune": they keep them, at a small constant rate
+    ``retraining``  "rewind": survivors go back; "lr-rewind": they keep their values, and the learning rate goes back;
+                    "finetune": they keep them, at a small constant rate.  All train for the steps left after ``rewind``
     ``scope``       "global" or "layerwise" comparison of magnitudes
     ``iterative``   False: each level is pruned from the dense network at once, to the same density
     """
@@ -104,12 +104,10 @@ class TicketRun(Spec):
 
     def schedule(self, images: ImageSet) -> tuple[Recipe, int]:
         """How a level is trained, and from which batch on."""
-        recipe = self.parent.recipe
-        if self.retraining == "rewind":
-            return remaining(self.parent, images, self.rewind), self.rewind
+        recipe = remaining(self.parent, images, self.rewind)
         if self.retraining == "finetune":
             recipe = replace(recipe, lr=FINE * recipe.lr, warmup=0.0, final_lr=1.0)
-        return recipe, 0
+        return recipe, self.rewind
 
     def masks(self, session: Session, level: int) -> Masks:
         """The masks of that level, found first where they are not here; level 0 keeps everything."""
@@ -166,8 +164,9 @@ class ControlRun(Spec):
 def remaining(dense: DenseRun, images: ImageSet, taken: int) -> Recipe:
     """The recipe for the steps after the first ``taken``, to whole epochs (or portions), with what is left of the warm-up.
 
-    The cosine runs over the steps that are left.  A rewound ticket of the paper keeps the original one: for the few
-    per cent of the steps that one rewinds to, the difference is as small.
+    The cosine begins anew and runs over the steps that are left.  A rewound ticket of the paper goes on along the original
+    one.  The two differ little only where ``taken`` is a few per cent of all steps, as rewinding to an early step is;
+    rounding to whole epochs may then give all of them back.
     """
     recipe, per_epoch = dense.recipe, dense.batches(images).steps
     steps = recipe.epochs * per_epoch
@@ -179,7 +178,8 @@ def trained_level(model: nn.Module, dense: DenseRun, images: ImageSet, recipe: R
                   report: Callable[[float, str], None]) -> dict:
     """Train a masked network.  Returns its record: scores at the end, and where validation loss was lowest.
 
-    ``stop_step`` counts from the network's initialisation, so it includes the steps before a rewinding.
+    ``stop_step`` counts from the network's initialisation, so it includes the steps before a rewinding; ``last_step`` is
+    that of the last look, at which training was not long enough to show a minimum.
     ``stop_test_accuracy`` is the accuracy there: what the paper reports, as if training had been stopped.
     """
     lowest: dict = {"val_loss": float("inf")}
@@ -201,7 +201,8 @@ def trained_level(model: nn.Module, dense: DenseRun, images: ImageSet, recipe: R
     if "state" in lowest:
         last = {name: tensor.clone() for name, tensor in model.state_dict().items()}
         model.load_state_dict(lowest["state"])
-        own |= {"stop_step": first + lowest["epoch"] * batches.steps, "stop_val_loss": lowest["val_loss"],
+        own |= {"stop_step": first + lowest["epoch"] * batches.steps, "last_step": first + len(losses) * batches.steps,
+                "stop_val_loss": lowest["val_loss"],
                 "stop_test_accuracy": scored(model, images.test, images, recipe, "test")["test_accuracy"]}
         model.load_state_dict(last)
     return significant(own)

@@ -116,9 +116,9 @@ def own(parent: DenseRun, density: float, recipe: Recipe, rest: Recipe, *, struc
         floor: int = 4, distil: float = 0.7, **changes) -> SparseRun:
     """Our recipe for high ratios, made of parts that others found; each can be left out by ``changes`` to the plan.
 
-    From the trained network: gradual pruning with layers compared by LAMP, a floor for each layer, all of the budget on paths
-    from the input to the output, exchange by the gradient (GraNet); the trained network as teacher; then a long training with
-    masks that stay, the learning rate begun anew.  Weight averaging is the recipes' ``ema``.
+    From the trained network: gradual pruning with layers compared by LAMP, a floor for each layer, all of the budget on
+    paths from the input to the output, exchange by the gradient (GraNet); the trained network as teacher; then a long
+    training with masks that stay, the learning rate begun anew.  Weight averaging is the recipes' ``ema``.
     """
     plan = Plan(density=density, begin=0.0, end=0.6, settle=0.9, every=every, structure=structure, allocation="lamp",
                 floor=floor, regrow=0.1, purge=True)

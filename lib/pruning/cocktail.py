@@ -63,7 +63,7 @@ class Turns:
     """Batches for :func:`lib.train.fit`, each with the masks whose turn it is put into ``model``, which must have masks.
 
     With ``pivot``: dense, unstructured, dense, channel, dense, n:m, and so on.  Without: the sparse ones only, on the same
-    batches as with it, so half as many steps.
+    batches as with it, so as many sparse steps and half as many in all, over which the learning rate falls as well.
     """
 
     def __init__(self, batches: Batches, model: nn.Module, masks: Mapping[str, Masks], pivot: bool):
@@ -95,15 +95,15 @@ def wearing(model: nn.Module, masks: Masks) -> Iterator[None]:
 def cocktail_loss(turns: Turns, distil: float = 0.5, label_smoothing: float = 0.0) -> Loss:
     """Cross-entropy with the labels; at sparse turns (1 - distil) of it, and ``distil`` of that with the dense output.
 
-    The dense network is the model itself, at this moment, without masks and without a gradient.  Without a pivot there are
-    no dense steps, so nothing to learn from either: labels only.
+    The dense network is the model itself, at this moment, without masks and without a gradient.  Without a pivot it teaches
+    all the same, though nothing has trained it as a whole since the rewinding: the two differ in the dense steps alone.
     """
     require(0 <= distil <= 1, f"distil is {distil}: it must be a share of the loss, in [0, 1]")
 
     def loss(model: nn.Module, inputs: Tensor, targets: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         logits = model(inputs).float()
         value = F.cross_entropy(logits, targets, label_smoothing=label_smoothing)
-        if turns.pivot and turns.turn != "dense" and distil:
+        if turns.turn != "dense" and distil:
             with torch.no_grad(), wearing(model, turns.masks["dense"]):
                 taught = model(inputs).float().softmax(-1)
             value = (1 - distil) * value + distil * F.cross_entropy(logits, taught)

@@ -1,4 +1,5 @@
-"""MetaPruning (Liu et al. 2019, arXiv 1903.10258): a network that makes the weights of pruned networks, to tell which are good.
+"""MetaPruning (Liu et al. 2019, arXiv 1903.10258): a network that makes the weights of pruned networks, to tell which
+are good.
 
     net = PruningNet(CNNConfig(...))
     net.scales = (30, 12, 7)                # one scale per convolution; forward() is that network now

@@ -29,7 +29,8 @@ class Evolution:
 
     def __post_init__(self) -> None:
         require(self.population >= 2 and self.generations >= 0 and 2 <= self.parents <= self.population,
-                f"population {self.population} and parents {self.parents} must be at least 2, the parents no more than the others")
+                f"population {self.population} and parents {self.parents} must be at least 2, the parents no more "
+                "than the others")
         require(self.mutations >= 0 and self.crossovers >= 0 and 0 < self.probability <= 1,
                 f"mutations {self.mutations}, crossovers {self.crossovers} and probability {self.probability} make no sense")
 

@@ -21,7 +21,7 @@ from lib.pruning.pieces import top
 #: How weights are compared when a level is pruned: all layers together, or each layer by itself.
 SCOPES = ("global", "layerwise")
 
-#: Layer-wise, the output layer is pruned at this fraction of the others' rate, as in the paper (its figure 2).
+#: Layer-wise, the output layer is pruned at this fraction of the rate, as in the paper (its figure 2).
 OUTPUT_RATE = 0.5
 
 
@@ -30,6 +30,7 @@ def next_masks(weights: Mapping[str, Tensor], before: Masks, amount: float, scop
     """Masks after one more level: of the weights still there, the share ``amount`` with the smallest magnitude goes.
 
     weights: trained, by layer.  output: name of the output layer, pruned at half the rate where ``scope`` is "layerwise".
+    The others then lose a little more, the same share each, so that as many weights are left as by one global threshold.
     Raises ValueError for a share or a scope that makes no sense.
     """
     one_of("scope", scope, SCOPES)
@@ -38,9 +39,15 @@ def next_masks(weights: Mapping[str, Tensor], before: Masks, amount: float, scop
     scores = {name: torch.where(before[name], weights[name].detach().abs(), -1.0) for name in before}
     if scope == "global":
         return masks(scores, round((1 - amount) * count(before)))
-    kept = {name: 1 - amount * (OUTPUT_RATE if name == output else 1) for name in scores}
-    return {name: top(score.flatten(), round(kept[name] * int(before[name].count_nonzero()))).view_as(score)
-            for name, score in scores.items()}
+    alive = {name: int(mask.count_nonzero()) for name, mask in before.items()}
+    budget = round((1 - amount) * sum(alive.values()))
+    spared = min(budget, round((1 - OUTPUT_RATE * amount) * alive.get(output, 0)))
+    others = [name for name in alive if name != output]
+    whole, kept, seen = sum(alive[name] for name in others), {output: spared}, 0
+    for name in others:   # rounding running totals makes the sum exact
+        last, seen = seen, seen + alive[name]
+        kept[name] = (round((budget - spared) * seen / whole) - round((budget - spared) * last / whole)) if whole else 0
+    return {name: top(score.flatten(), kept[name]).view_as(score) for name, score in scores.items()}
 
 
 def shuffled(found: Masks, seed: int) -> Masks:

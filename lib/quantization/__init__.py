@@ -4,6 +4,6 @@
 ``fold`` (batch norm as one scale and one shift per channel, and which of them still matter), then the file:
 ``bits`` (numbers of any width), ``positions`` (where the weights are), ``values`` (what they are), ``packed`` (both, in one
 checked file), ``entropy`` (how small positions could be, and the ratios as they are claimed and as they are).
-``catalogue`` lists and evaluates the files that come with the book; ``torchao_baseline`` is an established library's int8 and
-int4.
+``catalogue`` lists and evaluates the files that come with the book; ``torchao_baseline`` is an established library's
+int8 and int4.
 """

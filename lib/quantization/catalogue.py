@@ -123,7 +123,8 @@ def spent(path: Path, model: nn.Module) -> dict[str, Any]:
     found = {f"bytes_{name}": value for name, value in asdict(sizes).items()} | {
         "bytes": sizes.total, "bytes_xz": packed.xz_bytes(path),
         "bytes_dense": 4 * total, "bytes_dense_xz": packed.dense_xz_bytes(model),
-        "bytes_positions_entropy": entropy.layered_position_bits(pairs) / 8, "bytes_positions_csr": entropy.csr_bits(rows) / 8}
+        "bytes_positions_entropy": entropy.layered_position_bits(pairs) / 8,
+        "bytes_positions_csr": entropy.csr_bits(rows) / 8}
     found |= {"code_bits": 8 * sizes.codes / alive if alive else None,
               "position_bits": 8 * sizes.positions / alive if alive else None}
     if alive:

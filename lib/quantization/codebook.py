@@ -5,8 +5,8 @@
     ... train, calling reassign(model) from time to time ...
 
 The values start as those of k-means from evenly spread centres (their "linear" initialisation) and are trained: the gradient
-of an entry is the sum over its weights.  Codes are not fixed as there: beside the entries a latent weight is trained, straight
-through the codebook, and takes the nearest entry's code whenever :func:`reassign` is called.
+of an entry is the sum over its weights.  Codes are not fixed as there: beside the entries a latent weight is trained,
+straight through the codebook, and takes the nearest entry's code whenever :func:`reassign` is called.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Codebook(nn.Module):
 
     @torch.no_grad()
     def assign(self, weight: Tensor) -> Tensor:
-        """Give each weight the code of its section's nearest entry; returns how many codes changed, of weights that are there."""
+        """Give each weight that is there the code of its section's nearest entry; returns how many codes changed."""
         there, code = weight != 0, torch.zeros_like(self.code)
         section = self.section(weight.ndim).expand(weight.shape)[there]
         code[there] = nearest(weight[there], section, self.entries.view(-1, self.shape[2])).to(code.dtype)
@@ -104,9 +104,10 @@ class FromCodebook(torch.autograd.Function):
 def centres(values: Tensor, section: Tensor, sections: int, count: int) -> Tensor:
     """``count`` centres per section, float64 [sections, count], by k-means from evenly spread ones between its extremes.
 
-    values, section: [n], each value and the number of its section.  Lloyd's steps for all sections at once, which scikit-learn
-    cannot do; until nothing moves, at most :data:`STEPS`.  As there, a centre without values goes to the value that is worst
-    off, one per section and step.  A section without values gets zeros; one with few different values gets these and idle ones.
+    values, section: [n], each value and the number of its section.  Lloyd's steps for all sections at once, which
+    scikit-learn cannot do; until nothing moves, at most :data:`STEPS`.  As there, a centre without values goes to the value
+    that is worst off, one per section and step.  A section without values gets zeros; one with few different values gets
+    these and idle ones.
     """
     values = values.double()
     none = values.new_zeros(sections)

@@ -129,7 +129,7 @@ def trim(model: nn.Module, image_shape: Sequence[int]) -> None:
 
 
 def paths(model: nn.Module, image_shape: Sequence[int]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Which channels of each affine are fed, and from which shift and bias (by parameter name) a path leads to the output."""
+    """Which channels of each affine are fed, and which shifts and biases (by parameter name) reach the output."""
     count = copy.deepcopy(model).double()
     fed: dict[str, Tensor] = {}
     for name, pool in named(count, nn.MaxPool2d):

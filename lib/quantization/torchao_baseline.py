@@ -54,8 +54,8 @@ def unfolded(model: nn.Module) -> nn.Module:
 
 
 def quantized(model: nn.Module, bits: int) -> nn.Module:
-    """A copy of the network with torchao's weights of 8 bits, one scale per row, or of 4, one scale per :data:`GROUP` weights
-    of a row (per row, where rows do not divide by it); activations stay 32 bits.
+    """A copy of the network with torchao's weights of 8 bits, one scale per row, or of 4, one scale per :data:`GROUP`
+    weights of a row (per row, where rows do not divide by it); activations stay 32 bits.
 
     Raises ValueError for other bits, and :class:`lib.results.Unavailable` where torchao is not installed.
     """
