@@ -1,4 +1,4 @@
-"""BERT's pre-training (Devlin et al., arXiv 1810.04805): predict hidden tokens from both sides, and whether one text follows another.
+"""BERT's pre-training (Devlin et al., arXiv 1810.04805): predict hidden tokens, and whether one text follows another.
 
     special = Special.after(text.vocabulary)
     stream = special.stream(text.train.tokens, text.end)
@@ -51,15 +51,17 @@ class Special:
 class MaskedBatches:
     """Pairs of texts from a stream, [CLS] a [SEP] b [SEP], in which a share of the tokens, ``chosen``, is to be predicted.
 
-    ``batch(epoch, step)`` gives ((tokens [B, N], places [B, K]), (hidden [B, K], elsewhere [B])), all int64: N = ``context``,
-    K = ``chosen`` · N; ``hidden`` are the tokens that stood at ``places``.  Of these 80 % read [MASK], 10 % a random token and 10 % what
-    they were.  Special tokens are never chosen.  K is the same in all rows, where BERT draws each token by itself.
+    ``batch(epoch, step)`` gives ((tokens [B, N], places [B, K]), (hidden [B, K], elsewhere [B])), all int64:
+    N = ``context``, K = ``chosen`` · N; ``hidden`` are the tokens that stood at ``places``.  Of these 80 % read [MASK],
+    10 % a random token and 10 % what they were.  Special tokens are never chosen.  K is the same in all rows, where BERT
+    draws each token by itself.
 
     Text b begins where a sentence does.  In half of the rows it is what follows a; in the others it is from elsewhere in the
     stream, and ``elsewhere`` is 1.  Text a is a quarter to a half of the row, and may begin inside a sentence.
 
     A batch depends on (seed, epoch, step) and nothing else.  Random numbers come from the CPU, so that each device sees the
-    same batches.  ``starts``: where sentences begin, see :func:`sentence_starts`.  Raises ValueError for sizes that do not fit.
+    same batches.  ``starts``: where sentences begin, see :func:`sentence_starts`.  Raises ValueError for sizes that do
+    not fit.
     """
 
     def __init__(self, stream: Tensor, starts: Tensor, special: Special, context: int, batch_size: int, steps: int,
@@ -80,9 +82,11 @@ class MaskedBatches:
         key = hashlib.sha256(f"masks/{self.seed}/{epoch}/{step}".encode()).digest()
         generator = torch.Generator().manual_seed(int.from_bytes(key[:8], "big") >> 1)
         B, N, device, special = self.batch_size, self.context, self.stream.device, self.special
-        drawn = (torch.randint(N // 4, N // 2 + 1, (B, 1), generator=generator), torch.randint(2, (B, 1), generator=generator),
-                 torch.randint(len(self.starts), (2, B, 1), generator=generator), torch.rand(B, N, generator=generator),
-                 torch.rand(B, self.chosen, generator=generator), torch.randint(special.pad, (B, self.chosen), generator=generator))
+        drawn = (torch.randint(N // 4, N // 2 + 1, (B, 1), generator=generator),
+                 torch.randint(2, (B, 1), generator=generator),
+                 torch.randint(len(self.starts), (2, B, 1), generator=generator),
+                 torch.rand(B, N, generator=generator), torch.rand(B, self.chosen, generator=generator),
+                 torch.randint(special.pad, (B, self.chosen), generator=generator))
         length, elsewhere, begin, order, fate, others = (part.to(device, non_blocking=True) for part in drawn)
 
         begin, other = self.starts[begin[0]], self.starts[begin[1]]
@@ -137,6 +141,7 @@ def evaluate_masked(model: nn.Module, batches: MaskedBatches, precision: str = "
         with autocast(device, precision):
             logits, follows = model.both(tokens.to(device), places.to(device))
         found.append(torch.stack([F.cross_entropy(logits.float().flatten(0, 1), hidden.flatten()),
-                                  (logits.argmax(-1) == hidden).float().mean(), (follows.argmax(1) == elsewhere).float().mean()]))
+                                  (logits.argmax(-1) == hidden).float().mean(),
+                                  (follows.argmax(1) == elsewhere).float().mean()]))
     model.train(mode)
     return dict(zip(("loss", "accuracy", "next_accuracy"), torch.stack(found).mean(0).tolist()))

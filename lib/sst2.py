@@ -15,6 +15,7 @@ import tempfile
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -58,6 +59,27 @@ def find() -> tuple[Path, Path] | None:
     return None
 
 
+def find_reviews() -> list[dict[str, Any]]:
+    """Where SST-2 stands on this machine, like :func:`lib.data.find_data`.  Downloads nothing."""
+    about = {"name": "sst2", "found": False, "where": None, "variant": None, "notes": ""}
+    try:
+        if files := find():
+            rows = tuple(len(read(path)) for path in files)
+            return [about | {"found": True, "where": str(files[0].parent), "variant": variant(*rows)}]
+        about["notes"] = ("downloaded when first used where the package datasets is installed (5 MB), or supply sst2/ with "
+                          "train.tsv and dev.tsv")
+    except (DataMissing, DataDamaged) as error:
+        about["notes"] = str(error)
+    return [about]
+
+
+def variant(train: int, dev: int) -> str:
+    """How much of the official splits there is, told by their sizes."""
+    if (train, dev) == (OFFICIAL_TRAIN, OFFICIAL_DEV):
+        return "all rows of the official splits"
+    return f"sample of {train} rows (and {dev} for testing)"
+
+
 def load() -> Reviews:
     """SST-2 in splits.
 
@@ -69,8 +91,7 @@ def load() -> Reviews:
     """
     files = find() or download()
     train, test = (read(path) for path in files)
-    whole = (len(train), len(test)) == (OFFICIAL_TRAIN, OFFICIAL_DEV)
-    variant = "all rows of the official splits" if whole else f"sample of {len(train)} rows (and {len(test)} for testing)"
+    found = variant(len(train), len(test))
     digest = hashlib.sha256(repr((sorted(train), sorted(test))).encode()).hexdigest()[:16]   # whatever the order of the rows
     train.sort()
     shuffled = [train[i] for i in np.random.RandomState(SPLIT_SEED).permutation(len(train))]
@@ -78,7 +99,7 @@ def load() -> Reviews:
     tested = {sentence.strip() for sentence, _ in test}
     validation = [row for row in shuffled[:size] if row[0].strip() not in tested]
     known = tested | {sentence.strip() for sentence, _ in validation}
-    return Reviews([row for row in shuffled[size:] if row[0].strip() not in known], validation, test, variant, digest)
+    return Reviews([row for row in shuffled[size:] if row[0].strip() not in known], validation, test, found, digest)
 
 
 def read(path: Path) -> Rows:
@@ -86,7 +107,8 @@ def read(path: Path) -> Rows:
     try:
         if path.suffix == ".tsv":
             with open(path, encoding="utf-8", newline="") as file:
-                table = [(row["sentence"], row["label"]) for row in csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)]
+                read_rows = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
+                table = [(row["sentence"], row["label"]) for row in read_rows]
         else:
             import pyarrow.parquet  # imported here: slow, and not needed for tsv
             columns = pyarrow.parquet.read_table(path, columns=["sentence", "label"])

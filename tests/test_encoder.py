@@ -130,3 +130,17 @@ def test_masks_that_do_not_fit_are_refused():
         remove(model, [torch.ones(3)] * 3)
     with pytest.raises(ValueError, match="does not fit the context"):
         model(torch.zeros(1, 17, dtype=torch.int64))
+
+
+def test_masks_that_are_trained_keep_their_precision_in_bf16():
+    model, tokens = encoder(), text()
+    mask = [torch.full((1, 40), 1.002) for _ in range(3)]       # bf16 knows 1 and 1.0078
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        plain = model(tokens)
+        assert torch.equal(model(tokens, neuron_masks=mask), plain)
+    trained = [part.requires_grad_() for part in mask]
+    with torch.autocast("cpu", torch.bfloat16):
+        found = model(tokens, neuron_masks=trained)
+    assert not torch.equal(found, plain) and found.dtype == plain.dtype
+    found.float().square().sum().backward()
+    assert all(part.grad.dtype == torch.float32 for part in trained)

@@ -13,7 +13,8 @@ from lib.data_formats import DataDamaged
 from lib.experiments.tickets_text import Source, material, task_of
 from lib.masked_lm import MaskedBatches, Special, evaluate_masked, masked_lm_loss, pretraining_loss, sentence_starts
 from lib.models.encoder import Encoder, EncoderConfig, MaskedLM
-from lib.tasks import STORY_TASKS, TaskBatches, evaluate_task, names_in, sentences, sst2_task, story_task
+from lib.story_tasks import names_in, sentences, story_task
+from lib.tasks import STORY_TASKS, TaskBatches, evaluate_task, sst2_task
 
 SOURCE = Source(vocabulary=512, context=64, stories=800)
 
@@ -206,7 +207,9 @@ def test_sst2_may_be_parquet_and_damage_is_named(tmp_path, monkeypatch):
             home / f"{name}.parquet")
     monkeypatch.setenv("BOOK_DATA", str(tmp_path))
     assert len(sst2.load().test) == 20
+    assert sst2.find_reviews()[0]["found"]
     (home / "train.parquet").write_bytes(b"no parquet")
+    assert "train.parquet" in sst2.find_reviews()[0]["notes"]
     with pytest.raises(DataDamaged, match="train.parquet"):
         sst2.load()
 
@@ -215,6 +218,7 @@ def test_missing_sst2_names_three_ways(tmp_path, monkeypatch):
     monkeypatch.setenv("BOOK_DATA", str(tmp_path))
     monkeypatch.setattr(sst2, "data_folders", lambda: [tmp_path])
     monkeypatch.setattr(sst2.importlib, "import_module", lambda name: (_ for _ in ()).throw(ImportError(f"no {name}")))
+    assert not sst2.find_reviews()[0]["found"] and "train.tsv" in sst2.find_reviews()[0]["notes"]
     with pytest.raises(DataMissing) as error:
         sst2.load()
     assert all(f"  {i}. " in str(error.value) for i in (1, 2, 3)) and "train.tsv" in str(error.value)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from lib.experiments.tickets_finetune import FinetuneRun, TaskSize, shuffle
-from lib.experiments.tickets_lth import IterativeRun, SubnetworkRun
+from lib.experiments.tickets_lth import IterativeRun, SubnetworkRun, shared
 from lib.experiments.tickets_pretrain import PretrainRun
 from lib.experiments.tickets_text import Source
 from lib.models.encoder import Classifier, Encoder, EncoderConfig, MaskedLM
@@ -103,6 +103,11 @@ def test_random_masks_have_the_same_size_and_follow_the_seed():
     assert any(not torch.equal(first[name], other[name]) for name in first)
 
 
+def test_shared_is_of_what_the_first_keeps():
+    first, second = {"a": torch.tensor([True, True, False, True])}, {"a": torch.tensor([True, False, True, True])}
+    assert shared(first, second) == pytest.approx(2 / 3) and shared(first, first) == 1
+
+
 @pytest.mark.parametrize("wrong", [(0.5, 0.3), (0.5, 0.5), (0.5, 1.0)])
 def test_sparsities_must_rise_below_one(wrong):
     with pytest.raises(ValueError, match="rising"):
@@ -133,6 +138,7 @@ def test_a_ticket_is_found_and_moved(store):
     control = SubnetworkRun(parent=PARENT, ticket=TICKET, task="shuffled", size=TICKET.size, recipe=TICKET.recipe, sparsity=0.6)
     found, other, again = obtain([TICKET, control, replace(control, task="order")], store=store)
     assert found.curves["sparsity"] == [0, 0.3, 0.6] and found.metrics["density"] == pytest.approx(0.4, abs=1e-3)
+    assert 0.4 < found.metrics["shared_with_direct"] <= 1
     assert other.metrics["density"] == pytest.approx(0.4, abs=1e-3)
     # The ticket's own last round is the same training as its subnetwork on the same task.
     assert again.metrics["test_accuracy"] == found.metrics["test_accuracy"]

@@ -4,20 +4,31 @@ Each takes the studies that its claim names (study → Results) and returns numb
 :class:`lib.statistics.NotTestable` with the reason.
 """
 
-from lib.experiments.tickets_lth_values import (mlm_minus_direct, mlm_minus_other_tasks, mlm_wins_minus_most, pretrained_minus_scratch,
-                                                rewound_minus_ticket, ticket_minus_best_other_weights, ticket_minus_random_mask,
-                                                ticket_minus_standard, whole_minus_ticket)
-from lib.experiments.tickets_values import (dynamic_minus_static, dynamic_minus_whole, early_minus_best_random, early_minus_late,
-                                            early_minus_whole, early_time_ratio, emptiest_with_minus_without, harsh_good_minus_random,
-                                            head_agreement, loss_with_few_minus_many, magnitude_good_minus_random, settled_share,
-                                            skipping_ratio, structured_good_minus_random, structured_share,
-                                            whole_minus_structured_bad)
-
-__all__ = [
-    "dynamic_minus_static", "dynamic_minus_whole", "early_minus_best_random", "early_minus_late", "early_minus_whole",
-    "early_time_ratio", "emptiest_with_minus_without", "harsh_good_minus_random", "head_agreement", "loss_with_few_minus_many",
-    "magnitude_good_minus_random", "mlm_minus_direct", "mlm_minus_other_tasks", "mlm_wins_minus_most", "pretrained_minus_scratch",
-    "rewound_minus_ticket", "settled_share", "skipping_ratio", "structured_good_minus_random", "structured_share",
-    "ticket_minus_best_other_weights", "ticket_minus_random_mask", "ticket_minus_standard", "whole_minus_structured_bad",
-    "whole_minus_ticket",
-]
+from lib.experiments.tickets_lth_values import (
+    mlm_minus_direct,
+    mlm_minus_other_tasks,
+    mlm_wins_minus_most,
+    rewound_minus_ticket,
+    ticket_minus_best_other_weights,
+    ticket_minus_random_mask,
+    ticket_minus_standard,
+    whole_minus_ticket,
+)
+from lib.experiments.tickets_values import (
+    dynamic_minus_static,
+    dynamic_minus_whole,
+    early_minus_best_random,
+    early_minus_late,
+    early_minus_whole,
+    early_time_ratio,
+    emptiest_with_minus_without,
+    head_agreement,
+    loss_with_few_minus_many,
+    magnitude_good_minus_random,
+    settled_share,
+    skipping_ratio,
+    structured_good_minus_random,
+    structured_share,
+    whole_minus_harsh_random,
+    whole_minus_structured_bad,
+)

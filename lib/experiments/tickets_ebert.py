@@ -21,6 +21,7 @@ from lib.spec import Spec
 from lib.store import Session
 from lib.tasks import TaskBatches
 from lib.tickets.ebert import KINDS, PER_LAYER, WEIGHT, Census, Dynamic, census, dynamic_loss
+from lib.tickets.flops import flops_share
 from lib.tickets.skipping import Skipping
 from lib.tickets.static import cut_at, worth
 from lib.train import Recipe, classification_loss, fit
@@ -63,7 +64,7 @@ class JointRun(Spec):
                       optimizers=[optimiser(model, self.recipe, self.predictor_lr)], checkpoint=session.checkpoint,
                       evaluate=lambda model: scored(model, task, self.recipe, "validation", "val"), report=session.report)
         session.save_weights(model)
-        found = census(model, task.validation.tokens)
+        found = census(model, task.validation.tokens, self.recipe.precision)
         metrics = {"diverged": history.diverged, "train_seconds": history.seconds, "flops": found.flops, **found.count(),
                    **scored(model, task, self.recipe, "validation", "val"), **emptiest(found)}
         return Outcome(significant(metrics), significant(history.curves), significant(by_layer(found)), task.provenance())
@@ -84,11 +85,19 @@ def optimiser(model: Dynamic, recipe: Recipe, predictor_lr: float) -> torch.opti
 
 
 def emptiest(found: Census) -> dict[str, float]:
-    """Share of open gates where it is lowest, among attention layers, FFNs and both; and how much layers differ."""
-    heads, neurons = found.heads.mean(1), found.neurons.mean(1)
-    return {"emptiest_heads": float(heads.min()), "emptiest_neurons": float(neurons.min()),
-            "emptiest": float(min(heads.min(), neurons.min())),
-            "layers_differ": float(torch.cat([heads, neurons]).std(correction=0))}
+    """Share of open gates where it is lowest, among attention layers and among FFNs; and how much layers differ.
+
+    ``emptiest_by_kind``  of the attention layer or FFN that is emptiest beside its own kind: its share over the kind's mean.
+                          Heads and neurons differ in what they cost, so that a loss for FLOPs may well treat them unalike
+    ``layers_differ``     standard deviation between the layers of a kind over the kind's mean, the larger of both
+    A kind without a single open gate has nothing to share out and does not count; NaN where that holds for both.
+    """
+    kinds = [found.heads.mean(1), found.neurons.mean(1)]
+    open_kinds = [kind / kind.mean() for kind in kinds if kind.any()]
+    none = [float("nan")]
+    return {"emptiest_heads": float(kinds[0].min()), "emptiest_neurons": float(kinds[1].min()),
+            "emptiest_by_kind": min([float(kind.min()) for kind in open_kinds] or none),
+            "layers_differ": max([float(kind.std(correction=0)) for kind in open_kinds] or none)}
 
 
 def by_layer(found: Census) -> dict[str, list]:
@@ -108,7 +117,8 @@ class TunedRun(Spec):
     ``how``     "dynamic": with its predictors, frozen.  "static": without them; the gates that are open most often stay, as
                 many as fit the FLOPs of ``equal``, and the rest is removed.  "important": of the fine-tuned network, without
                 any first stage, what is worth most stays; give it the epochs of both
-    ``equal``   whose FLOPs, on validation inputs and with predictors, a static network may have; None: the parent's own
+    ``equal``   whose FLOPs, on validation inputs and with predictors, a static network may have; None: the parent's own.
+                They are counted after the first stage: in the second, gates still change with the network below
     """
 
     experiment: ClassVar[str] = "tickets-ebert"
@@ -125,16 +135,17 @@ class TunedRun(Spec):
     def run(self, session: Session) -> Outcome:
         base, recipe = self.parent.parent, self.recipe
         task, joint = base.task_on(session), self.parent.load(session)
-        found = census(joint, task.validation.tokens)
+        found = census(joint, task.validation.tokens, recipe.precision)
         if self.how == "dynamic":
             joint.settle()
             model, loss, more = joint, dynamic_loss(self.parent.target), {}
         else:
-            budget = found.flops if self.equal is None else census(self.equal.load(session), task.validation.tokens).flops
+            equal = None if self.equal is None else self.equal.load(session)
+            of = found if equal is None else census(equal, task.validation.tokens, recipe.precision)
             whole = joint.model if self.how == "static" else base.load(session)
             seen = task.validation
             scores = often(joint, found) if self.how == "static" else worth(whole, seen.tokens, seen.labels)
-            heads, neurons = cut_at(*scores, whole.encoder.config, seen.tokens.shape[1], budget)
+            heads, neurons = cut_at(*scores, whole.encoder.config, seen.tokens.shape[1], of.flops)
             model = without(whole, heads, neurons)
             loss, more = classification_loss(), {"masks": {"heads": heads, "neurons": neurons}}
         before = scored(model, task, recipe, "validation", "untuned_val")
@@ -143,12 +154,14 @@ class TunedRun(Spec):
         metrics = {"diverged": history.diverged, "train_seconds": history.seconds, **before,
                    **tested(model, task, recipe)}
         if self.how == "dynamic":
-            found = census(model, task.validation.tokens)
+            found = census(model, task.validation.tokens, recipe.precision)
             metrics |= {"flops": found.flops, **found.count(), **emptiest(found)}
             arrays = by_layer(found)
         else:
-            kept = Census(heads.float(), neurons.float(), budget)
-            metrics |= {"flops": budget, **emptiest(kept)}
+            cost = flops_share(heads[:, None].float(), neurons[:, None].float(), whole.encoder.config, seen.tokens.shape[1],
+                               predicted=False)
+            kept = Census(heads.float(), neurons.float(), float(cost))
+            metrics |= {"flops": kept.flops, "budget": of.flops, **emptiest(kept)}
             arrays = {"heads_open": kept.heads.mean(1).tolist(), "neurons_open": kept.neurons.mean(1).tolist()}
         return Outcome(significant(metrics), significant(history.curves), significant(arrays), task.provenance())
 
@@ -214,7 +227,7 @@ class SpeedRun(Spec):
                     ratios = measure.ratio(times, seconds["whole"])
                     metrics |= {f"{name}_{key}_at_{size}": value for key, value in ratios.items()}
             metrics[f"needed_at_{size}"] = needed[size]
-        metrics["flops"] = census(dynamic, inputs).flops
+        metrics["flops"] = census(dynamic, inputs, self.dynamic.recipe.precision).flops
         return Outcome(significant(metrics), data=task.provenance())
 
 

@@ -80,7 +80,7 @@ class FinetuneRun(Spec):
 
     def tune(self, model: nn.Module, session: Session, seed: int,
              recipe: Recipe | None = None) -> tuple[dict[str, Any], dict[str, list], Task]:
-        """Train any network on this task, as this run trains its own or by another recipe: its metrics, curves, and the task."""
+        """Train any network on this task as this run trains its own, or by another recipe: metrics, curves, and the task."""
         task, recipe = self.task_on(session), recipe or self.recipe
         history = tune(model, task, recipe, seed, session)
         metrics = {"diverged": history.diverged, "train_seconds": history.seconds, **tested(model, task, recipe)}
@@ -93,16 +93,21 @@ def load_task(parent: PretrainRun, name: str, size: TaskSize, session: Session) 
 
 
 def classifier(parent: PretrainRun, session: Session, task: Task, seed: int, start: str = "pretrained") -> Classifier:
-    """An encoder and its pooler with a new head, drawn by ``seed``; its weights are the parent's unless ``start`` says otherwise."""
+    """An encoder and its pooler, the parent's unless ``start`` says otherwise, with a new head, drawn by ``seed``."""
     one_of("start", start, STARTS)
     model = started(parent, session, seed, start)
     torch.manual_seed(seed)
     return Classifier(model.encoder, task.classes, parent.pad, model.pooler).to(session.device)
 
 
+#: Added to a run's seed for random weights: the pre-trained network's own first weights, drawn by *its* seed, would be no
+#: independent control of masks that were found on what became of them.
+OTHER_WEIGHTS = 1_000_000
+
+
 def started(parent: PretrainRun, session: Session, seed: int, start: str) -> MaskedLM:
     """The pre-trained network, or what it is compared with; its pooler goes into a classifier, as BERT's does."""
-    model = (parent.untrained(seed) if start == "random" else parent.load(session)).to(session.device)
+    model = (parent.untrained(OTHER_WEIGHTS + seed) if start == "random" else parent.load(session)).to(session.device)
     if start == "shuffled":
         shuffle(model, seed)
     return model
@@ -110,9 +115,10 @@ def started(parent: PretrainRun, session: Session, seed: int, start: str) -> Mas
 
 @torch.no_grad()
 def shuffle(model: MaskedLM, seed: int) -> None:
-    """Each matrix of the blocks and the pooler gets its own entries in random places: what was learnt goes, its distribution stays.
+    """Each matrix of the blocks and the pooler gets its own entries in random places.
 
-    The third control of the lottery tickets in BERT (arXiv 2007.12223, section 3); embeddings, biases and norms stay.
+    What was learnt goes, its distribution stays.  The third control of the lottery tickets in BERT (arXiv 2007.12223,
+    section 3); embeddings, biases and norms stay.
     """
     generator = torch.Generator().manual_seed(seed)
     for weight in (*model.encoder.blocks.parameters(), model.pooler.weight):
@@ -125,8 +131,8 @@ def tune(model: nn.Module, task: Task, recipe: Recipe, seed: int, session: Sessi
          after_step: Callable[[nn.Module, int], None] | None = None, watch: bool = True, stage: str = "") -> History:
     """Train a classifier on a task, from the model's state now; the last epoch counts, nothing is chosen.
 
-    ``watch``: evaluate on validation after each epoch (``val_accuracy``, ``val_loss``).  ``stage``: names the training where a
-    Spec has several, so that each keeps its own state in the session's checkpoint.
+    ``watch``: evaluate on validation after each epoch (``val_accuracy``, ``val_loss``).  ``stage``: names the training where
+    a Spec has several, so that each keeps its own state in the session's checkpoint.
     """
     def evaluate(model: nn.Module) -> dict[str, float]:
         return scored(model, task, recipe, "validation", "val")

@@ -15,7 +15,7 @@ from lib.experiments.tickets_pretrain import PretrainRun, masked_batches, scored
 from lib.experiments.tickets_text import material
 from lib.masked_lm import masked_lm_loss
 from lib.models.encoder import MaskedLM
-from lib.pruning.mask import Masks, attach, density
+from lib.pruning.mask import Masks, attach, count, density
 from lib.results import Outcome, significant
 from lib.spec import Spec
 from lib.store import Session
@@ -26,7 +26,7 @@ from lib.train import History, Recipe, fit
 #: The pre-training task itself can be pruned on and transferred to.
 GOALS = ("mlm", *TASKS)
 
-#: Where a subnetwork's masks come from: a ticket's last round; the smallest pre-trained weights, without any training; chance.
+#: Where a subnetwork's masks come from: a round of a ticket; the smallest pre-trained weights, without any training; chance.
 MASKS = ("ticket", "direct", "random", "none")
 
 
@@ -65,8 +65,10 @@ class IterativeRun(Spec):
         curves = {"sparsity": [round.sparsity for round in rounds]} | {
             name: [round.outcome[name] for round in rounds] for name in ("val_accuracy", "test_accuracy", "test_loss")}
         first, last = rounds[0].outcome, rounds[-1].outcome
+        direct = smallest_removed(goal.model(self.seed, "pretrained").encoder, self.sparsities[-1])
         metrics = {"diverged": any(round.outcome["diverged"] for round in rounds),
                    "train_seconds": sum(round.outcome["seconds"] for round in rounds), "density": density(rounds[-1].masks),
+                   "shared_with_direct": shared(rounds[-1].masks, direct),
                    "dense_val_accuracy": first["val_accuracy"], "dense_test_accuracy": first["test_accuracy"],
                    "val_accuracy": last["val_accuracy"], "test_accuracy": last["test_accuracy"]}
         arrays = {"density_by_layer": [[round.sparsity, *(mask.float().mean().item() for mask in round.masks.values())]
@@ -116,8 +118,8 @@ class SubnetworkRun(Spec):
         history = goal.train(model, self.seed)
         metrics = {"diverged": history.diverged, "train_seconds": history.seconds,
                    "density": density(masks) if masks else 1.0, **goal.tested(model)}
-        return Outcome(significant(metrics), significant({name: history.curves[name] for name in ("train_loss", "val_accuracy")
-                                                          if name in history.curves}), data=goal.provenance())
+        return Outcome(significant(metrics), significant({"train_loss": history.curves["train_loss"]}),
+                       data=goal.provenance())
 
     def find(self, model: nn.Module, session: Session) -> Masks:
         if self.masks == "ticket":
@@ -125,6 +127,11 @@ class SubnetworkRun(Spec):
         if self.masks == "direct":
             return smallest_removed(self.parent.load(session).encoder, self.sparsity)
         return randomly_removed(model.encoder, self.sparsity, self.seed) if self.masks == "random" else {}
+
+
+def shared(first: Masks, second: Masks) -> float:
+    """The share of what ``first`` keeps that ``second`` keeps too."""
+    return sum(int((mask & second[name]).sum()) for name, mask in first.items()) / count(first)
 
 
 class TaskGoal:
@@ -161,7 +168,8 @@ class LanguageGoal:
     def train(self, model: nn.Module, seed: int, stage: str = "", after_step: Callable | None = None) -> History:
         recipe, session = self.spec.recipe, self.session
         # A seed of its own: pre-training has seen other texts in this order.
-        batches = masked_batches(self.spec.parent, self.read.train, session.device, recipe.batch_size, self.steps, f"ticket-{seed}")
+        batches = masked_batches(self.spec.parent, self.read.train, session.device, recipe.batch_size, self.steps,
+                                 f"ticket-{seed}")
         return fit(model, batches, masked_lm_loss, recipe, seed=seed, after_step=after_step,
                    checkpoint=session.checkpoint / stage, report=session.report)
 

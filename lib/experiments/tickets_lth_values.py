@@ -7,6 +7,7 @@ fine-tuned network has not learnt are left out: where all guess there is nothing
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from operator import itemgetter
 
 from lib.experiments.tickets_names import method, origin
 from lib.experiments.tickets_values import LEAST_ACCURACY, TEST
@@ -22,8 +23,8 @@ Values = dict[tuple[str, int], float]
 USUAL_SPARSITY = 0.6
 
 
-def collect(results: Results, which: Callable[[Result], bool], value: Callable[[Result], float | None] = lambda r: r.metrics.get(TEST)
-            ) -> Values:
+def collect(results: Results, which: Callable[[Result], bool],
+            value: Callable[[Result], float | None] = lambda r: r.metrics.get(TEST)) -> Values:
     """The value of the runs that are meant, by task and seed."""
     found = {(r.spec["task"], r.fields["seed"]): value(r) for r in results if which(r)}
     return {key: number for key, number in found.items() if number is not None}
@@ -32,8 +33,9 @@ def collect(results: Results, which: Callable[[Result], bool], value: Callable[[
 def learnt(tickets: Results) -> set[str]:
     """Tasks that the whole network has learnt, by all seeds together."""
     whole: dict[str, list[float]] = {}
-    for (task, _), accuracy in collect(tickets, lambda r: r.spec["task"] != "mlm", lambda r: r.metrics["dense_val_accuracy"]).items():
-        whole.setdefault(task, []).append(accuracy)
+    for r in tickets:
+        if r.spec["task"] != "mlm":
+            whole.setdefault(r.spec["task"], []).append(r.metrics["dense_val_accuracy"])
     return {task for task, found in whole.items() if sum(found) / len(found) >= LEAST_ACCURACY}
 
 
@@ -69,7 +71,7 @@ def ticket_minus_best_other_weights(studies: Studies) -> list[float]:
     best: dict[tuple[str, int], tuple[float, float]] = {}
     for name in ("ticket, random weights", "ticket, shuffled weights"):
         for key, found in collect(controls, called(name), lambda r: (r.metrics["val_accuracy"], r.metrics[TEST])).items():
-            best[key] = max(found, best.get(key, found))
+            best[key] = max(best.get(key, found), found, key=itemgetter(0))
     other = {key: tested for key, (_, tested) in best.items()}
     return over_tasks(minus(collect(tickets, called("ticket")), other), learnt(tickets), tickets, controls)
 
@@ -92,12 +94,13 @@ def matrix(studies: Studies) -> dict[int, dict[str, dict[str, float]]]:
     found: dict[int, dict[str, dict[str, float]]] = {}
     for result in [*tickets, *transfer]:
         if result.spec["task"] in targets and result.metrics.get(TEST) is not None:
-            found.setdefault(result.fields["seed"], {}).setdefault(origin(result), {})[result.spec["task"]] = result.metrics[TEST]
+            row = found.setdefault(result.fields["seed"], {}).setdefault(origin(result), {})
+            row[result.spec["task"]] = result.metrics[TEST]
     return found
 
 
 def mlm_wins_minus_most(studies: Studies) -> list[float]:
-    """On how many targets the ticket of masked words is the best that came from elsewhere, minus the most of any other source."""
+    """On how many targets the ticket of masked words is the best from elsewhere, minus the most of any other source."""
     values = []
     for rows in matrix(studies).values():
         targets = sorted({target for row in rows.values() for target in row})
@@ -139,19 +142,12 @@ def rewound_minus_ticket(studies: Studies) -> list[float]:
     best: dict[tuple[str, int], tuple[float, float]] = {}
     for result in rewound:
         key, found = (result.spec["task"], result.fields["seed"]), (result.metrics["val_accuracy"], result.metrics[TEST])
-        best[key] = max(found, best.get(key, found))
+        best[key] = max(best.get(key, found), found, key=itemgetter(0))
     later = {key: tested for key, (_, tested) in best.items()}
     return over_tasks(minus(later, collect(tickets, called("ticket"))), learnt(tickets), tickets, rewound)
 
 
 def ticket_minus_standard(studies: Studies) -> list[float]:
     tickets, standard = studies["tickets"], studies["standard"]
-    return over_tasks(minus(collect(tickets, called("ticket")), collect(standard, called("standard pruning"))), learnt(tickets),
-                      tickets, standard)
-
-
-def pretrained_minus_scratch(studies: Studies) -> list[float]:
-    whole, scratch, tickets = studies["finetune"], studies["from-scratch"], studies["tickets"]
-    most = max((r.spec["size"]["train"] for r in whole), default=0)
-    first = collect(whole, lambda r: r.spec["size"]["train"] == most)
-    return over_tasks(minus(first, collect(scratch, lambda r: True)), learnt(tickets), whole, scratch, tickets)
+    return over_tasks(minus(collect(tickets, called("ticket")), collect(standard, called("standard pruning"))),
+                      learnt(tickets), tickets, standard)

@@ -59,12 +59,13 @@ class PretrainRun(Spec):
             return scored(self, model, "val", recipe.precision)
 
         before = evaluate(model)
-        history = fit(model, batches, pretraining_loss, recipe, seed=self.seed, evaluate=evaluate, checkpoint=session.checkpoint,
-                      report=session.report)
+        history = fit(model, batches, pretraining_loss, recipe, seed=self.seed, evaluate=evaluate,
+                      checkpoint=session.checkpoint, report=session.report)
         session.save_weights(model)
         metrics = {"diverged": history.diverged, "train_seconds": history.seconds, "parameters": measure.parameters(model),
                    "prunable": sum(weight.numel() for weight in prunable(model.encoder).values()),
-                   "untrained_val_loss": before["val_loss"], **evaluate(model), **scored(self, model, "test", recipe.precision)}
+                   "untrained_val_loss": before["val_loss"], **evaluate(model),
+                   **scored(self, model, "test", recipe.precision)}
         return Outcome(significant(metrics), significant(history.curves), data=read.provenance())
 
     def untrained(self, seed: int) -> MaskedLM:

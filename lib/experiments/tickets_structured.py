@@ -22,7 +22,7 @@ class Structured:
     ``draws``          EarlyBERT's tickets that are trained; ``random``: how many random ones to compare with
     ``checks``         of its masks per epoch
     ``targets``        shares of FLOPs of EBERT, the smallest first
-    ``joint``, ``tuned``  epochs of EBERT's two stages
+    ``joint``, ``tuned``  epochs of EBERT's two stages; with few examples more of them, so that there are as many steps
     ``predictor_lr``   learning rate of its predictors: the released 0.02 needs thousands of steps
     ``statics``        its static controls: "learnt" gates, the dynamic one's "usual" gates, the "important" parts
     ``rounds``         of timing
@@ -48,9 +48,9 @@ def studies(whole: Sequence[FinetuneRun], others: Sequence[FinetuneRun], few: Se
             size: Structured) -> dict[str, list[Spec]]:
     """The Specs of each study by name.
 
-    whole: fine-tunings at the scale's full size; others: of further tasks, whose good heads and FFNs are only searched for; few:
-    with few training examples, of a task of ``whole``.  All must also be in a study of their own, "finetune", for the claims to
-    compare with.
+    whole: fine-tunings at the scale's full size; others: of further tasks, whose good heads and FFNs are only searched for;
+    few: with few training examples, of a task of ``whole``.  All must also be in a study of their own, "finetune", for the
+    claims to compare with.
     """
     found = plays(whole, size) | early(whole, size) | ebert(whole, few, size)
     found["plays-search"] += [SearchRun(parent=run, looked=size.looked, seed=run.seed) for run in others]
@@ -84,10 +84,11 @@ def early(whole: Iterable[FinetuneRun], size: Structured) -> dict[str, list[Spec
     return found
 
 
-def ebert(whole: Iterable[FinetuneRun], few: Iterable[FinetuneRun], size: Structured) -> dict[str, list[Spec]]:
-    found: dict[str, list[Spec]] = {name: [] for name in ("ebert", "ebert-static", "ebert-layers", "ebert-speed")}
+def ebert(whole: Sequence[FinetuneRun], few: Iterable[FinetuneRun], size: Structured) -> dict[str, list[Spec]]:
+    names = ("ebert", "ebert-static", "ebert-layers", "ebert-small", "ebert-speed")
+    found: dict[str, list[Spec]] = {name: [] for name in names}
 
-    def dynamic(run: FinetuneRun, target: float, **changes) -> TunedRun:
+    def dynamic(run: FinetuneRun, target: float, size: Structured = size, **changes) -> TunedRun:
         joint = JointRun(parent=run, target=target, predictor_lr=size.predictor_lr, seed=run.seed,
                          recipe=replace(run.recipe, epochs=size.joint), **changes)
         return TunedRun(parent=joint, recipe=replace(run.recipe, epochs=size.tuned), seed=run.seed)
@@ -107,5 +108,10 @@ def ebert(whole: Iterable[FinetuneRun], few: Iterable[FinetuneRun], size: Struct
         found["ebert-layers"].append(dynamic(run, size.targets[0], per_layer=0.0))
         found["ebert-speed"].append(SpeedRun(dynamic=gated[0], static=static(gated[0], size.statics[-1]), rounds=size.rounds,
                                              seed=run.seed))
-    found["ebert-small"] = [dynamic(run, size.targets[0]) for run in few]
+    most = max((run.size.train for run in whole), default=0)
+    for run in few:
+        # As many steps as with all examples, in more epochs: otherwise it is short training that does less well.
+        more = most / run.size.train
+        longer = replace(size, joint=round(more * size.joint), tuned=round(more * size.tuned))
+        found["ebert-small"].append(dynamic(run, size.targets[0], longer))
     return found

@@ -10,12 +10,13 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from lib import sst2, tasks
+from lib import sst2
 from lib.checks import one_of, require
 from lib.data import DataMissing
 from lib.masked_lm import Special
 from lib.results import Unavailable
-from lib.tasks import STORY_TASKS, TASKS, Task
+from lib.story_tasks import story_task
+from lib.tasks import STORY_TASKS, TASKS, Task, sst2_task
 from lib.text import TOKENIZER_STORIES, check_name, load_text
 from lib.tokenizer import END, encode_stories, train_tokenizer
 
@@ -24,8 +25,8 @@ from lib.tokenizer import END, encode_stories, train_tokenizer
 class Source:
     """Stories, as in :func:`lib.text.load_text`, and their ``vocabulary`` without BERT's four tokens.
 
-    ``reviews``: the train phrases of SST-2 are read too, by the tokenizer and in pre-training, without their labels; a task of
-    film reviews has words that stories lack.  ``stories``: train stories, None: all.  ``context``: tokens seen at once.
+    ``reviews``: the train phrases of SST-2 are read too, by the tokenizer and in pre-training, without their labels; a task
+    of film reviews has words that stories lack.  ``stories``: train stories, None: all.  ``context``: tokens seen at once.
     """
 
     name: str = "grammar"
@@ -73,11 +74,13 @@ def material(source: Source) -> Material:
     stories = tuple(text.decode(split.tokens.tolist()).split(END)[:-1] for split in splits)
     tokenizer, streams = text.tokenizer, [split.tokens for split in splits]
     if reviews:
-        tokenizer = train_tokenizer([*stories[0][:TOKENIZER_STORIES], *(f" {review}" for review in reviews)], source.vocabulary)
+        phrases = [f" {review}" for review in reviews]
+        tokenizer = train_tokenizer([*stories[0][:TOKENIZER_STORIES], *phrases], source.vocabulary)
         streams = [encode_stories(tokenizer, part).long() for part in stories]
-        streams[0] = torch.cat([streams[0], encode_stories(tokenizer, [f" {review}" for review in reviews]).long()])
+        streams[0] = torch.cat([streams[0], encode_stories(tokenizer, phrases).long()])
     train, validation, test = (special.stream(stream, tokenizer.token_to_id(END)) for stream in streams)
-    enders = tuple(sorted(number for token, number in tokenizer.get_vocab().items() if token[-1] in ".!?\"" and token != END))
+    enders = tuple(sorted(number for token, number in tokenizer.get_vocab().items()
+                          if token[-1] in ".!?\"" and token != END))
     about = text.provenance() | {"reviews": len(reviews), "train_tokens": len(train)}
     return Material(tokenizer, special, train, validation, test, stories, text.variant, enders, about)
 
@@ -92,7 +95,8 @@ def task_of(source: Source, name: str, train: int, held_out: int) -> Task:
     read = material(source)
     try:
         if name in STORY_TASKS:
-            return tasks.story_task(name, read.stories, read.tokenizer, read.special, source.context, train, held_out, read.variant)
-        return tasks.sst2_task(read.tokenizer, read.special, source.context, train)
+            return story_task(name, read.stories, read.tokenizer, read.special, source.context, train, held_out,
+                              read.variant)
+        return sst2_task(read.tokenizer, read.special, source.context, train)
     except DataMissing as error:
         raise Unavailable(str(error)) from error

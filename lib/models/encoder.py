@@ -31,7 +31,7 @@ class EncoderConfig:
 
     ``vocabulary``, ``context``  tokens that exist, special ones included, and the longest text that is seen at once
     ``heads``, ``hidden``        attention heads and FFN neurons; tuples have one entry per layer, which may be 0
-    ``head_dim``                 features of a head; None: the width's share of each.  An encoder that lost heads keeps theirs
+    ``head_dim``                 features of a head; None: the width's share.  An encoder that lost heads keeps theirs
     ``dropout``                  after the embedding and on each residual branch
     """
 
@@ -51,7 +51,8 @@ class EncoderConfig:
             counts = getattr(self, name)
             require(not isinstance(counts, tuple) or len(counts) == self.depth,
                     f"{name} is {counts} for {self.depth} layers: give one number, or one per layer")
-            require(min(counts if isinstance(counts, tuple) else (counts,)) >= 0, f"{name} is {counts}: it cannot be negative")
+            fewest = min(counts) if isinstance(counts, tuple) else counts
+            require(fewest >= 0, f"{name} is {counts}: it cannot be negative")
         if self.head_dim is None:
             require(isinstance(self.heads, int) and self.heads >= 1,
                     f"heads is {self.heads}: where layers differ, or have none, say how many features a head has (head_dim)")
@@ -72,6 +73,17 @@ class EncoderConfig:
     @property
     def head_features(self) -> int:
         return self.head_dim or self.width // self.heads
+
+
+def masked(activations: Tensor, mask: Tensor) -> Tensor:
+    """Their product, in the activations' type.
+
+    A mask that is trained is multiplied in its own precision: bf16 has no number between 1 and 1.0078, and a coefficient
+    that moves by a thousandth in a step would be rounded to the same ones for steps on end.
+    """
+    if mask.requires_grad:
+        return (activations * mask).to(activations.dtype)
+    return activations * mask.to(activations.dtype)
 
 
 class Attention(nn.Module):
@@ -97,7 +109,7 @@ class Attention(nn.Module):
         q, k, v = (layer(x_BND).view(B, N, self.heads, self.head_dim).transpose(1, 2) for layer in (self.q, self.k, self.v))
         y_BHNd = F.scaled_dot_product_attention(q, k, v, attn_mask=seen_B11N)
         if mask_BH is not None:
-            y_BHNd = y_BHNd * mask_BH[:, :, None, None].to(y_BHNd.dtype)
+            y_BHNd = masked(y_BHNd, mask_BH[:, :, None, None])
         return self.out(y_BHNd.transpose(1, 2).flatten(2))
 
 
@@ -113,7 +125,7 @@ class FeedForward(nn.Module):
         """``mask_Bh`` multiplies the neurons' activations."""
         h_BNh = F.gelu(self.up(x_BND))
         if mask_Bh is not None:
-            h_BNh = h_BNh * mask_Bh[:, None, :].to(h_BNh.dtype)
+            h_BNh = masked(h_BNh, mask_Bh[:, None, :])
         return self.down(h_BNh)
 
 
@@ -137,7 +149,7 @@ class Block(nn.Module):
         x_BND = self.norm1(x_BND + self.dropout(self.attention(x_BND, seen_B11N, head_mask)))
         y_BND = self.ffn(x_BND, neuron_mask)
         if layer_mask is not None:
-            y_BND = y_BND * layer_mask[:, :, None].to(y_BND.dtype)
+            y_BND = masked(y_BND, layer_mask[:, :, None])
         return self.norm2(x_BND + self.dropout(y_BND))
 
 
@@ -199,8 +211,8 @@ class Encoder(nn.Module):
 class MaskedLM(nn.Module):
     """An encoder with BERT's two heads of pre-training.
 
-    Hidden tokens: Linear → GELU → norm → the embedding's own matrix (tied) + bias.  Whether the second text follows the first:
-    the pooler on the first token, [CLS] (Linear → tanh), → Linear.
+    Hidden tokens: Linear → GELU → norm → the embedding's own matrix (tied) + bias.  Whether the second text follows the
+    first: the pooler on the first token, [CLS] (Linear → tanh), → Linear.
     """
 
     def __init__(self, encoder: Encoder):
@@ -220,7 +232,7 @@ class MaskedLM(nn.Module):
         return self.tokens_at(self.encoder(tokens_BN, **masks), places_BK)
 
     def both(self, tokens_BN: Tensor, places_BK: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits [B, K, V] of the tokens at these places, and [B, 2]: does the second text follow, or is it from elsewhere?"""
+        """Logits [B, K, V] of the tokens at these places, and [B, 2]: does the second text follow the first, or not?"""
         hidden_BND = self.encoder(tokens_BN)
         return self.tokens_at(hidden_BND, places_BK), self.next(torch.tanh(self.pooler(hidden_BND[:, 0])))
 

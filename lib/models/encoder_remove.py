@@ -20,9 +20,9 @@ from lib.models.encoder import Classifier, Encoder, FeedForward, Masks, MaskedLM
 def remove(encoder: Encoder, head_masks: Masks = None, neuron_masks: Masks = None, layer_masks: Masks = None) -> Encoder:
     """A smaller encoder that computes what ``encoder`` computes under these masks.
 
-    Masks as :meth:`Encoder.forward` takes them, one row each: [1, n] or [n].  Where a mask is 0 the head, neuron or FFN goes;
-    other values, such as a learnt coefficient of 0.7, are multiplied into the weights that follow.  A whole FFN that is off
-    loses its output bias too.  Raises ValueError for masks that differ between inputs, or do not fit the encoder.
+    Masks as :meth:`Encoder.forward` takes them, one row each: [1, n] or [n].  Where a mask is 0 the head, neuron or FFN
+    goes; other values, such as a learnt coefficient of 0.7, are multiplied into the weights that follow.  A whole FFN that is
+    off loses its output bias too.  Raises ValueError for masks that differ between inputs, or do not fit the encoder.
     """
     config = encoder.config
     blocks = list(encoder.blocks)

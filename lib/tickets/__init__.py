@@ -1,4 +1,4 @@
-"""Lottery tickets in transformers: which weights, heads and neurons of a pre-trained encoder are needed, and when one can know.
+"""Lottery tickets in transformers: which weights, heads and neurons of a pre-trained encoder are needed, and when it shows.
 
 ``lth``         iterative magnitude pruning from pre-trained weights, its controls and its transfer (LTH for BERT)
 ``masks``       sub-networks of equal size: good, random and bad ones; how much they overlap

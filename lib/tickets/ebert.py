@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from lib.checks import one_of, require
 from lib.models.encoder import Classifier
 from lib.tickets.flops import PREDICTOR, flops_share
+from lib.train import autocast
 
 #: Weight of the FLOPs' distance from their target, and of each layer's; as published and released.
 WEIGHT, PER_LAYER = 4.0, 5.0
@@ -168,12 +169,16 @@ class Census:
 
 
 @torch.no_grad()
-def census(model: Dynamic, tokens: Tensor, together: int = 256) -> Census:
-    """Count open gates over these inputs [N, context], in evaluation mode.  The model keeps its own mode."""
+def census(model: Dynamic, tokens: Tensor, precision: str = "fp32", together: int = 256) -> Census:
+    """Count open gates over these inputs [N, context], in evaluation mode.  The model keeps its own mode.
+
+    ``precision``: as the network is evaluated otherwise, see :class:`lib.train.Recipe`; gates near z = 0 may depend on it.
+    """
     mode, opened, shares = model.training, None, 0.0
     model.eval()
     for some in tokens.split(together):
-        gates = model.with_gates(some)[1]
+        with autocast(tokens.device, precision):
+            gates = model.with_gates(some)[1]
         here = [torch.stack([gate.sum(0) for gate in kind]).cpu() for kind in (gates.heads, gates.neurons)]
         opened = here if opened is None else [a + b for a, b in zip(opened, here)]
         shares += len(some) * float(flops_share(gates.heads, gates.neurons, model.model.encoder.config, some.shape[1],

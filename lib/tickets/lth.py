@@ -35,8 +35,8 @@ def smallest_removed(encoder: Encoder, sparsity: float) -> Masks:
     """Masks without the ``sparsity`` of all weights that are smallest now, all layers compared together.
 
     Pruned are the matrices of the blocks, q, k, v, out, up and down; embeddings, biases, norms and heads stay, as in the
-    paper.  (It also prunes BERT's pooler.  Ours is drawn anew for each task, as nothing pre-trains it, and stays.)  Weights
-    that are masked already count as 0, so that they stay out.
+    paper.  (It also prunes BERT's pooler, under one per cent of its weights; here it is part of the head, and stays.)
+    Weights that are masked already count as 0, so that they stay out.
     """
     return allocate.masks(score.magnitude(prunable(encoder)), 1.0 - sparsity)
 
@@ -53,17 +53,19 @@ def iterative_pruning(make: Callable[[], nn.Module], train: Train, sparsities: I
     make()       a model as it is before training, with an ``encoder``; the same each time
     train(model, after_step, round)  trains it, and returns what the round is to remember
     sparsities   shares of the *original* weights that are gone; the paper's are 0.1, 0.2, …
-    rewind       what the remaining weights are set back to: 0.0, as they were before training; a share of the first training,
-                 of ``steps`` steps, after which they are taken (rewinding); None: they stay as trained (standard pruning)
+    rewind       what the remaining weights are set back to: 0.0, as they were before training; a share of the first
+                 training, of ``steps`` steps, after which they are taken (rewinding); None: they stay as trained (standard
+                 pruning)
 
     Each round trains for the whole recipe, also after rewinding, where the paper trains for what is left of it; the
     optimizer always starts afresh.
     """
     levels = [0.0, *sparsities]
-    require(levels == sorted(set(levels)) and levels[-1] < 1, f"sparsities are {levels[1:]}: give rising shares between 0 and 1")
+    require(levels == sorted(set(levels)) and levels[-1] < 1,
+            f"sparsities are {levels[1:]}: give rising shares between 0 and 1")
     require(rewind is None or 0 <= rewind < 1, f"rewind is {rewind}: it must be a share of the training, or None")
     origin: dict[str, torch.Tensor] = {}
-    taken = round((rewind or 0.0) * steps)
+    taken = max(1, round(rewind * steps)) if rewind else 0
 
     def keep(model: nn.Module, step: int) -> None:
         if step == taken:
@@ -76,7 +78,9 @@ def iterative_pruning(make: Callable[[], nn.Module], train: Train, sparsities: I
             masks = smallest_removed(model.encoder, sparsity)
             if rewind is not None:
                 model = make()
-                if origin:
+                if taken:
+                    require(bool(origin), "the first training never reached the step to rewind to: it diverged, or was "
+                                          "resumed after it. Run it again from its beginning")
                     model.load_state_dict(origin)
             attach(model.encoder, masks)
         outcome = train(model, keep if number == 0 and taken else None, number)
