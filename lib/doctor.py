@@ -16,6 +16,7 @@ from rich.table import Table
 import lib
 from lib import ROOT, device as devices
 from lib.data import find_data
+from lib.sst2 import find_reviews
 from lib.store import Store
 from lib.text import find_text
 
@@ -42,7 +43,7 @@ def machine() -> list[tuple[str, str]]:
         ("Python", f"{platform.python_version()} on {platform.system()} {platform.machine()} ({sys.executable})"),
         ("lib", f"{lib.__version__} in {ROOT}"),
         ("torch", f"{torch.__version__}, {torch.get_num_threads()} threads"),
-        ("CUDA", gpus or "no GPU: scales smoke, laptop and cpu can be run, gpu can be replayed"),
+        ("CUDA", gpus or "no GPU: the gpu scale is replayed, not run"),
         ("MPS", "yes" if torch.backends.mps.is_available() else "no"),
         ("chosen device", f"{best['type']}: {best['name']}{memory}"),
         ("free disk", f"{shutil.disk_usage(ROOT).free / 2**30:.0f} GiB"),
@@ -66,7 +67,7 @@ def tools() -> list[tuple[str, str]]:
 def data_sets() -> list[tuple[str, str]]:
     folder = os.environ.get("BOOK_DATA")
     rows = [("BOOK_DATA", folder or "not set")]
-    for entry in find_data() + find_text():
+    for entry in find_data() + find_text() + find_reviews():
         notes = ", ".join(str(v) for k, v in entry.items() if k not in ("name", "found", "where") and v)
         place = f"in {entry['where']}" if entry["where"] else ""
         rows.append((entry["name"], "  ".join(filter(None, [place, notes])) if entry["found"] else f"missing  {notes}"))

@@ -46,7 +46,7 @@ def resolve(dotted: str):
 @pytest.mark.parametrize("paper", ALL, ids=lambda paper: paper.key)
 def test_every_paper_is_complete(paper):
     assert paper.title and paper.authors and paper.venue and paper.sections
-    assert 1990 <= paper.year <= 2100
+    assert 1900 <= paper.year <= 2100
     assert paper.arxiv or paper.doi or paper.code, "nothing leads to it"
     assert paper.arxiv is None or re.fullmatch(r"\d{4}\.\d{4,5}", paper.arxiv)
     assert paper.code is None or paper.code.startswith("https://")
