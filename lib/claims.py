@@ -201,6 +201,7 @@ def judge(claim_id: str | Claim, results_by_study: Mapping[str, Results]) -> Ver
 
 
 def decide(claim: Claim, estimate: Estimate) -> Verdict:
+    """The verdict on a claim whose values have this mean and 95 % interval."""
     asked = claim.criterion.spelled(claim.unit)
     mean_meets = claim.criterion.met_by(estimate.mean)
     if claim.criterion.met_by_all_of(estimate):
