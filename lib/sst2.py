@@ -9,22 +9,18 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import importlib
-import os
-import tempfile
-import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from lib import hugging_face
 from lib.data import SPLIT_SEED
-from lib.data_files import DataMissing, cache_folders, data_folders
+from lib.data_files import DataMissing, data_folders
 from lib.data_formats import DataDamaged
 
 HOME = "stanfordnlp/sst2"
-URL = f"https://huggingface.co/datasets/{HOME}/resolve/main/README.md"
 
 #: Rows of the official splits.  The official test split has no labels, so that its dev split is our test set.
 OFFICIAL_TRAIN, OFFICIAL_DEV = 67_349, 872
@@ -127,35 +123,6 @@ def download() -> tuple[Path, Path]:
 
     Raises :class:`DataMissing`, naming the three ways to supply them.
     """
-    try:
-        source = importlib.import_module("datasets")  # by name: optional, no dependency of the book
-        with urllib.request.urlopen(urllib.request.Request(URL, method="HEAD"), timeout=10):
-            pass  # a short probe: without it, an unreachable host holds the caller for minutes
-        splits = source.load_dataset(HOME)
-        for folder in cache_folders():
-            if save(splits, folder / "sst2") and (files := find()):
-                return files
-        raise OSError("no folder to download to can be written: " + ", ".join(map(str, cache_folders())))
-    except (ImportError, OSError, RuntimeError, ValueError) as error:
-        raise DataMissing(
-            f"SST-2 is not on this machine and could not be downloaded ({error}). Supply it in one of three ways:\n"
-            "  1. set the environment variable BOOK_DATA to a folder that holds it;\n"
-            "  2. put it into the folder data/cache/ of the book;\n"
-            "  3. install the package datasets and run once with network access to huggingface.co (5 MB).\n"
-            "The files expected in such a folder: sst2/ with train.tsv and dev.tsv (GLUE's), or train.parquet and "
-            "validation.parquet (columns sentence, label).") from error
-
-
-def save(splits, home: Path) -> bool:
-    """Write both splits, then move them into place together; False where the folder cannot be written."""
-    try:
-        home.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=home.parent) as folder:
-            part = Path(folder) / "part"
-            part.mkdir()
-            for split in ("train", "validation"):
-                splits[split].to_parquet(str(part / f"{split}.parquet"))
-            os.replace(part, home)
-        return True
-    except OSError:
-        return False
+    return hugging_face.download(HOME, "sst2", find, called="SST-2", size="5 MB",
+                                 expected="sst2/ with train.tsv and dev.tsv (GLUE's), or train.parquet and "
+                                          "validation.parquet (columns sentence, label)")

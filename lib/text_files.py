@@ -8,23 +8,19 @@ with a column ``text``: ``train.parquet`` and ``validation.parquet``, or Hugging
 from __future__ import annotations
 
 import hashlib
-import importlib
-import os
 import re
-import tempfile
-import urllib.request
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from lib import hugging_face
 from lib.data import SPLIT_SEED
-from lib.data_files import DataMissing, cache_folders, data_folders
+from lib.data_files import data_folders
 from lib.data_formats import DataDamaged
 
 HOME = "roneneldan/TinyStories"
-URL = f"https://huggingface.co/datasets/{HOME}/resolve/main/README.md"
 
 #: Stories in the official splits (Eldan and Li, arXiv 2305.07759).
 OFFICIAL_TRAIN, OFFICIAL_VALIDATION = 2_119_719, 21_990
@@ -174,36 +170,5 @@ def download() -> Files:
 
     Raises :class:`DataMissing`, naming the three ways to supply them.
     """
-    try:
-        source = importlib.import_module("datasets")  # by name: optional, no dependency of the book
-        with urllib.request.urlopen(urllib.request.Request(URL, method="HEAD"), timeout=10):
-            pass  # a short probe: without it, an unreachable host holds the caller for minutes
-        splits = source.load_dataset(HOME)
-        for folder in cache_folders():
-            if _save(splits, folder / "tinystories") and (files := find()):
-                return files
-        raise OSError("no folder to download to can be written: " + ", ".join(map(str, cache_folders())))
-    except (ImportError, OSError, RuntimeError, ValueError) as error:
-        raise DataMissing(
-            f"TinyStories is not on this machine and could not be downloaded ({error}). Supply it in one of three "
-            "ways:\n"
-            "  1. set the environment variable BOOK_DATA to a folder that holds it;\n"
-            "  2. put it into the folder data/cache/ of the book;\n"
-            "  3. install the package datasets and run once with network access to huggingface.co (1 GB).\n"
-            "The files expected in such a folder: tinystories/ with train.parquet and validation.parquet "
-            "(column text).") from error
-
-
-def _save(splits, home: Path) -> bool:
-    """Write both splits, then move them into place together; False where the folder cannot be written."""
-    try:
-        home.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=home.parent) as folder:
-            part = Path(folder) / "part"
-            part.mkdir()
-            for split in ("train", "validation"):
-                splits[split].to_parquet(str(part / f"{split}.parquet"))
-            os.replace(part, home)
-        return True
-    except OSError:
-        return False
+    return hugging_face.download(HOME, "tinystories", find, called="TinyStories", size="1 GB",
+                                 expected="tinystories/ with train.parquet and validation.parquet (column text)")

@@ -7,7 +7,7 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
-from lib import sst2
+from lib import hugging_face, sst2
 from lib.data_files import DataMissing
 from lib.data_formats import DataDamaged
 from lib.experiments.tickets_text import Source, material, task_of
@@ -217,7 +217,7 @@ def test_sst2_may_be_parquet_and_damage_is_named(tmp_path, monkeypatch):
 def test_missing_sst2_names_three_ways(tmp_path, monkeypatch):
     monkeypatch.setenv("BOOK_DATA", str(tmp_path))
     monkeypatch.setattr(sst2, "data_folders", lambda: [tmp_path])
-    monkeypatch.setattr(sst2.importlib, "import_module", lambda name: (_ for _ in ()).throw(ImportError(f"no {name}")))
+    monkeypatch.setattr(hugging_face.importlib, "import_module", lambda name: (_ for _ in ()).throw(ImportError(f"no {name}")))
     assert not sst2.find_reviews()[0]["found"] and "train.tsv" in sst2.find_reviews()[0]["notes"]
     with pytest.raises(DataMissing) as error:
         sst2.load()
