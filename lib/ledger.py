@@ -75,7 +75,8 @@ def of_chapter(chapter: Chapter, scale: str, store: Store, project: Project) -> 
     sections = claim_sections(chapter, project)
     committed = Edition(chapter.module, store)
     specs = chapter.module.studies(chapter.module.Parameters(scale=scale))
-    here = {study: stored(specs[study], store) for claim in judged for study in claim.study if study in specs}
+    wanted = dict.fromkeys(study for claim in judged for study in claim.study if study in specs)
+    here = {study: stored(specs[study], store) for study in wanted}
     return [entry_of(claim, chapter, sections.get(claim.id), committed.results(claim.study),
                      {study: here.get(study, Results((), ())) for study in claim.study}) for claim in judged]
 

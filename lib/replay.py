@@ -14,12 +14,13 @@ from lib.store import Store
 class Edition:
     """The committed results of one chapter: ``module`` is its experiments module.
 
-    Each file is read once, however many claims ask for it.
+    Each file is read once, and each scale's Specs are listed once, however many claims ask for them.
     """
 
     def __init__(self, module: ModuleType, store: Store) -> None:
         self.module, self.store = module, store
         self._found: dict[Spec, Result] = {}
+        self._specs: dict[str, dict[str, list[Spec]]] = {}
 
     def results(self, studies: Iterable[str]) -> dict[str, Results]:
         """Results of several studies, all at one scale so that they may be compared.
@@ -29,11 +30,17 @@ class Edition:
         """
         studies, editions = tuple(studies), []
         for scale in REFERENCE_SCALES:
-            specs = self.module.studies(self.module.Parameters(scale=scale))
+            specs = self.specs(scale)
             editions.append({study: self.replay(specs.get(study, ())) for study in studies})
             if all(results and not results.missing for results in editions[-1].values()):
                 return editions[-1]
         return max(editions, key=lambda edition: sum(len(results) for results in edition.values()))
+
+    def specs(self, scale: str) -> dict[str, list[Spec]]:
+        """The chapter's studies at a scale, with its default parameters."""
+        if scale not in self._specs:
+            self._specs[scale] = self.module.studies(self.module.Parameters(scale=scale))
+        return self._specs[scale]
 
     def replay(self, specs: Iterable[Spec]) -> Results:
         """The committed results of these Specs."""
