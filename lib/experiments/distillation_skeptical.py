@@ -6,22 +6,23 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from lib import measure
 from lib.augment import Augmentation
 from lib.checks import require
-from lib.data import ImageBatches, ImageSet, Split, normalise
+from lib.data import ImageBatches, ImageSet
 from lib.distillation.exits import ExitConfig, ExitNet
 from lib.distillation.hinton import check_settings
 from lib.distillation.skeptical import skeptical_loss
 from lib.experiments.distillation_pairs import against, distortion, loaded, own_seed, scored, sizes
+from lib.experiments.distillation_self import all_logits
 from lib.experiments.images import available_images
 from lib.models.resnet import ResNet, ResNetConfig
 from lib.results import Outcome, significant
 from lib.spec import Spec
 from lib.store import Session
-from lib.train import Recipe, autocast, fit
+from lib.train import Recipe, fit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,20 +93,9 @@ def judged(model: ExitNet, images: ImageSet, recipe: Recipe) -> tuple[dict[str, 
     """
     metrics, arrays = {}, {}
     for name, split in (("val", images.validation), ("test", images.test)):
-        logits_KNC = every_exit(model, split, images, recipe)
+        logits_KNC = all_logits(model, split, images, recipe.precision)
         labels = split.labels.to(logits_KNC.device)
         arrays[f"{name}_accuracy_by_exit"] = (logits_KNC.argmax(-1) == labels).float().mean(1).tolist()
         metrics[f"{name}_accuracy"] = arrays[f"{name}_accuracy_by_exit"][-1]
         metrics[f"{name}_accuracy_ensemble"] = (logits_KNC.mean(0).argmax(-1) == labels).float().mean().item()
     return metrics, arrays
-
-
-@torch.no_grad()
-def every_exit(model: ExitNet, split: Split, images: ImageSet, recipe: Recipe, batch_size: int = 1000) -> Tensor:
-    """Logits [K, N, C] of all classifiers, fp32."""
-    model.eval()
-    device, found = next(model.parameters()).device, []
-    for part in split.images.split(batch_size):
-        with autocast(device, recipe.precision):
-            found.append(model.all_exits(normalise(part.to(device), images))[0].float())
-    return torch.cat(found, 1)

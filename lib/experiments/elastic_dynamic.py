@@ -7,8 +7,6 @@ for all tokens of a layer.
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -16,7 +14,6 @@ from typing import ClassVar
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from safetensors.torch import load_model
 from torch import Tensor
 
@@ -27,6 +24,7 @@ from lib.elastic.dynamic import (DynamicViT, check_sizes, dynamic_loss, ffn_inpu
                                  routed_flops)
 from lib.elastic.nested import IMPORTANCE
 from lib.experiments.images import available_images
+from lib.experiments.pictures import png
 from lib.models.vit import ViT
 from lib.moe.routing import Routing
 from lib.results import Outcome, significant
@@ -293,10 +291,3 @@ def rank_correlation(a: Tensor, b: Tensor) -> float | None:
 def rounded(values: Tensor) -> list:
     """Three digits are enough for a map; result files stay small."""
     return [rounded(row) if row.ndim else round(row.item(), 3) for row in values]
-
-
-def png(image: Tensor) -> str:
-    """An image uint8 [C, H, W] as PNG in base64, so that a replayed chapter can show it without the data set."""
-    out = io.BytesIO()
-    Image.fromarray(image.permute(1, 2, 0).squeeze(2).cpu().numpy()).save(out, format="PNG")
-    return base64.b64encode(out.getvalue()).decode()
