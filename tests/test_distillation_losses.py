@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from loss_references import check_gradient, draw, kl, softmax
 
 from lib.distillation import zero_shot
 from lib.distillation.attention_transfer import AttentionTransfer, attention_loss, attention_map
@@ -26,27 +27,6 @@ BATCH, CLASSES = 5, 4
 @pytest.fixture(autouse=True)
 def seeded():
     torch.manual_seed(0)
-
-
-def draw(*shape, scale=2.0):
-    return (scale * torch.randn(*shape, dtype=torch.float64)).requires_grad_()
-
-
-def softmax(row, temperature):
-    top = [math.exp(value / temperature) for value in row]
-    return [value / sum(top) for value in top]
-
-
-def kl(p, q):
-    return sum(a * math.log(a / b) for a, b in zip(p, q, strict=True))
-
-
-def check_gradient(loss, student, teacher):
-    """The gradient is the loss's own, and the teacher has none."""
-    assert torch.autograd.gradcheck(lambda x: loss(x, teacher.detach()), student)
-    student.grad = None
-    loss(student, teacher).backward()
-    assert student.grad.abs().sum() > 0 and teacher.grad is None
 
 
 # Features on the way

@@ -6,6 +6,7 @@ import math
 import pytest
 import torch
 from torch import nn
+from loss_references import Fixed, draw, kl, softmax
 
 from lib.data import Split
 from lib.distillation.exits import ExitConfig, ExitNet
@@ -28,19 +29,6 @@ def seeded():
     torch.manual_seed(0)
 
 
-def draw(*shape):
-    return (2 * torch.randn(*shape, dtype=torch.float64)).requires_grad_()
-
-
-def softmax(row, temperature):
-    top = [math.exp(value / temperature) for value in row]
-    return [value / sum(top) for value in top]
-
-
-def kl(p, q):
-    return sum(a * math.log(a / b) for a, b in zip(p, q, strict=True))
-
-
 def ce(logits, labels):
     return -sum(math.log(softmax(z, 1.0)[y]) for z, y in zip(logits.tolist(), labels.tolist())) / len(labels)
 
@@ -56,15 +44,6 @@ def test_contradiction(temperature):
     assert normal.grad is None
     fixed = normal.detach()
     assert torch.autograd.gradcheck(lambda z: contradiction(z, fixed, temperature), draw(BATCH, CLASSES))
-
-
-class Fixed(nn.Module):
-    def __init__(self, values):
-        super().__init__()
-        self.values = nn.Parameter(values)
-
-    def forward(self, inputs):
-        return self.values
 
 
 def test_the_nasty_loss_keeps_labels_and_leaves_the_normal_network():

@@ -20,14 +20,6 @@ from lib.train import Recipe, fit
 CONFIG = EncoderConfig(vocabulary=20, context=8, width=16, depth=3, heads=4, hidden=24)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def classifier(seed=0, config=CONFIG):
     torch.manual_seed(seed)
     return Classifier(Encoder(config), 2, pad=0)

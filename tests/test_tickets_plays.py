@@ -16,14 +16,6 @@ from lib.tickets.search import drop_least, largest, m_pruning, s_pruning, s_prun
 CONFIG = EncoderConfig(vocabulary=20, context=10, width=16, depth=3, heads=4, hidden=24)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture
 def model():
     torch.manual_seed(0)

@@ -31,14 +31,6 @@ PRETRAIN = PretrainRun(source=Source(stories=120), model=EncoderConfig(width=16,
 WHOLE = FinetuneRun(parent=PRETRAIN, task="order", size=TaskSize(64, 32), recipe=replace(BRIEF, epochs=2))
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tickets")
