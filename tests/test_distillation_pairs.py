@@ -187,7 +187,9 @@ def test_every_scale_has_its_specs(scale):
         for spec in specs:
             parent = getattr(spec, "parent", None)
             assert parent is None or parent.seed == spec.seed
-    assert len(found["teacher"]) == len(found["alone"]) == len(found["nasty"]) == size.seeds
+    assert len(found["teacher"]) == len(found["alone"]) == size.seeds
+    assert len(found["nasty"]) == min(size.few, size.seeds)
+    assert len(found["methods"]) == sum(size.side if name in size.single else size.seeds for name in size.methods)
     assert {spec.method for spec in found["methods"]} == set(size.methods)
     budgets = {(spec.recipe, spec.train_examples) for spec in found["methods"]} | {(spec.recipe, spec.train_examples)
                                                                                    for spec in found["alone"]}
@@ -199,7 +201,8 @@ def test_every_scale_has_its_specs(scale):
 
 
 def test_names():
-    found = {called(result(spec)) for specs in student_studies(STUDENTS["cpu"]).values() for spec in specs}
+    wide = replace(STUDENTS["cpu"], sweep=((1.0, 10.0), (0.7, 0.9)), listeners=(0, 1), zero_variants=2)
+    found = {called(result(spec)) for specs in student_studies(wide).values() for spec in specs}
     assert {"labels alone", "Hinton KD", "Hinton KD, T = 10, α = 0.9", "function matching, mixup",
             "function matching, views of their own",
             "Hinton KD of a nasty teacher, α = 0.9", "skeptical student of a nasty teacher", "zero-shot student",

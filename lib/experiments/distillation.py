@@ -77,7 +77,8 @@ def sized(parameters: Parameters) -> tuple[Students, Networks]:
     if parameters.chosen is not None:
         students = replace(students, methods=parameters.chosen)
     if parameters.seeds is not None:
-        students, networks = (replace(size, seeds=parameters.seeds, side=parameters.seeds) for size in (students, networks))
+        students = replace(students, seeds=parameters.seeds, few=parameters.seeds, side=parameters.seeds)
+        networks = replace(networks, seeds=parameters.seeds, side=parameters.seeds)
     return students, networks
 
 

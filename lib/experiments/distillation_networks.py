@@ -54,6 +54,8 @@ class Networks:
     """What a scale chooses.
 
     ``places``     blocks with a shallow classifier, usually; ``other_places``: other numbers and places
+    ``parts``      versions of self-distillation with something left out, labels at every depth the first
+    ``maps``       whether TinyBERT's other layer maps are tried
     ``vit``        the transformer that DeiT distils into; ``vit_recipe`` its training
     ``mixture``    chapter 1's transformer and its recipe, for mixtures of ``experts``, each number in turn
     ``side``       seeds of the side studies
@@ -72,6 +74,8 @@ class Networks:
     texts: Texts
     exit_examples: int | None = None
     search: tuple[int, int] = (32, 25)
+    parts: int = 3
+    maps: bool = True
     seeds: int = 3
     side: int = 1
 
@@ -104,17 +108,17 @@ NETWORKS = {
                     Recipe(epochs=8, batch_size=32, lr=3e-3), copies=1),
         exit_examples=300, seeds=1),
     "cpu": Networks(
-        "cifar10", ResNetConfig((12, 24, 48), (1, 1, 1), stride=2), Recipe(epochs=6, batch_size=64, lr=5e-3), LIGHT,
-        places=(1, 2), other_places=((1,), (2,)), vit=preset("small", width=48, hidden=192, heads=4, patch=8, pool="class"),
-        vit_recipe=Recipe(epochs=6, batch_size=64, lr=3e-3),
+        "cifar10", ResNetConfig((12, 24, 48), (1, 1, 1), stride=2), Recipe(epochs=5, batch_size=64, lr=5e-3), LIGHT,
+        places=(1, 2), other_places=((1,),), vit=preset("small", width=48, hidden=192, heads=4, patch=8, pool="class"),
+        vit_recipe=Recipe(epochs=5, batch_size=64, lr=3e-3),
         mixture=ViTRun(dataset="cifar10", train_examples=6_000, preset="small", d_model=48, patch=8,
                        recipe=Recipe(epochs=4, batch_size=64, lr=2e-3), augmentation=LIGHT), experts=(16,),
         texts=Texts(Source("tinystories", vocabulary=2048, stories=4000, reviews=True, context=32),
                     EncoderConfig(width=96, depth=4, heads=4, hidden=384),
                     EncoderConfig(width=48, depth=2, heads=4, hidden=192), "sst2",
-                    TaskSize(3000), Recipe(epochs=4, batch_size=32, lr=2e-3), 200, Recipe(epochs=3, batch_size=32, lr=5e-4),
+                    TaskSize(2500), Recipe(epochs=4, batch_size=32, lr=2e-3), 200, Recipe(epochs=3, batch_size=32, lr=5e-4),
                     Recipe(epochs=4, batch_size=32, lr=1e-3), copies=1),
-        exit_examples=5_000),
+        exit_examples=5_000, parts=1, maps=False, seeds=2),
     "gpu": Networks(
         "cifar10", resnet18(widths=(32, 64, 128, 256)), Recipe(epochs=8, batch_size=256, lr=2e-3, **FAST), LIGHT,
         places=(2, 4, 6), other_places=((4,), (2, 6), (1, 2, 3), (5, 6, 7), (1, 2, 3, 4, 5, 6, 7)),
@@ -145,11 +149,11 @@ def exit_studies(size: Networks) -> dict[str, list[Spec]]:
     own = replace(plain, places=size.places)
     seeds, side = range(size.seeds), range(min(size.side, size.seeds))
     population, generations = size.search
+    parts = replace(own, alpha=0.0, weight=0.0), replace(own, weight=0.0), replace(own, attention=False)
     return {
         "self": seeded(seeds, plain, own),
         "references": seeded(side, *(replace(own, reference=name) for name in ("ensemble", "transitive", "dense"))),
-        "self parts": seeded(side, replace(own, alpha=0.0, weight=0.0), replace(own, weight=0.0),
-                             replace(own, attention=False)),
+        "self parts": seeded(side, *parts[:size.parts]),
         "places": seeded(side, *(replace(own, places=places) for places in size.other_places)),
         "thresholds": seeded(seeds, ExitSearch(parent=own, population=population, generations=generations)),
     }
@@ -197,7 +201,8 @@ def text_studies(size: Networks) -> dict[str, list[Spec]]:
     tiny = TinyRun(teacher=teacher, model=texts.student, first=general, copies=texts.copies, recipe=texts.second)
     depths = texts.student.depth, texts.teacher.depth
     # One layer has no order to keep: which layer it follows says little about maps.
-    maps = [name for name in ("top", "bottom") if depths[0] > 1 and layer_map(*depths, name) != layer_map(*depths)]
+    maps = [name for name in ("top", "bottom")
+            if size.maps and depths[0] > 1 and layer_map(*depths, name) != layer_map(*depths)]
     side = range(min(size.side, size.seeds))
     return {
         "tinybert": seeded(side, tiny, replace(tiny, first=alone, lesson="labels", copies=0),

@@ -13,6 +13,7 @@ from safetensors.torch import load_model
 from lib import measure
 from lib.checks import require
 from lib.data import ImageBatches
+from lib.experiments.distillation_pairs import APART
 from lib.experiments.images import available_images
 from lib.experiments.moe_vit import ViTRun
 from lib.models.vit import ViT
@@ -46,7 +47,10 @@ class SparseToDense(Spec):
         parent = self.teacher
         images = available_images(parent.dataset, parent.train_examples, session.device)
         geometry = replace(parent, moe=None).geometry(images)
-        torch.manual_seed(self.seed)
+        # Its own first weights and batches: a student with the mixture's weights must not see the very same crops again,
+        # nor one with fresh weights begin like the mixture did.
+        seed = self.seed + APART
+        torch.manual_seed(seed)
         model = ViT(geometry).to(session.device)
         teacher = ViT(replace(geometry, moe=parent.moe)).to(session.device)
         load_model(teacher, str(session.weights(parent)))
@@ -59,8 +63,8 @@ class SparseToDense(Spec):
             scores = evaluate_classifier(model, images.validation, images, precision=recipe.precision)
             return {f"val_{name}": value for name, value in scores.items()}
 
-        batches = ImageBatches(images.train, images, recipe.batch_size, parent.augmentation, self.seed)
-        history = fit(model, batches, loss, recipe, seed=self.seed, evaluate=evaluate, checkpoint=session.checkpoint,
+        batches = ImageBatches(images.train, images, recipe.batch_size, parent.augmentation, seed)
+        history = fit(model, batches, loss, recipe, seed=seed, evaluate=evaluate, checkpoint=session.checkpoint,
                       report=session.report)
         states = model.state_dict()
         metrics = {"diverged": history.diverged, "train_seconds": history.seconds,

@@ -37,7 +37,8 @@ class Students:
     ``parts``     shares of the images that students of the nasty teacher have
     ``places``    blocks behind which a skeptical student has its shallow classifiers; ``listeners`` that are compared
     ``zero``      the zero-shot student: its geometry, recipe, rounds in each epoch, β and what the generator has
-    ``side``      seeds of the side studies
+    ``single``    methods that are compared with the side studies' seeds only
+    ``few``       seeds of nasty teachers, their students, and zero-shot students;  ``side``: those of the side studies
     """
 
     dataset: str
@@ -63,11 +64,13 @@ class Students:
     width: int
     zero_variants: int = 3
     seeds: int = 3
+    few: int = 3
     side: int = 1
     train_examples: int | None = None
     augmentation: Augmentation = Augmentation()
     mixup: float = 1.0
     methods: tuple[str, ...] = tuple(METHODS)
+    single: tuple[str, ...] = ()
 
 
 def adam(epochs: int, batch_size: int, lr: float, **changes) -> Recipe:
@@ -95,12 +98,13 @@ STUDENTS = {
         noise=32, width=24, zero_variants=1, seeds=1),
     "cpu": Students(
         dataset="cifar10", teacher=ResNetConfig((24, 48, 96), (1, 1, 1), stride=2),
-        student=ResNetConfig((8, 16, 32), (1, 1, 1), stride=2),
-        others=(CNNConfig(((8,), (16,), (24,), (48, 48))),),
-        first=adam(12, 64, 5e-3), second=adam(6, 64, 5e-3), long=12, maps=250.0, sweep=((1.0, 4.0, 10.0), (0.7, 0.9)),
-        omegas=(0.04, 0.1), taus=(4.0,), heard=((1.0, 0.9), (4.0, 0.5)), parts=(0.2,), places=(1, 2),
-        listeners=(0, 1), zero=ResNetConfig((16, 32, 64), (1, 1, 1), stride=2), zero_recipe=game(5, 64, 4e-3), rounds=16,
-        beta=60.0, noise=64, width=48, zero_variants=2, train_examples=5_000, augmentation=LIGHT),
+        student=ResNetConfig((8, 16, 32), (1, 1, 1), stride=2), others=(), first=adam(9, 64, 5e-3),
+        second=adam(5, 64, 5e-3), long=8, maps=250.0, sweep=((1.0, 4.0), (0.7,)), omegas=(0.04,), taus=(4.0,), heard=(),
+        parts=(0.2,), places=(1, 2), listeners=(0,), zero=ResNetConfig((16, 32, 64), (1, 1, 1), stride=2),
+        zero_recipe=game(5, 64, 4e-3), rounds=16, beta=60.0, noise=64, width=48, zero_variants=1, few=2,
+        train_examples=5_000, augmentation=LIGHT,
+        methods=("hinton", "fitnets", "attention", "relational", "contrastive", "decoupled", "dist", "standardised"),
+        single=("attention", "relational")),
     "gpu": Students(
         dataset="cifar10", teacher=resnet18(), student=ResNetConfig((16, 32, 64, 128), (1, 1, 1, 1)),
         others=(CNNConfig(((32,), (64,), (128, 128))),), first=adam(12, 256, 2e-3, **FAST),
@@ -127,7 +131,7 @@ def student_studies(size: Students) -> dict[str, list[Spec]]:
     return {
         "teacher": seeded(seeds, teacher),
         "alone": seeded(seeds, alone),
-        "methods": seeded(seeds, *methods),
+        "methods": [spec for method in methods for spec in seeded(side if method.method in size.single else seeds, method)],
         "sweep": seeded(side, *(replace(pair, temperature=t, alpha=a) for t in size.sweep[0] for a in size.sweep[1])),
         "patient": seeded(seeds, mixed, replace(alone, recipe=patient.recipe)),
         "views": seeded(side, *(replace(patient, augmentation=shifted, view=view)
@@ -139,7 +143,7 @@ def student_studies(size: Students) -> dict[str, list[Spec]]:
 
 def nasty_studies(size: Students, teacher: PlainRun, alone: PlainRun, pair: PairRun) -> dict[str, list[Spec]]:
     """A nasty teacher, its students and those of the normal one, ablations, and skeptical students."""
-    seeds, side = range(size.seeds), range(min(size.side, size.seeds))
+    seeds, side = range(min(size.few, size.seeds)), range(min(size.side, size.seeds))
     nasty = NastyRun(parent=teacher, omega=size.omegas[0], temperature=size.taus[0])
     student = replace(pair, temperature=4.0, alpha=NASTY_ALPHA)
     whole = size.train_examples or {"digits": 1200, "mnist": 55_000}.get(size.dataset, 45_000)
@@ -173,7 +177,7 @@ def nasty_studies(size: Students, teacher: PlainRun, alone: PlainRun, pair: Pair
 
 def zero_shot_studies(size: Students, teacher: PlainRun, pair: PairRun) -> dict[str, list[Spec]]:
     """Students without data, the student of the same geometry with all of them, and how alike each is to its teacher."""
-    seeds, side = range(size.seeds), range(min(size.side, size.seeds))
+    seeds, side = range(min(size.few, size.seeds)), range(min(size.side, size.seeds))
     zero = ZeroShotRun(parent=teacher, model=size.zero, beta=size.beta, noise=size.noise, width=size.width,
                        rounds=size.rounds,
                        recipe=size.zero_recipe)
