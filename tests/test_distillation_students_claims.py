@@ -29,6 +29,7 @@ def sample(seeds=(0, 1)):
         "Hinton KD, α = 0.9": 0.625, "Hinton KD of a skeptical student, α = 0.9": 0.61,
         "Hinton KD of a student, α = 0.9": 0.55,
         "skeptical zero-shot student of a nasty teacher": 0.42, "zero-shot student of a nasty teacher, answers alone": 0.4,
+        "Hinton KD of a teacher with smoothed labels": 0.58, "labels alone, smoothed": 0.81,
         "zero-shot student": 0.56, "zero-shot student, answers alone": 0.5, "Hinton KD and attention": 0.64}
     errors = {"zero-shot student": 0.1, "Hinton KD and attention": 0.4}
 
@@ -49,6 +50,7 @@ def sample(seeds=(0, 1)):
     ("fitnets_minus_alone", 0.01), ("crd_minus_alone", 0.04),
     ("crd_minus_hinton", 0.01), ("dkd_minus_alone", 0.045), ("dkd_minus_hinton", 0.015), ("dist_minus_alone", 0.05),
     ("dist_minus_hinton", 0.02), ("standardised_minus_alone", 0.06), ("standardised_minus_hinton", 0.03),
+    ("hard_teacher_minus_smoothed", 0.05),
     ("patient_minus_labels", 0.07), ("same_view_minus_fixed", 0.065), ("nasty_minus_normal", -0.01),
     ("nasty_student_minus_alone", -0.1), ("best_nasty_student_minus_alone", -0.015), ("features_moved_over_logits", 0.125),
     ("skeptical_minus_plain", 0.085), ("skeptical_minus_control", -0.005), ("skeptical_of_normal_minus_plain", -0.025),
@@ -66,6 +68,15 @@ def test_the_best_student_is_one_that_all_seeds_have():
     assert lucky.fields["seed"] == 0 and lucky.spec["parent"]["type"] == "NastyRun"
     found["skeptical places"] = Results((lucky,))
     assert claims.best_nasty_student_minus_alone(found) == pytest.approx([-0.015] * 2)
+
+
+def test_smoothing_changes_the_teacher_alone():
+    """The two students differ in nothing but their teacher, and the usual ones are those of the other studies."""
+    found = student_studies(STUDENTS["laptop"])
+    hard, soft = (next(spec for spec in found["smoothing"] if called(told(spec)) == name)
+                  for name in ("Hinton KD", "Hinton KD of a teacher with smoothed labels"))
+    assert replace(soft, parent=hard.parent) == hard and hard in found["methods"] and hard.parent in found["teacher"]
+    assert hard.recipe.label_smoothing == soft.recipe.label_smoothing == 0.0 < soft.parent.recipe.label_smoothing
 
 
 def test_claims_say_what_is_missing():

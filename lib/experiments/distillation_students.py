@@ -19,6 +19,9 @@ from lib.models.resnet import ResNetConfig, resnet18
 from lib.spec import Spec
 from lib.train import Recipe
 
+#: Smoothing of the labels of the teacher whose students are compared with those of the usual one.
+SMOOTHING = 0.1
+
 #: What students of a nasty teacher take from it, as its authors have it.
 NASTY_ALPHA = 0.9
 
@@ -94,8 +97,9 @@ STUDENTS = {
         dataset="digits", teacher=ResNetConfig((16, 32), (1, 1), channels=1),
         student=ResNetConfig((4, 8), (1, 1), channels=1), others=(), first=adam(8, 64, 1e-2), second=adam(8, 32, 1e-2),
         long=10, maps=62.5, sweep=((1.0, 4.0), (0.7,)), omegas=(0.04, 0.1), taus=(4.0,), heard=(), parts=(0.3,), places=(1,),
-        listeners=(0,), zero=ResNetConfig((8, 16), (1, 1), channels=1), zero_recipe=game(4, 48, 5e-3), rounds=15, beta=15.0,
-        noise=32, width=24, zero_variants=1, seeds=1),
+        listeners=(0,), zero=ResNetConfig((8, 16), (1, 1), channels=1), zero_recipe=game(3, 48, 5e-3), rounds=14, beta=15.0,
+        noise=32, width=24, zero_variants=1, seeds=1,
+        methods=("hinton", "fitnets", "attention", "relational", "contrastive", "decoupled", "dist", "standardised")),
     "cpu": Students(
         dataset="cifar10", teacher=ResNetConfig((24, 48, 96), (1, 1, 1), stride=2),
         student=ResNetConfig((8, 16, 32), (1, 1, 1), stride=2), others=(), first=adam(9, 64, 5e-3),
@@ -136,9 +140,16 @@ def student_studies(size: Students) -> dict[str, list[Spec]]:
         "patient": seeded(seeds, mixed, replace(alone, recipe=patient.recipe)),
         "views": seeded(side, *(replace(patient, augmentation=shifted, view=view)
                                 for view in ("same", "independent", "fixed"))),
+        "smoothing": smoothing_study(seeds, teacher, pair),
         **nasty_studies(size, teacher, alone, pair),
         **zero_shot_studies(size, teacher, pair),
     }
+
+
+def smoothing_study(seeds: Iterable[int], teacher: PlainRun, pair: PairRun) -> list[Spec]:
+    """Teachers with hard and with smoothed labels, and the students that learn from them by Hinton's method."""
+    smoothed = replace(teacher, recipe=replace(teacher.recipe, label_smoothing=SMOOTHING))
+    return seeded(seeds, teacher, smoothed, pair, replace(pair, parent=smoothed))
 
 
 def nasty_studies(size: Students, teacher: PlainRun, alone: PlainRun, pair: PairRun) -> dict[str, list[Spec]]:

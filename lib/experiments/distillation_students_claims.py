@@ -72,6 +72,12 @@ def warm_minus_cold(studies: Studies) -> list[float]:
     return difference(by_seed(runs, "Hinton KD"), by_seed(runs, "Hinton KD, T = 1"), runs)
 
 
+def hard_teacher_minus_smoothed(studies: Studies) -> list[float]:
+    """Students of a teacher trained from hard labels against those of one trained from smoothed labels."""
+    runs = studies["smoothing"]
+    return difference(by_seed(runs, "Hinton KD"), by_seed(runs, "Hinton KD of a teacher with smoothed labels"), runs)
+
+
 def patient_minus_labels(studies: Studies) -> list[float]:
     """Function matching with mixup against labels alone, for as long."""
     runs = studies["patient"]

@@ -13,7 +13,7 @@ def student(result: Result) -> str:
     """The method of a run of this chapter's students; seeds and geometries are no part of a name."""
     kind, spec = result.experiment, result.spec
     if kind == "distillation-plain":
-        return "labels alone"
+        return "labels alone" + smoothed(spec)
     if kind == "distillation-nasty":
         return "nasty teacher"
     if kind == "distillation-pair":
@@ -49,8 +49,15 @@ def detail(spec: Mapping[str, Any]) -> str:
 def taught_by(spec: Mapping[str, Any]) -> str:
     """Who taught, where it is no normally trained network."""
     parent = spec["parent"]
-    return {"PlainRun": "", "NastyRun": " of a nasty teacher", "SkepticalRun": " of a skeptical student",
+    if parent["type"] == "PlainRun":
+        return " of a teacher with smoothed labels" if smoothed(parent) else ""
+    return {"NastyRun": " of a nasty teacher", "SkepticalRun": " of a skeptical student",
             "PairRun": " of a student"}[parent["type"]]
+
+
+def smoothed(spec: Mapping[str, Any]) -> str:
+    """What to add to the name of a network that was trained from smoothed labels."""
+    return ", smoothed" if spec["recipe"]["label_smoothing"] else ""
 
 
 def teacher(result: Result) -> str:
