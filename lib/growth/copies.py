@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from lib.growth.growth import Growth
-from lib.growth.layout import Axis, axes
+from lib.growth.layout import Axis
 from lib.growth.moments import Moments
-from lib.models.gpt import GPTConfig
+from lib.growth.networks import Config, axes
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,15 +60,15 @@ class Copying(Growth):
     """A growth that only makes copies of units; a subclass says which."""
 
     @abstractmethod
-    def copies(self, config: GPTConfig, name: str, seed: int) -> Callable[[str, int], Copies | None]:
+    def copies(self, config: Config, name: str, seed: int) -> Callable[[str, int], Copies | None]:
         """What :func:`replicate` asks for the parameter ``name``."""
 
-    def weights(self, config: GPTConfig, tensors: dict[str, Tensor], seed: int) -> dict[str, Tensor]:
+    def weights(self, config: Config, tensors: dict[str, Tensor], seed: int) -> dict[str, Tensor]:
         """Every tensor replicated, divided by the number of copies where it reads them."""
         return {name: replicate(tensor, axes(name, config), self.copies(config, name, seed), "in")
                 for name, tensor in tensors.items()}
 
-    def moments(self, config: GPTConfig, moments: Moments, seed: int) -> Moments:
+    def moments(self, config: Config, moments: Moments, seed: int) -> Moments:
         """Moments follow gradients: divided by the number of copies where the tensor makes them.
 
         The map is that of equal copies, in which training would have kept them equal.

@@ -11,11 +11,11 @@ from lib.checks import one_of, require
 from lib.growth.growth import Growth
 from lib.growth.layout import block_of
 from lib.growth.moments import Moments
+from lib.growth.networks import Config
 from lib.growth.rates import Factors
-from lib.models.gpt import GPTConfig
 
 #: Where a block writes into the residual stream: what a silent copy has zeros in.
-WRITES = ("attention.out.", "ffn.down.", "ffn.experts.w_out", "ffn.experts.b_out")
+WRITES = ("attention.out.", "ffn.down.", "ffn.fc2.", "ffn.experts.w_out", "ffn.experts.b_out")
 
 #: Ways to deepen; True: new blocks are silent.
 HOW = {"interleaved": True, "top": True, "stack": False, "interpose": False, "copy-last": False}
@@ -64,14 +64,14 @@ class Deepen(Growth):
                 sources = [min(place, old - 1) for place in range(new)]
         return tuple((source, HOW[self.how] and source in sources[:place]) for place, source in enumerate(sources))
 
-    def config(self, config: GPTConfig) -> GPTConfig:
+    def config(self, config: Config) -> Config:
         self.plan(config.depth)
         return replace(config, depth=self.depth)
 
-    def exact(self, config: GPTConfig) -> bool:
+    def exact(self, config: Config) -> bool:
         return HOW[self.how] or self.depth == config.depth
 
-    def weights(self, config: GPTConfig, tensors: dict[str, Tensor], seed: int) -> dict[str, Tensor]:
+    def weights(self, config: Config, tensors: dict[str, Tensor], seed: int) -> dict[str, Tensor]:
         silent = {place for place, (_, silent) in enumerate(self.plan(config.depth)) if silent}
 
         def copied(name: str) -> Tensor:
@@ -81,23 +81,23 @@ class Deepen(Growth):
 
         return {name: copied(name) for name in self.names(config, tensors)}
 
-    def moments(self, config: GPTConfig, moments: Moments, seed: int) -> Moments:
+    def moments(self, config: Config, moments: Moments, seed: int) -> Moments:
         sources = [source for source, _ in self.plan(config.depth)]
         kept = {name: self.source(config, name) for name in self.names(config, moments.first)
                 if (place := block_of(name)[0]) is None or sources.index(sources[place]) == place}
         return Moments(*({new: old[name] for new, name in kept.items()}
                          for old in (moments.first, moments.second, moments.step)))
 
-    def names(self, config: GPTConfig, tensors: dict[str, Tensor]) -> list[str]:
+    def names(self, config: Config, tensors: dict[str, Tensor]) -> list[str]:
         """The larger model's names for ``tensors``."""
         outside = [name for name in tensors if block_of(name)[0] is None]
         inside = [(block, inner) for block, inner in map(block_of, tensors) if block is not None]
         return outside + [f"blocks.{place}.{inner}" for place, (source, _) in enumerate(self.plan(config.depth))
                           for block, inner in inside if block == source]
 
-    def source(self, config: GPTConfig, name: str) -> str:
+    def source(self, config: Config, name: str) -> str:
         place, inner = block_of(name)
         return name if place is None else f"blocks.{self.plan(config.depth)[place][0]}.{inner}"
 
-    def rate(self, config: GPTConfig, name: str) -> Factors:
+    def rate(self, config: Config, name: str) -> Factors:
         return Factors()

@@ -11,7 +11,7 @@ from lib.checks import require
 from lib.growth.copies import Copies, Copying, copies_of
 from lib.growth.growth import generator
 from lib.growth.layout import block_of
-from lib.models.gpt import GPTConfig
+from lib.growth.networks import Config
 
 
 @dataclass(frozen=True)
@@ -25,17 +25,17 @@ class Net2Wider(Copying):
 
     hidden: int
 
-    def config(self, config: GPTConfig) -> GPTConfig:
+    def config(self, config: Config) -> Config:
         require(self.hidden >= config.hidden, f"hidden is {self.hidden}, the FFN has {config.hidden} units: choose more")
         split = config.moe.split if config.moe else 1
         require(self.hidden % split == 0,
                 f"hidden {self.hidden} cannot be cut into split={split} experts: choose a multiple")
         return replace(config, hidden=self.hidden)
 
-    def exact(self, config: GPTConfig) -> bool:
+    def exact(self, config: Config) -> bool:
         return True
 
-    def copies(self, config: GPTConfig, name: str, seed: int) -> Callable[[str, int], Copies | None]:
+    def copies(self, config: Config, name: str, seed: int) -> Callable[[str, int], Copies | None]:
         block, _ = block_of(name)
 
         def drawn(kind: str, size: int) -> Copies | None:

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from lib.checks import require
-from lib.models.gpt import GPT, GPTConfig
+from lib.growth.networks import Config, parameter_names
 from lib.optim import FUSED, decays
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class Factors:
         return Factors(self.lr * other.lr, self.eps * other.eps, self.weight_decay * other.weight_decay)
 
 
-def factors(config: GPTConfig, *growths: "Growth") -> dict[str, Factors]:
+def factors(config: Config, *growths: "Growth") -> dict[str, Factors]:
     """The factors of each parameter of the model that the growths make, in order, of one of ``config``.
 
     New parameters (a router) train as any parameter would, copies of a block as the block.
@@ -48,12 +48,6 @@ def factors(config: GPTConfig, *growths: "Growth") -> dict[str, Factors]:
                  for name in parameter_names(grown)}
         config = grown
     return found
-
-
-def parameter_names(config: GPTConfig) -> list[str]:
-    """The names of the parameters of a GPT, which is not built for that."""
-    with torch.device("meta"):
-        return [name for name, _ in GPT(config).named_parameters()]
 
 
 def groups(model: nn.Module, factors: dict[str, Factors], *, lr: float, weight_decay: float,

@@ -56,6 +56,7 @@ class Upcycle(Growth):
         require(self.output_scale > 0, f"output_scale is {self.output_scale}: it must be above 0")
 
     def config(self, config: GPTConfig) -> GPTConfig:
+        require(isinstance(config, GPTConfig), "only a GPT's FFNs can become experts: widen or deepen other networks")
         require(config.moe is None, "the model has experts already: upcycle a dense one")
         require(config.hidden % self.moe.split == 0,
                 f"hidden {config.hidden} cannot be cut into split={self.moe.split} groups: choose a divisor")

@@ -16,8 +16,7 @@ from torch import Tensor
 from lib.checks import require
 from lib.growth.copies import Copies, Copying, tiled
 from lib.growth.growth import normal_like
-from lib.growth.layout import axes
-from lib.models.gpt import GPTConfig
+from lib.growth.networks import Config, axes
 
 
 @dataclass(frozen=True)
@@ -64,15 +63,14 @@ class Tiling(Copying):
     def __post_init__(self) -> None:
         require(self.times >= 1, f"times is {self.times}: a network can become 1, 2, 3, ... times as wide")
 
-    def config(self, config: GPTConfig) -> GPTConfig:
-        n = self.times
-        return replace(config, width=n * config.width, heads=n * config.heads, hidden=n * config.hidden,
-                       kv_heads=None if config.kv_heads is None else n * config.kv_heads)
+    def config(self, config: Config) -> Config:
+        counts = {name: getattr(config, name, None) for name in ("width", "heads", "kv_heads", "hidden")}
+        return replace(config, **{name: self.times * count for name, count in counts.items() if count is not None})
 
-    def exact(self, config: GPTConfig) -> bool:
+    def exact(self, config: Config) -> bool:
         return True
 
-    def copies(self, config: GPTConfig, name: str, seed: int) -> Callable[[str, int], Copies | None]:
+    def copies(self, config: Config, name: str, seed: int) -> Callable[[str, int], Copies | None]:
         return lambda kind, size: None if kind == "fixed" else tiled(size, self.times)
 
 
@@ -86,7 +84,7 @@ class Widen(Tiling):
 
     symmetry: Even | Noise | Uneven = Even()
 
-    def weights(self, config: GPTConfig, tensors: dict[str, Tensor], seed: int) -> dict[str, Tensor]:
+    def weights(self, config: Config, tensors: dict[str, Tensor], seed: int) -> dict[str, Tensor]:
         grown = super().weights(config, tensors, seed)
         if isinstance(self.symmetry, Even):
             return grown
@@ -98,7 +96,7 @@ class Widen(Tiling):
         return grown
 
 
-def grown_dim(name: str, config: GPTConfig, flow: str) -> int | None:
+def grown_dim(name: str, config: Config, flow: str) -> int | None:
     """The dimension of a parameter that grows and has this ``flow``; None if there is none."""
     return next((dim for dim, axis in enumerate(axes(name, config)) if axis.kind != "fixed" and axis.flow == flow), None)
 
