@@ -25,6 +25,7 @@ class ResNetConfig:
     ``blocks``   residual blocks of each stage, two convolutions each
     ``stride``   of the first convolution: 2 halves the image at once, for a quarter of the arithmetic
     ``channels`` of the images
+    ``inner``    channels between the two convolutions of each block, first to last; None: as many as the block gives out
     """
 
     widths: tuple[int, ...] = (16, 32, 64)
@@ -32,14 +33,24 @@ class ResNetConfig:
     stride: int = 1
     channels: int = 3
     classes: int = 10
+    inner: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         require(self.widths and len(self.widths) == len(self.blocks),
                 f"widths {self.widths} and blocks {self.blocks} must name the same stages, one at least")
         require(min(self.widths) >= 1 and min(self.blocks) >= 1,
                 f"widths {self.widths} and blocks {self.blocks}: each stage needs at least 1 channel and 1 block")
+        require(self.inner is None or len(self.inner) == sum(self.blocks) and min(self.inner) >= 1,
+                f"inner is {self.inner}: give each of the {sum(self.blocks)} blocks at least 1 channel, or None")
         for name in ("stride", "channels", "classes"):
             require(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}: it must be at least 1")
+
+    @property
+    def inner_by_block(self) -> tuple[int, ...]:
+        """Channels within each block, first to last."""
+        if self.inner is not None:
+            return self.inner
+        return tuple(width for width, count in zip(self.widths, self.blocks) for _ in range(count))
 
 
 def resnet18(**changes) -> ResNetConfig:
@@ -50,10 +61,11 @@ def resnet18(**changes) -> ResNetConfig:
 class BasicBlock(nn.Module):
     """relu(x' + BN(conv(relu(BN(conv(x)))))), x' = x or, where the shape changes, a 1×1 convolution and BN of it."""
 
-    def __init__(self, channels: int, out: int, stride: int):
+    def __init__(self, channels: int, out: int, stride: int, inner: int | None = None):
         super().__init__()
-        self.conv1, self.bn1, self.relu1 = conv3(channels, out, stride), nn.BatchNorm2d(out), nn.ReLU()
-        self.conv2, self.bn2, self.relu2 = conv3(out, out, 1), nn.BatchNorm2d(out), nn.ReLU()
+        inner = inner or out
+        self.conv1, self.bn1, self.relu1 = conv3(channels, inner, stride), nn.BatchNorm2d(inner), nn.ReLU()
+        self.conv2, self.bn2, self.relu2 = conv3(inner, out, 1), nn.BatchNorm2d(out), nn.ReLU()
         self.shortcut = nn.Identity() if stride == 1 and channels == out else nn.Sequential(
             nn.Conv2d(channels, out, 1, stride=stride, bias=False), nn.BatchNorm2d(out))
 
@@ -70,10 +82,10 @@ class ResNet(nn.Module):
         self.config = config
         width = config.widths[0]
         self.conv, self.bn, self.relu = conv3(config.channels, width, config.stride), nn.BatchNorm2d(width), nn.ReLU()
-        blocks = []
+        blocks, inner = [], iter(config.inner_by_block)
         for stage, (out, count) in enumerate(zip(config.widths, config.blocks)):
             for number in range(count):
-                blocks.append(BasicBlock(width, out, 2 if stage and not number else 1))
+                blocks.append(BasicBlock(width, out, 2 if stage and not number else 1, next(inner)))
                 width = out
         self.blocks = nn.Sequential(*blocks)
         self.head = nn.Linear(width, config.classes)

@@ -34,9 +34,20 @@ def fold(model: nn.Module, image_shape: Sequence[int]) -> nn.Module:
     Masks and codebooks become plain weights; each batch norm becomes an :class:`Affine`, which also takes up the bias of the
     layer before it; scales and shifts that have no effect become zero (:func:`trim`), and so does every -0.
     image_shape: of one image, (channels, height, width).  ``model`` stays as it is.
-    Works for networks whose activations are ReLUs and whose poolings are modules.
+    Works for networks whose activations are ReLUs and whose poolings are modules.  Of others, such as a vision transformer,
+    whose layer norms let every channel act on every other, nothing is found to be without effect.
     """
     model = baked(copy.deepcopy(model).cpu().eval())
+    if not named(model, nn.LayerNorm):
+        fold_norms(model, image_shape)
+        trim(model, image_shape)
+    for parameter in model.parameters():
+        parameter.add_(0.0)      # -0 + 0 = 0
+    return model
+
+
+def fold_norms(model: nn.Module, image_shape: Sequence[int]) -> None:
+    """Put an :class:`Affine` in the place of each batch norm and, into its shift, of the bias before it."""
     before = producers(model, image_shape)
     for name, norm in named(model, nn.modules.batchnorm._BatchNorm):
         affine = Affine(norm.num_features)
@@ -47,10 +58,6 @@ def fold(model: nn.Module, image_shape: Sequence[int]) -> nn.Module:
             affine.shift.add_(before[name].bias * affine.scale)
             before[name].bias.zero_()
         replace_module(model, name, affine)
-    trim(model, image_shape)
-    for parameter in model.parameters():
-        parameter.add_(0.0)      # -0 + 0 = 0
-    return model
 
 
 def unfilled(model: nn.Module) -> nn.Module:

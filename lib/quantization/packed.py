@@ -26,23 +26,18 @@ import torch
 from torch import Tensor, nn
 
 from lib.checks import require
-from lib.models.cnn import BaselineCNN, CNNConfig
-from lib.models.mlp import MLP, MLPConfig
-from lib.models.resnet import ResNet, ResNetConfig
-from lib.models.vgg import VGG, VGGConfig
+from lib.quantization.families import FAMILIES, as_its_config_says, packable
 from lib.quantization.fold import unfilled
 from lib.quantization.positions import GROUPS, Positions, read_positions, write_positions
 from lib.quantization.values import Values, read_values, section_of, value_bytes, write_values
+
+__all__ = ["FAMILIES", "Sizes", "Unreadable", "about", "dense_xz_bytes", "packable", "read", "sizes_of", "write", "xz_bytes"]
 
 MAGIC = b"EDLpack1"
 CHECK = 32
 
 #: Sections of a weight that may have codebooks of their own: one, or 16 times 4 of rows and columns.
 GRIDS = ((1, 1), (16, 4))
-
-#: Networks that a file can describe.
-FAMILIES = {"VGG": (VGG, VGGConfig), "ResNet": (ResNet, ResNetConfig),
-            "BaselineCNN": (BaselineCNN, CNNConfig), "MLP": (MLP, MLPConfig)}
 
 
 class Unreadable(ValueError):
@@ -144,6 +139,8 @@ def packed(model: nn.Module, about: dict[str, str]) -> tuple[bytes, Sizes]:
     require(not any(isinstance(module, nn.modules.batchnorm._BatchNorm) or hasattr(module, "parametrizations")
                     for module in model.modules()),
             "the network still has batch norm, masks or codebooks: give fold(model, image_shape)")
+    require(as_its_config_says(model), "the network is not what its config says, as when channels were removed without "
+            "telling it, or has a mixture of experts: a file of safetensors can hold it")
     default = FAMILIES[kind][1]
     plain = {field.name for field in fields(default) if getattr(model.config, field.name) == field.default}
     records, blobs, sizes = [], [], Sizes()
