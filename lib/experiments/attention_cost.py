@@ -16,6 +16,7 @@ from lib.checks import one_of
 from lib.experiments.attention_contenders import TYPES, Attention, Setting, contenders, share_computed
 from lib.measure import latency, peak_memory, ratio, take_turns
 from lib.results import Outcome, significant
+from lib.roofline import copying, product
 from lib.spec import Spec
 from lib.store import Session
 
@@ -131,11 +132,8 @@ class MachineRun(Spec):
     repeats: int = 7
 
     def run(self, session: Session) -> Outcome:
-        dtype, device = TYPES[self.precision], session.device
-        a, b = (torch.randn(self.size, self.size, device=device, dtype=dtype) for _ in range(2))
-        source = torch.ones(self.megabytes * 2**18, device=device)
-        target = torch.empty_like(source)
-        product = latency(lambda: a @ b, device=device, warmup=2, repeats=self.repeats)
-        copy = latency(lambda: target.copy_(source), device=device, warmup=2, repeats=self.repeats)
-        return Outcome(significant({"flops_per_second": 2 * self.size**3 / product.p50_ms * 1000,
-                                    "bytes_per_second": 2 * 4 * source.numel() / copy.p50_ms * 1000}))
+        device = session.device
+        times, moves = product(self.size, device, TYPES[self.precision]), copying(self.megabytes, device)
+        multiplied, copied = (latency(probe.call, device=device, warmup=2, repeats=self.repeats) for probe in (times, moves))
+        return Outcome(significant({"flops_per_second": times.rate(multiplied.p50_ms / 1000),
+                                    "bytes_per_second": moves.rate(copied.p50_ms / 1000)}))
