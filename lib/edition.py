@@ -13,9 +13,9 @@ from lib import notebooks
 from lib.book import cannot_execute, chapter_parameters, execute_shown, report
 from lib.experiments import Chapter
 from lib.headlines import write_headlines
+from lib.manifest import specs_of, write_manifests
 from lib.notebooks import Project
 from lib.scales import REFERENCE_SCALES
-from lib.spec import Spec
 from lib.store import Store
 
 
@@ -48,21 +48,16 @@ def make_edition(jobs: int | None = None, only: Sequence[Chapter] = (), project:
             committed = project.source(execution.chapter)
             shutil.copyfile(folder / "chapters" / committed.name, committed)
     write_headlines(project.root)
+    write_manifests(project.root / "data" / "editions", project.chapters, store)
     report(executions, console)
     return 1 if any(execution.failure for execution in executions) else 0
-
-
-def specs_at(chapter: Chapter, scale: str) -> list[Spec]:
-    """Every Spec behind the chapter at ``scale``, each once."""
-    studies = chapter.module.studies(chapter.module.Parameters(scale=scale))
-    return list(dict.fromkeys(spec for specs in studies.values() for spec in specs))
 
 
 def promote(chapter: Chapter, store: Store) -> list[Path]:
     """Copy the reader's own results at the reference scales to the committed store; returns what is new."""
     new = []
     for scale in REFERENCE_SCALES:
-        for spec in specs_at(chapter, scale):
+        for spec in specs_of(chapter, scale):
             own, reference = store.path(spec), store.reference_path(spec)
             if store.get_own(spec) and not (reference.exists() and reference.read_bytes() == own.read_bytes()):
                 reference.parent.mkdir(parents=True, exist_ok=True)
@@ -81,7 +76,7 @@ def best_scale(chapter: Chapter, store: Store, others: Sequence[Chapter] = ()) -
         found = {best_scale(other, store) for other in others if not other.summarises}
         return next((scale for scale in ("laptop", *reversed(REFERENCE_SCALES)) if scale in found), "laptop")
     for scale in REFERENCE_SCALES:
-        specs = specs_at(chapter, scale)
+        specs = specs_of(chapter, scale)
         if specs and all(store.get_reference(spec) for spec in specs):
             return scale
     return "laptop"

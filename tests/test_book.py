@@ -189,7 +189,7 @@ def test_an_edition_promotes_results_and_is_the_same_twice(tmp_path, console, mo
     project, store = Project(root, chapters), Store(root / "data/results", tmp_path / "runs")
     last = dataclasses.replace(chapters[1], summarises=True)
     assert edition.best_scale(chapters[0], store) == edition.best_scale(last, store, chapters) == "laptop"
-    obtain(edition.specs_at(chapters[0], "cpu"), store=store, device="cpu")
+    obtain(edition.specs_of(chapters[0], "cpu"), store=store, device="cpu")
     before = project.source(chapters[1]).read_bytes()
 
     def make():
