@@ -40,6 +40,8 @@
       base[axis] = { ...base[axis], gridcolor: page.grid, zerolinecolor: page.grid, linecolor: page.muted,
                      tickcolor: page.muted };
     }
+    /* A menu unfolds over the plot: it has the page's colour. */
+    layout.updatemenus?.filter(({ type }) => type !== "buttons").forEach((menu) => { menu.bgcolor = page.paper; });
     return { ...layout, template, width: undefined, autosize: true };
   };
 
@@ -57,6 +59,23 @@
     place: element.querySelector(".book-plot"),
     content: JSON.parse(element.querySelector("script[type='application/json']").textContent),
   }));
+
+  /* A click on a point opens what the book says of it, where the figure tells which part of customdata is that link:
+     layout.meta.link.  Without a mouse the first tap only shows the point, the second opens. */
+  const linked = ({ place, content }) => {
+    const part = content.layout.meta?.link;
+    if (part === undefined) return;
+    const address = ({ customdata }) => /^([\w-]+\.html)?(#[\w-]+)?$/.test(customdata?.[part] ?? "") && customdata[part];
+    const cursor = (name) => { place.querySelector(".nsewdrag").style.cursor = name; };
+    let shown, press;
+    place.addEventListener("pointerdown", ({ pointerType }) => { press = { mouse: pointerType === "mouse", shown }; }, true);
+    place.on("plotly_hover", ({ points: [point] }) => cursor(address(point) ? "pointer" : ""));
+    place.on("plotly_unhover", () => cursor(""));
+    place.on("plotly_click", ({ points: [point] }) => {   /* a tap may be told twice */
+      shown = `${point.curveNumber} ${point.pointNumber}`;
+      if (address(point) && (press.mouse || press.shown === shown)) location.href = address(point);
+    });
+  };
 
   const draw = (figure) => {
     const { place, content } = figure;
@@ -131,6 +150,7 @@
         }
       };
       redraw();
+      figures.forEach(linked);
       document.documentElement.dataset.figures = "drawn";
       /* The switch changes the class of the body at once, but a style sheet it turns on arrives later. */
       new MutationObserver(redraw).observe(document.body, { attributes: true, attributeFilter: ["class"] });
@@ -142,7 +162,13 @@
     }, () => { /* without plotly.js each figure keeps its description in words */ });
   }
 
-  /* Wide tables scroll inside the page, by keyboard too. */
+  /* Wide tables and lines scroll inside the page, by keyboard too. */
+  const scrollable = (element, words) => {
+    if (element.scrollWidth <= element.clientWidth) return;
+    Object.assign(element, { tabIndex: 0 });
+    element.setAttribute("role", "region");
+    element.setAttribute("aria-label", words);
+  };
   for (const table of document.querySelectorAll("main table")) {
     const parent = table.parentElement;
     const wrapper = parent.classList.contains("book-table") ? parent : document.createElement("div");
@@ -151,12 +177,9 @@
       table.replaceWith(wrapper);
       wrapper.append(table);
     }
-    if (wrapper.scrollWidth > wrapper.clientWidth) {
-      Object.assign(wrapper, { tabIndex: 0 });
-      wrapper.setAttribute("role", "region");
-      wrapper.setAttribute("aria-label", table.caption?.textContent.trim() || "Table");
-    }
+    scrollable(wrapper, table.caption?.textContent.trim() || "Table");
   }
+  for (const printed of document.querySelectorAll("main pre")) scrollable(printed, "Code or printed output");
 
   /* The ledger of claims: sorted by a click on a head, filtered by words, taken along as a file. */
   for (const ledger of document.querySelectorAll(".book-ledger")) {

@@ -150,7 +150,7 @@ def figure_html(figure: dict, figure_id: str) -> str:
     note = f'<span class="book-provenance">{provenance}</span>' if provenance else ""
     return (
         f'<div class="book-figure" id="{figure_id}">\n'
-        f'<div class="book-plot" role="img" aria-label="{html.escape(alt)}" style="height:{int(height)}px">'
+        f'<div class="book-plot" role="figure" aria-label="{html.escape(alt)}" style="height:{int(height)}px">'
         f'<p class="book-plot-words">{html.escape(alt)}</p></div>\n'
         f'<script type="application/json">{script_json(content)}</script>\n'
         f'<div class="book-figure-note">{note}'

@@ -1,4 +1,4 @@
-"""Quarto runs this after it rendered: what pages need to work from disk, notebooks to download, a last check.
+"""Quarto runs this after it rendered: what pages need from disk and by keyboard, notebooks to download, a last check.
 
 Only the standard library is imported: Quarto may start this with any Python 3.
 """
@@ -40,6 +40,20 @@ def copy_notebooks(root: Path, book: Path) -> None:
 def with_download(page: str) -> str:
     """A page whose notebook is in place: its link may lead there now."""
     return page.replace('<a data-href="../notebooks/', '<a href="../notebooks/')
+
+
+#: Where the text of a page begins, and the link that leads there from its very beginning.
+TEXT = '<main class="content" id="quarto-document-content"'
+SKIP = '<a class="book-skip" href="#quarto-document-content">Skip to content</a>'
+
+
+def add_skip_links(book: Path) -> None:
+    """A first link on each page past header and navigation, for those who read by keyboard."""
+    for page in book.rglob("*.html"):
+        text = page.read_text(encoding="utf-8")
+        if TEXT in text and SKIP not in text:
+            text = re.sub(r"<body\b[^>]*>", lambda match: f"{match[0]}\n{SKIP}", text, count=1)
+            page.write_text(text.replace(TEXT, f'{TEXT} tabindex="-1"'), encoding="utf-8")
 
 
 def write_search_script(book: Path) -> None:
@@ -90,9 +104,14 @@ def as_script(module: Path) -> str | None:
 
 def main() -> int:
     root = Path(__file__).resolve().parent.parent
+    sys.path.insert(0, str(root))   # Quarto starts this file by itself, and the package's other files are beside it
+    from lib.stylesheets import without_unused_rules
+
     book = Path(os.environ.get("QUARTO_PROJECT_OUTPUT_DIR", root / "_book"))
     copy_notebooks(root, book)
     without_modules(book)
+    add_skip_links(book)
+    without_unused_rules(book)
     write_search_script(book)
     problems = unresolved(book)
     for problem in problems:

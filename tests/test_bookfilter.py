@@ -76,7 +76,7 @@ def test_a_figure_has_words_data_and_provenance_and_nothing_from_elsewhere():
     assert list(data) == ["text/markdown"]
     page = data["text/markdown"]
     assert page.startswith("`````{=html}\n") and page.endswith("\n`````")
-    assert 'role="img" aria-label="Rises from &quot;3&quot; to 4 &amp; stops."' in page
+    assert 'role="figure" aria-label="Rises from &quot;3&quot; to 4 &amp; stops."' in page
     assert '<span class="book-provenance">2 runs &lt; 3 · seeds 0, 1</span>' in page
     assert "http" not in page
     script = re.search(r'<script type="application/json">(.*?)</script>', page, flags=re.DOTALL)[1]

@@ -142,7 +142,7 @@ def test_every_reference_and_citation_is_resolved(visits, folder):
 def test_every_figure_is_drawn_and_described(visits):
     for visit in visits:
         for figure in visit.figures:
-            assert figure["drawn"] and figure["role"] == "img" and len(figure["words"]) > 20, visit.name
+            assert figure["drawn"] and figure["role"] == "figure" and len(figure["words"]) > 20, visit.name
         assert visit.images == [], visit.name
 
 
@@ -268,7 +268,8 @@ def test_scripts_that_quarto_starts_need_no_package(tmp_path):
     for name in ("prerender.py", "postrender.py"):
         (tmp_path / "lib").mkdir(exist_ok=True)
         shutil.copyfile(ROOT / "lib" / name, tmp_path / "lib" / name)
-        shutil.copyfile(ROOT / "lib" / "bookfilter.py", tmp_path / "lib" / "bookfilter.py")
+        for beside in ("bookfilter.py", "stylesheets.py"):
+            shutil.copyfile(ROOT / "lib" / beside, tmp_path / "lib" / beside)
         answer = subprocess.run([sys.executable, "-I", "-S", tmp_path / "lib" / name], capture_output=True, text=True)
         assert answer.returncode == 0, answer.stderr
     assert not (tmp_path / "assets").exists()
