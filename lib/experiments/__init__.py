@@ -48,6 +48,7 @@ CHAPTERS = (
     Chapter(6, "06-distillation", "distillation", "Distillation"),
     Chapter(7, "07-attention", "attention", "Exact attention without the matrix"),
     Chapter(8, "08-private-inference", "privacy", "Private inference"),
+    Chapter(9, "09-benchmarks", "benchmarks", "Benchmarks across methods"),
     Chapter(10, "10-papers-and-claims", "papers", "Papers and claims", summarises=True),
 )
 

@@ -48,6 +48,7 @@ METHODS = {
     "privacy": Method("Private inference", "#6a6555", "hexagram"),
     "Linformer": Method("Linformer", "#d9742b", "diamond-open"),
     "Performer": Method("Performer", "#d1487f", "square-open"),
+    "early_exit": Method("Early exit", "#a860cc", "star-square"),
 }
 
 COLOURS = {name: method.colour for name, method in METHODS.items()}
