@@ -28,7 +28,7 @@ def told(spec):
 
 @pytest.fixture(scope="module")
 def specs():
-    return studies(Parameters(scale="cpu", seeds=2))
+    return studies(Parameters(scale="gpu", seeds=2))
 
 
 def result(spec, accuracy, images=200, **metrics):
@@ -75,7 +75,7 @@ def test_knobs_reach_the_runs(scale):
     assert {spec.task.dataset for spec in found["dense"]} == {"mnist"} and {spec.task.epochs for spec in found["dense"]} == {3}
     assert {spec.task.vit.image_size for spec in found["dense"]} == {28}
     assert "Switch, 4 experts" in [name(told(spec)) for spec in found["starts"]]
-    assert "elastic, small → pruned to 10 % → 3 bits" in [name(told(spec)) for spec in found["orders"]]
+    assert "elastic, small → pruned to 10 % → 3 bits → distilled" in [name(told(spec)) for spec in found["orders"]]
 
 
 def test_answers_survive_being_written():

@@ -30,9 +30,6 @@ from lib.models.vit import ViTConfig
 from lib.spec import Spec
 from lib.train import Recipe
 
-#: Widths of the dense networks that every method must beat, as shares of the whole network's.
-WIDTHS = (1.0, 2 / 3, 1 / 2, 1 / 3)
-
 #: Shares of the weights that stay, and bits that shorten numbers of 16 as much.
 SPARSE, BITS = (1 / 4, 1 / 8), (4, 2)
 
@@ -70,7 +67,8 @@ class Timing:
 class Scale:
     """``task``; seeds of the comparison and, ``few``, of the orders; how networks are timed, and what grows.
 
-    ``chained``: of how many stages the chains are whose orders are compared.
+    ``widths``: of the dense networks that every method must beat, as shares of the whole network's.  ``chained``: of how many
+    stages the chains are whose orders are compared.
     """
 
     task: Task
@@ -78,6 +76,7 @@ class Scale:
     few: int
     timing: Timing = field(default_factory=Timing)
     growing: tuple[ScalingRun, ...] = field(default_factory=lambda: tuple(ScalingRun(axis=axis) for axis in AXES))
+    widths: tuple[float, ...] = (1.0, 2 / 3, 1 / 2, 1 / 3)
     chained: tuple[int, ...] = (0, 1, 2, 3)
 
 
@@ -100,16 +99,16 @@ SIZES = {
                         cnn=ResNetConfig(widths=(4, 8), blocks=(1, 1), channels=1),
                         recipe_vit=Recipe(batch_size=50, lr=3e-3), recipe_cnn=Recipe(batch_size=50, lr=1e-2)), 1, 1,
                    Timing(rounds=2, singles=2), small_axes()),
-    "laptop": Scale(Task(epochs=12,
-                         vit=ViTConfig(image_size=8, channels=1, patch=2, width=48, depth=4, heads=6, hidden=96),
+    "laptop": Scale(Task(epochs=10,
+                         vit=ViTConfig(image_size=8, channels=1, patch=2, width=48, depth=2, heads=6, hidden=96),
                          cnn=ResNetConfig(widths=(6, 12, 24), channels=1),
                          recipe_vit=Recipe(batch_size=128, lr=5e-3), recipe_cnn=Recipe(batch_size=128, lr=1e-2)), 1, 1,
                     Timing(rounds=7, singles=8), chained=(0, 3)),
-    "cpu": Scale(Task("cifar10", 15_000, epochs=5,
+    "cpu": Scale(Task("cifar10", 15_000, epochs=4,
                       vit=ViTConfig(patch=8, width=48, depth=4, heads=6, hidden=192),
                       cnn=ResNetConfig(widths=(16, 32, 64), stride=2),
                       recipe_vit=Recipe(batch_size=128, lr=2e-3), recipe_cnn=Recipe(batch_size=128, lr=1e-2),
-                      augmentation=Augmentation(flip=True)), 3, 3),
+                      augmentation=Augmentation(flip=True)), 3, 3, widths=(1.0, 2 / 3, 1 / 2), chained=(0, 3)),
     "gpu": Scale(Task("cifar10", None, epochs=16,
                       vit=ViTConfig(patch=4, width=192, depth=6, heads=6, hidden=768),
                       cnn=ResNetConfig(widths=(64, 128, 256), blocks=(1, 1, 1)),
@@ -126,7 +125,7 @@ def studies(parameters: Parameters) -> dict[str, list[Spec]]:
     elastic = StartRun(task=task, method=Elastic())
     found = {
         "dense": seeded((StartRun(task=task, family=family, method=Dense(size=width))
-                         for family in FAMILIES for width in WIDTHS), seeds)
+                         for family in FAMILIES for width in size.widths), seeds)
                  + seeded((StartRun(task=task, family=family, method=Dense(inner=0.5)) for family in FAMILIES), seeds),
         "starts": seeded([StartRun(task=task, method=Switch(experts=parameters.experts)),
                           StartRun(task=task, method=Averaged(experts=parameters.experts)),
