@@ -116,7 +116,7 @@ def test_times_and_counts_go_over_the_dense_network():
     counts = dict.fromkeys(benchmark_compared.COUNTS, 10.0)
     rows = pd.DataFrame([{"key": "d", "family": "vit", "name": "dense", "method": "dense", **counts},
                          {"key": "s", "family": "vit", "name": "small", "method": "dense", **counts | {"flops": 5.0}}])
-    times = pd.DataFrame([{"key": key, "name": called, "family": "vit", "batch": batch, "ms": ms, "p95_ms": 2 * ms, "mean_ms": ms, "ratio": ms / 4,
+    times = pd.DataFrame([{"key": key, "name": called, "family": "vit", "batch": batch, "form": "dense", "ms": ms, "p95_ms": 2 * ms, "mean_ms": ms, "ratio": ms / 4,
                            "mean_ratio": ms / 4, "images_per_second": batch / ms, "peak_bytes": 2.0**20}
                           for key, called, ms in (("d", "dense", 4.0), ("s", "small", 3.0)) for batch in (1, 256)])
     found = relative(rows, times)

@@ -12,7 +12,7 @@ from dataclasses import replace
 import pytest
 
 from lib.claims import claims, judge
-from lib.experiments import (CHAPTERS, distillation_names, elastic_names, growth_names, privacy_names, pruning_names,
+from lib.experiments import (CHAPTERS, benchmark_names, distillation_names, elastic_names, growth_names, privacy_names, pruning_names,
                              tickets_names)
 from lib.moe.layer import MoEConfig
 from lib.store import Store, obtain
@@ -22,11 +22,12 @@ from lib.store import Store, obtain
 GOLDEN = {"moe": {"dense": 2.304418, "switch": 2.314376, "partition": 2.308511},
           "elastic": {"rigid": 2.325448, "uniform": 2.318262, "sandwich": 2.316898, "progressive shrinking": 2.322322},
           "growth": {"experts": 5.246521, "experts, 50% re-drawn": 5.299663, "experts, 2 groups": 5.183113, "dense, trained on": 5.142111},
-          "pruning": {"ours": 2.193943, "gradual": 2.059716, "GraNet": 2.06522, "RigL": 1.746443},
+          "pruning": {"ours": 2.258943, "gradual": 2.266956, "GraNet": 2.231627, "RigL": 2.106218},
           "tickets": {"pre-training": 5.567337},
           "distillation": {"labels alone": 2.32812, "hard labels": 2.225441, "softened labels": 2.097811},
           "attention": {"8 tokens": 5.577522, "32 tokens": 5.54074},
-          "privacy": {"identity (SNL)": 2.213548, "DaPa": 2.266459}}
+          "privacy": {"identity (SNL)": 2.213548, "DaPa": 2.266459},
+          "benchmarks": {"Switch, 8 experts": 2.268149, "EWA, 8 experts merged": 2.303962, "grown deeper": 2.246475}}
 
 
 def moe_method(result):
@@ -41,7 +42,8 @@ FIRST = {"moe": ("accuracy", moe_method, "train_loss"), "elastic": ("samplers", 
          "tickets": ("pretrain", tickets_names.method, "test_loss"),
          "distillation": ("deit", distillation_names.method, "train_loss"),
          "attention": ("stories", lambda result: f"{result.spec['context']} tokens", "test_loss"),
-         "privacy": ("budgets", privacy_names.method, "test_loss")}
+         "privacy": ("budgets", privacy_names.method, "test_loss"),
+         "benchmarks": ("starts", lambda result: benchmark_names.name(result.spec), "train_loss")}
 
 
 @pytest.fixture(scope="module", params=[c for c in CHAPTERS if not c.summarises], ids=lambda chapter: chapter.slug)

@@ -36,6 +36,7 @@ def compared(results: Iterable[Result], scale: str) -> pd.DataFrame:
     if rows.empty:
         return rows
     answers = {result.key: correct_of(result.arrays["correct"]) for result in results}
+    rows["overlaps"] = False
     for family in rows["family"].unique():
         part = rows[rows["family"] == family]
         means = part.groupby("name")[["val_accuracy", "file_bytes"]].mean()
@@ -56,7 +57,7 @@ def compared(results: Iterable[Result], scale: str) -> pd.DataFrame:
             if name not in dense_names and len(smaller):
                 rival = smaller["val_accuracy"].idxmax()
                 rows.loc[here, ["narrower", "against_narrower"]] = [rival, marked(against(part, name, rival, answers))]
-    return rows
+    return rows.astype({"images": "Int64"})
 
 
 def against(part: pd.DataFrame, name: str, other: str, answers: Mapping[str, np.ndarray], interval=crossed) -> Difference | None:
@@ -86,18 +87,24 @@ def side_by_side(times: pd.DataFrame) -> pd.DataFrame:
         for row in part.itertuples():
             cell = cells.setdefault(row.name, {"name": row.name})
             cell[f"ms, batch {batch} (p95)"] = f"{row.ms:.3g} ({row.p95_ms:.3g})"
-            cell[f"over dense, {batch}"] = f"{row.mean_ratio if batch == 1 else row.ratio:.2f}"
+            cell[f"over dense, {batch}"] = f"{over_dense(row):.2f}"
             cell[f"images/s, {batch}"] = f"{row.images_per_second:,.0f}"
             cell["peak"] = f"{row.peak_bytes / 2**20:.1f} MiB" if pd.notna(row.peak_bytes) else "–"
     return pd.DataFrame(list(cells.values()))
 
 
+def over_dense(row) -> float:
+    """Time over the dense network's: median within rounds, or, where images leave early, of the means over images."""
+    return row.mean_ratio if row.form == "early exits" and row.batch == 1 else row.ratio
+
+
 def relative(rows: pd.DataFrame, times: pd.DataFrame) -> pd.DataFrame:
     """Each timed network's counts and times over those of its family's dense one: ``family``, ``name``, ``method``, ``batch``,
     ``time`` and the columns of :data:`COUNTS`."""
-    joined = times[["key", "batch", "ratio", "mean_ratio"]].merge(rows[["key", "family", "name", "method", *COUNTS]], on="key")
+    timed = times.assign(time=[over_dense(row) for row in times.itertuples()])
+    joined = timed[["key", "batch", "time"]].merge(rows[["key", "family", "name", "method", *COUNTS]], on="key")
     dense = joined[joined["name"] == "dense"].set_index(["family", "batch"])
-    found = joined.assign(time=joined["ratio"].where(joined["batch"] != 1, joined["mean_ratio"]))
+    found = joined.copy()
     for column in COUNTS:
         found[column] = [value / dense.loc[(family, batch), column]
                          for value, family, batch in zip(joined[column], joined["family"], joined["batch"])]

@@ -103,7 +103,7 @@ SIZES = {
                          vit=ViTConfig(image_size=8, channels=1, patch=2, width=48, depth=2, heads=6, hidden=96),
                          cnn=ResNetConfig(widths=(6, 12, 24), channels=1),
                          recipe_vit=Recipe(batch_size=128, lr=5e-3), recipe_cnn=Recipe(batch_size=128, lr=1e-2)), 1, 1,
-                    Timing(rounds=7, singles=8), chained=(0, 3)),
+                    Timing(rounds=9, singles=16), chained=(0, 3)),
     "cpu": Scale(Task("cifar10", 15_000, epochs=4,
                       vit=ViTConfig(patch=8, width=48, depth=4, heads=6, hidden=192),
                       cnn=ResNetConfig(widths=(16, 32, 64), stride=2),

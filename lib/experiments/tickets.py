@@ -82,12 +82,11 @@ SIZES = {
                    predictor_lr=0.1, statics=("learnt", "important"), rounds=4),
         on=1, seeds=1, few=64),
     "laptop": Scale(
-        Source(), EncoderConfig(width=64, depth=2, heads=4, hidden=256), adam(5, 32, 3e-3), 300,
-        ("shuffled", "order"), TaskSize(1_000, 500), adam(3, 32, 1e-3), (0.35, 0.7),
-        Structured(looked=250, shares=(0.25,), untrained=("good",), harsh=("good", "random"),
-                   draws=("early", "late", "whole"), random=2, targets=(0.4,), joint=9, tuned=3,
-                   predictor_lr=0.1, statics=("usual", "important"), rounds=10),
-        on=1, seeds=1),
+        Source(context=40), EncoderConfig(width=64, depth=2, heads=4, hidden=256), adam(5, 32, 3e-3), 240,
+        ("shuffled", "order"), TaskSize(800, 500), adam(3, 32, 1e-3), (0.35, 0.7),
+        Structured(looked=250, shares=(0.25,), untrained=("good",), draws=("early", "late", "whole"), random=2,
+                   targets=(0.4,), joint=6, predictor_lr=0.1, statics=("usual", "important"), rounds=10),
+        on=1, seeds=1, chosen=0.3),
     "cpu": Scale(
         Source("tinystories", 4_096, None, True, 48), EncoderConfig(width=96, depth=3, heads=4, hidden=384),
         adam(10, 32, 3e-3), 600, ("name", "sst2"), TaskSize(2_500, 1_000),
