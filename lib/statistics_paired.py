@@ -5,8 +5,7 @@ asks other questions.  An interval over seeds alone keeps the test set as it is;
 Here both are drawn again, and because all networks answer the same images, what an image has in common for both sides
 cancels out.
 
-References: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapters 8 and 13.  Dietterich, Approximate
-Statistical Tests for Comparing Supervised Classification Learning Algorithms, 1998 (McNemar's test).  Bouthillier et al.,
+References: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapters 8 and 13.  Bouthillier et al.,
 Accounting for Variance in Machine Learning Benchmarks, 2021, arXiv 2103.03098 (all sources of variation together, paired).
 Owen, The pigeonhole bootstrap, 2007 (rows and columns drawn together).  Hillis, A comparison of denominator degrees of
 freedom methods for multiple observer ROC analysis, 2007 (the same question, asked of readers and patients).
@@ -67,7 +66,8 @@ def crossed(first: ArrayLike, second: ArrayLike, *, level: float = 0.95) -> Diff
     """The same difference with a t interval from the variances of seeds, of images and of the two together.
 
     With the mean squares of a table of S seeds and N images (one difference of answers in each cell) the variance of the
-    mean is (MS_seed + max(MS_image - MS_both, 0)) / (S N), on (that sum / MS_seed)² (S - 1) degrees of freedom (Hillis).
+    mean is (MS_seed + max(MS_image - MS_both, 0)) / (S N), on (that sum / MS_seed)² (S - 1) degrees of freedom (Hillis), and here
+    never less than MS_image / (S N), what the images alone leave open.
     It keeps its level with three seeds, where resampling three of them cannot; with two it leaves out the truth about twice
     as often as it should.  With one seed: the normal interval over images.
     Arguments and errors as :func:`paired_bootstrap`; it needs two images.
@@ -86,21 +86,9 @@ def crossed(first: ArrayLike, second: ArrayLike, *, level: float = 0.95) -> Diff
         both_square = (rest**2).sum() / ((seeds - 1) * (images - 1))
         spread = seed_square + max(image_square - both_square, 0.0)
         freedom = (seeds - 1) * (spread / seed_square)**2 if seed_square else np.inf
+        spread = max(spread, image_square)   # seeds that agree by chance do not make the images certain
     half = float(stats.t.ppf((1 + level) / 2, freedom) * np.sqrt(spread / (seeds * images)))
     return Difference(float(mean), float(mean - half), float(mean + half), seeds, images, covered(seeds))
-
-
-def mcnemar(first: ArrayLike, second: ArrayLike) -> float:
-    """Two-sided p value of McNemar's exact test, for one pair of networks: bool [N] each.
-
-    Of the images that one network has right and the other wrong, either is right on half if they are equally good.  Images
-    that both have right, or both wrong, say nothing.  1.0 where there are no others.
-    Raises ValueError as :func:`paired_bootstrap`, and for several seeds.
-    """
-    apart = differences(first, second)
-    require(len(apart) == 1, f"got {len(apart)} seeds: the test compares two networks, give one seed of each")
-    won, lost = int((apart > 0).sum()), int((apart < 0).sum())
-    return float(stats.binomtest(won, won + lost).pvalue) if won + lost else 1.0
 
 
 def marked(difference: Estimate) -> str:

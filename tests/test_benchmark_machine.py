@@ -26,7 +26,6 @@ from lib.figures import compare
 from lib.measure import PRODUCTS
 from lib.models.resnet import ResNetConfig
 from lib.models.vit import ViT, ViTConfig
-from lib.moe.roofline import expert_cost, forward_cost
 from lib.pruning.mask import attach
 from lib.pruning.sparse import SparseLinear, sparse
 from lib.quantization.fold import baked
@@ -59,9 +58,9 @@ def counted(call):
 def test_work_is_what_the_counter_counts(axis, precision):
     for point in points(axis, precision):
         if point.series != "compressed rows":   # torch counts no sparse products
-            # Gradients of experts' biases are products with eight columns of ones, where others are sums.
-            more = 16 * SMALL.rows * (SMALL.width + SMALL.hidden) if axis == "experts" and point.passes == "training" else 0
-            assert 0 <= counted(point.call) - point.cost.flops <= more, (point.series, point.value, point.passes)
+            more = counted(point.call) - point.cost.flops
+            # A mixture also routes, may pad, and makes gradients of biases by products.
+            assert more >= 0 if axis == "experts" and point.value > 1 else more == 0, (point.series, point.value, point.passes)
     assert {point.passes for point in points(axis)} == {"forward", "training"}
 
 
@@ -105,15 +104,6 @@ def test_compressed_rows_hold_what_is_left():
         held = product.values().nbytes + product.col_indices().nbytes + product.crow_indices().nbytes
         assert point.cost == Cost(2 * T * product.values().numel(), held + 4 * 2 * T * H)
     assert not [point for point in points("sparsity", "bf16") if point.series == "compressed rows"]
-
-
-@pytest.mark.parametrize("backend", ["loop", "einsum", "bmm", "grouped"])
-def test_an_experts_forward_pass_is_a_part_of_its_training(backend):
-    forward, training = (cost(backend, 8, 64, 16, 32, k=2) for cost in (forward_cost, expert_cost))
-    assert 3 * forward.flops == training.flops and training.bytes / 3.5 < forward.bytes < training.bytes / 2
-    assert forward_cost(backend, 8, 64, 16, 32, 2, itemsize=2).bytes * 2 == forward.bytes
-    with pytest.raises(ValueError, match="use one of loop"):
-        forward_cost("fast", 8, 64, 16, 32)
 
 
 def test_a_probe_knows_its_rate():

@@ -35,7 +35,7 @@ def result(spec, accuracy, images=200, **metrics):
     """A result with that test accuracy, the same images right for the same accuracy."""
     random = np.random.default_rng(spec.seed)
     right = random.permutation(images) < accuracy * images
-    return Result.of(spec, Outcome({"test_accuracy": float(right.mean()), "val_accuracy": accuracy, **metrics}, {},
+    return Result.of(spec, Outcome({"test_accuracy": float(right.mean()), "val_accuracy": accuracy, "diverged": False, **metrics}, {},
                                    {"correct": written(torch.from_numpy(right))}), {"device": "cpu"})
 
 
@@ -145,10 +145,27 @@ def test_orders_are_judged_by_validation(specs):
         one = result(spec, test.get(kinds, 0.5))
         # the best on the test images is the worst on validation images, so it is never chosen
         runs.append(dataclasses.replace(one, metrics=one.metrics | {"val_accuracy": 0.1 if test.get(kinds) == 0.9 else test.get(kinds, 0.5)}))
-    found = {"orders": Results(tuple(runs), ())}
+    found = {"orders": Results(tuple(runs), ()), "dense": made(specs["dense"], lambda *_: 0.9)}
     assert benchmarks_claims.distil_last_minus_best(found) == pytest.approx([-0.1] * 2)
     assert benchmarks_claims.distil_first_minus_best(found) == pytest.approx([0.1] * 2)
     assert benchmarks_claims.best_minus_worst_order(found) == pytest.approx([-0.2] * 2)
+    one = {study: Results(tuple(r for r in results if r.spec["seed"] == 0), ()) for study, results in found.items()}
+    with pytest.raises(NotTestable, match="two at least"):
+        benchmarks_claims.best_minus_worst_order(one)
+
+
+def test_equal_orders_make_no_difference_on_average(specs):
+    """Chosen on the runs that they are compared on, the best of equals would look better than the worst."""
+    random, found = np.random.default_rng(0), []
+    for _ in range(200):
+        runs = {}
+        for kinds in itertools.permutations("PQD"):
+            noise = random.normal(0, 0.01, 3)
+            runs[kinds] = {seed: (0.5 + noise[seed], 0.5 + noise[seed]) for seed in range(3)}
+        for seed in benchmarks_claims.shared(runs):
+            best, worst = (benchmarks_claims.chosen(runs, seed, pick) for pick in (max, min))
+            found.append(runs[best][seed][0] - runs[worst][seed][0])
+    assert abs(np.mean(found)) < 3 * 0.01 * np.sqrt(2 / len(found)) * 2
 
 
 def test_claims_say_what_is_missing(specs):
@@ -159,3 +176,6 @@ def test_claims_say_what_is_missing(specs):
     bad = {study: made(specs[study], lambda *_: 0.1) for study in ("dense", "compressed")}
     with pytest.raises(NotTestable, match="nothing to keep"):
         benchmarks_claims.pruned_minus_narrow(bad)
+    gone = {study: made(specs[study], lambda *_: 0.9, diverged=True) for study in ("dense", "compressed")}
+    with pytest.raises(NotTestable, match="diverged"):
+        benchmarks_claims.four_bits_minus_quarter(gone)

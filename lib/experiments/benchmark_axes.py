@@ -2,8 +2,7 @@
 
 Bytes are those at the border of the call, from which no cache can spare it: weights and inputs are read once, outputs are
 written once, and what is only in between is left out.  In a training pass each of these tensors has a gradient that crosses
-as well, so forward and backward together move twice as many.  Experts alone are counted by :mod:`lib.moe.roofline`, as in
-chapter 1, which lets nothing stay in a cache between two operations.  FLOPs are those of products; a multiply-add counts 2.
+as well, so forward and backward together move twice as many.  FLOPs are those of products; a multiply-add counts 2.
 The backward pass of a product is two more of them.  Biases and norms are left out, being small.
 
 For inference, weights are held in the type of the products.  For training they are held in fp32 and cast by autocast.
@@ -22,15 +21,11 @@ from torch import Tensor, nn
 from lib.checks import require
 from lib.experiments.attention_cost import timed_call
 from lib.models.layers import Attention, Block, Mlp
-from lib.moe import roofline
 from lib.moe.layer import MoEConfig, MoELayer
 from lib.pruning.mask import attach
 from lib.pruning.sparse import SparseLinear
 from lib.quantization.fold import baked
 from lib.roofline import Cost
-
-#: Rows that :func:`lib.moe.backends.bmm` rounds each expert's up to in 16 bits.
-PADDED = 32
 
 
 @dataclass(frozen=True)
@@ -185,30 +180,16 @@ class Mixture(MoELayer):
 def experts(value: float, geometry: Geometry, device: torch.device, dtype: torch.dtype) -> Iterator[Point]:
     """Chapter 1's layer, ``value`` experts of D → H → D, one for each token, none dropped; 1: the dense FFN.
 
-    Costs are :func:`lib.moe.roofline.expert_cost`'s and, for the router's product in fp32, 2·T·D·E FLOPs and 4·(T + E)·D
-    bytes, three times as many FLOPs and twice as many bytes in training.
+    4·T·D·H FLOPs whatever E is, and weights 2·E·D·H that all must be read: the least, without what the router and moving
+    tokens to their experts and back cost (chapter 1 counts those, :mod:`lib.moe.roofline`).
     """
     E, T, D, H = int(value), geometry.rows, geometry.width, geometry.hidden
     if E == 1:
         yield from ffn("mixture of experts", value, T, D, H, device, dtype)
         return
     x = geometry.input(device, dtype)
-    layer = Mixture(MoEConfig(experts=E), D, H).to(device)
-    at_use, at_training = rows_of(copy.deepcopy(layer).to(dtype), x, dtype), rows_of(layer, x.float(), dtype)
-    forward = roofline.forward_cost(at_use[0], E, T, D, H, 1, x.itemsize, at_use[1])
-    training = roofline.expert_cost(at_training[0], E, T, D, H, 1, x.itemsize, at_training[1])
-    router = Cost(2 * T * D * E, 4 * (T + E) * D)
-    yield from both("mixture of experts", value, layer, x,
-                    Cost(forward.flops + router.flops, forward.bytes + router.bytes),
-                    Cost(training.flops + 3 * router.flops, training.bytes + 2 * router.bytes))
-
-
-@torch.no_grad()
-def rows_of(layer: Mixture, x: Tensor, dtype: torch.dtype) -> tuple[str, int]:
-    """The backend that runs the experts in ``dtype``, and the rows that it gives the fullest of them."""
-    expert_TK = MoELayer.forward(layer, x)[1].expert_TK
-    largest, used = int(expert_TK.flatten().bincount().max()), layer.experts.backend_for(expert_TK, dtype)
-    return used, largest + (-largest % PADDED if dtype.itemsize == 2 else 0)
+    costs = product_costs(4 * T * D * H, 2 * E * D * H, 2 * T * D, x.itemsize)
+    yield from both("mixture of experts", value, Mixture(MoEConfig(experts=E), D, H).to(device), x, *costs)
 
 
 def sparsity(value: float, geometry: Geometry, device: torch.device, dtype: torch.dtype) -> Iterator[Point]:

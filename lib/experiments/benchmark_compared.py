@@ -36,7 +36,7 @@ def compared(results: Iterable[Result], scale: str) -> pd.DataFrame:
     if rows.empty:
         return rows
     answers = {result.key: correct_of(result.arrays["correct"]) for result in results}
-    rows["overlaps"] = False
+    rows = rows.assign(overlaps=False, images=pd.NA, narrower=None, against_narrower=None)
     for family in rows["family"].unique():
         part = rows[rows["family"] == family]
         means = part.groupby("name")[["val_accuracy", "file_bytes"]].mean()
@@ -56,7 +56,9 @@ def compared(results: Iterable[Result], scale: str) -> pd.DataFrame:
             smaller = means.loc[[one for one in dense_names if means.loc[one, "file_bytes"] <= means.loc[name, "file_bytes"]]]
             if name not in dense_names and len(smaller):
                 rival = smaller["val_accuracy"].idxmax()
-                rows.loc[here, ["narrower", "against_narrower"]] = [rival, marked(against(part, name, rival, answers))]
+                beaten = against(part, name, rival, answers)
+                if beaten is not None:
+                    rows.loc[here, ["narrower", "against_narrower"]] = [rival, marked(beaten)]
     return rows.astype({"images": "Int64"})
 
 
@@ -145,7 +147,7 @@ def one_seed(rows: pd.DataFrame) -> float | None:
     """
     wrong = total = 0
     for _, part in rows.groupby("family"):
-        table = part.pivot_table(index="name", columns="seed", values="test_accuracy")
+        table = part.pivot_table(index="name", columns="seed", values="test_accuracy").dropna()
         if table.shape[1] < 2:
             return None
         values = table.to_numpy()

@@ -136,10 +136,14 @@ def contender(trial: Spec, session: Session, precision: str) -> Contender:
 def ready(network: nn.Module, task: Task, family: str, device: torch.device, dtype: torch.dtype) -> Contender:
     """The network on its device, in this type and the memory layout that it was trained in."""
     channels_last = task.recipe(family).channels_last
+    early = isinstance(network, EarlyExit)
+    thresholds = network.thresholds.clone() if early else None
     network = network.to(device, dtype).eval()
+    if early:
+        network.thresholds = thresholds.to(device)   # bfloat16 would round 0.999 to 1, which nothing exceeds
     if channels_last:
         network = network.to(memory_format=torch.channels_last)
-    return Contender(network, dtype, channels_last, "early exits" if isinstance(network, EarlyExit) else "dense")
+    return Contender(network, dtype, channels_last, "early exits" if early else "dense")
 
 
 def task_of(trial: Spec) -> Task:

@@ -1,7 +1,8 @@
 """Chapter 9, benchmarks: what is run, and at which size.
 
 Everything is a :class:`StartRun`, a network trained from new weights by one method, or a :class:`ChainRun`, one that goes
-on from there in stages.  All runs of a family spend the same arithmetic on training.
+on from there in stages.  All runs of a family spend the same arithmetic on training, but for the halves that compression
+starts from and the cut that no stage follows.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from lib.checks import require
 from lib.data import check_name
 from lib.experiments.benchmark_axes import AXES, Geometry
 from lib.experiments.benchmark_chain import ChainRun
-from lib.experiments.benchmark_machine import TimesRun
+from lib.experiments.benchmark_machine import TimesRun, family_of
 from lib.experiments.benchmark_methods import Averaged, Dense, Elastic, Grown, Switch
 from lib.experiments.benchmark_scaling import ScalingRun
 from lib.experiments.benchmark_stages import Distil, Exits, Prune, Quantize, Remove, Replace
@@ -146,10 +147,6 @@ def studies(parameters: Parameters) -> dict[str, list[Spec]]:
     }
 
 
-def family_of(spec: Spec) -> str:
-    return spec.family if isinstance(spec, StartRun) else spec.parent.family
-
-
 def half(task: Task, family: str) -> StartRun:
     """The dense network, trained with half of the budget: where compression begins."""
     return StartRun(task=task, family=family, share=0.5)
@@ -196,9 +193,10 @@ def sized(parameters: Parameters) -> Scale:
 
 
 def on_other_data(task: Task, dataset: str) -> Task:
-    """The task on other images: networks for their shape and classes."""
+    """The task on other images: networks for their shape and classes, about as many patches of another size."""
     side, channels = SHAPES[dataset]
     classes = 100 if dataset == "cifar100" else 10
-    patch = task.vit.patch if side % task.vit.patch == 0 else 4 if side % 4 == 0 else 2
+    patch = min((size for size in range(1, side + 1) if side % size == 0),
+                key=lambda size: abs(size * task.vit.image_size - side * task.vit.patch))
     return replace(task, dataset=dataset, vit=replace(task.vit, image_size=side, channels=channels, classes=classes, patch=patch),
                    cnn=replace(task.cnn, channels=channels, classes=classes), **other_shape(dataset, task.dataset))

@@ -72,7 +72,7 @@ def predicted_figure(frame: pd.DataFrame, x: str, y: str, *, x_title: str, y_tit
 
 
 def growth_figure(frame: pd.DataFrame) -> go.Figure:
-    """Time over that of the smallest size against FLOPs over the smallest size's, one line per series; logarithmic axes.
+    """Time over that of the first size against FLOPs over the first size's, one line per series; logarithmic axes.
 
     ``frame``  that of :func:`lib.experiments.benchmark_scaling.frame`; forward passes are drawn.  On the diagonal time grows as
     work does, below it the larger size uses the machine better.  Raises ValueError for nothing to draw.
@@ -86,7 +86,7 @@ def growth_figure(frame: pd.DataFrame) -> go.Figure:
     parts = [kept[(kept["axis"] == axis) & (kept["series"] == what)] for axis, what in series]
     ends = [f"{name}: {part['flops_grown'].iloc[-1]:.3g} times the work in {part['grown'].iloc[-1]:.3g} times the time"
             for name, part in zip(names, parts)]
-    figure = canvas("FLOPs over the smallest size's", "time over the smallest size's", 420,
+    figure = canvas("FLOPs over the first size's", "time over the first size's", 420,
                     f"Growth of time with work, at the last size. {'; '.join(ends)}.", len(names))
     span = [kept["flops_grown"].min(), kept["flops_grown"].max()]
     figure.add_scatter(x=span, y=span, mode="lines", name="as work grows", hoverinfo="skip", line={"color": INK, "width": 1, "dash": "dot"})

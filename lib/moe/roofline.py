@@ -43,39 +43,17 @@ def expert_cost(backend: str, experts: int, tokens: int, d_model: int, hidden: i
     ``largest_load`` matters to bmm; by default loads are equal.  Raises ValueError for an unknown backend.
     """
     E, T, D, H, s = experts, tokens, d_model, hidden, itemsize
-    N, R = T * k, computed_rows(backend, E, T, k, largest_load)
+    N = T * k
+    rows = {"loop": N, "grouped": N, "bmm": E * (largest_load or -(-N // E)), "einsum": T * E}
+    if backend not in rows:
+        raise ValueError(f"unknown backend {backend!r}: use one of {', '.join(rows)}")
+    R = rows[backend]
     if backend == "einsum":
         elements = products(R, T, E, D, H) + 3 * (R + T) * D
     else:
         elements = products(R, R, E, D, H) + 4 * (R + N) * D + 2 * (N + T) * D
     return Cost(12 * R * D * H + (6 * R * D if backend == "einsum" else 0),
                 s * (elements + 5 * R * H) + casts(E, D, H, s))
-
-
-def forward_cost(backend: str, experts: int, tokens: int, d_model: int, hidden: int, k: int = 1, itemsize: int = 4,
-                 largest_load: int | None = None) -> Cost:
-    """The forward pass's part of :func:`expert_cost`, with weights that are held in ``itemsize`` bytes already: no casts.
-
-    FLOPs = 4·R·D·H, for einsum 2·R·D more.  Bytes, in elements of ``itemsize``: products 2·(R·(D + H) + E·D·H), activation
-    2·R·H, moves 2·(R + N)·D, weighting (N + T)·D; for einsum instead of moves and weighting (R + T)·D, and T·D for the
-    tokens where others have R·D.  Raises ValueError for an unknown backend.
-    """
-    E, T, D, H, s = experts, tokens, d_model, hidden, itemsize
-    N, R = T * k, computed_rows(backend, E, T, k, largest_load)
-    if backend == "einsum":
-        elements = products(R, T, E, D, H) // 3 + (R + T) * D
-    else:
-        elements = products(R, R, E, D, H) // 3 + 2 * (R + N) * D + (N + T) * D
-    return Cost(4 * R * D * H + (2 * R * D if backend == "einsum" else 0), s * (elements + 2 * R * H))
-
-
-def computed_rows(backend: str, experts: int, tokens: int, k: int, largest_load: int | None) -> int:
-    """R, the rows that a backend's experts compute.  Raises ValueError for an unknown backend."""
-    N = tokens * k
-    rows = {"loop": N, "grouped": N, "bmm": experts * (largest_load or -(-N // experts)), "einsum": tokens * experts}
-    if backend not in rows:
-        raise ValueError(f"unknown backend {backend!r}: use one of {', '.join(rows)}")
-    return rows[backend]
 
 
 def products(R: int, inputs: int, E: int, D: int, H: int) -> int:
