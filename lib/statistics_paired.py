@@ -5,7 +5,8 @@ asks other questions.  An interval over seeds alone keeps the test set as it is;
 Here both are drawn again, and because all networks answer the same images, what an image has in common for both sides
 cancels out.
 
-References: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapters 8 and 13.  Bouthillier et al.,
+References: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapters 8 and 13.  Dietterich, Approximate
+Statistical Tests for Comparing Supervised Classification Learning Algorithms, 1998 (McNemar's test).  Bouthillier et al.,
 Accounting for Variance in Machine Learning Benchmarks, 2021, arXiv 2103.03098 (all sources of variation together, paired).
 Owen, The pigeonhole bootstrap, 2007 (rows and columns drawn together).  Hillis, A comparison of denominator degrees of
 freedom methods for multiple observer ROC analysis, 2007 (the same question, asked of readers and patients).
@@ -89,6 +90,19 @@ def crossed(first: ArrayLike, second: ArrayLike, *, level: float = 0.95) -> Diff
         spread = max(spread, image_square)   # seeds that agree by chance do not make the images certain
     half = float(stats.t.ppf((1 + level) / 2, freedom) * np.sqrt(spread / (seeds * images)))
     return Difference(float(mean), float(mean - half), float(mean + half), seeds, images, covered(seeds))
+
+
+def mcnemar(first: ArrayLike, second: ArrayLike) -> float:
+    """Two-sided p value of McNemar's exact test, for one pair of networks: bool [N] each.
+
+    Of the images that one network has right and the other wrong, either is right on half if they are equally good.  Images
+    that both have right, or both wrong, say nothing.  1.0 where there are no others.
+    Raises ValueError as :func:`paired_bootstrap`, and for several seeds.
+    """
+    apart = differences(first, second)
+    require(len(apart) == 1, f"got {len(apart)} seeds: the test compares two networks, give one seed of each")
+    won, lost = int((apart > 0).sum()), int((apart < 0).sum())
+    return float(stats.binomtest(won, won + lost).pvalue) if won + lost else 1.0
 
 
 def marked(difference: Estimate) -> str:

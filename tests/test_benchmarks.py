@@ -123,7 +123,7 @@ def test_times_and_counts_go_over_the_dense_network():
     assert found["flops"].tolist() == [1, 1, 0.5, 0.5] and found["time"].tolist() == [1, 1, 0.75, 0.75]
     assert rank_agreement(rows, times)["FLOPs as they run"] == {1: pytest.approx(1), 256: pytest.approx(1)}
     assert wide(times).set_index("key").loc["s"].tolist() == [3.0, 3.0, 2.0**20]
-    assert side_by_side(times)["over dense, 256"].tolist() == ["1.00", "0.75"]
+    assert side_by_side(times)["time over dense, 256"].tolist() == ["1.00", "0.75"]
 
 
 @pytest.mark.parametrize("claim, expected", [

@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import norm
 
 from lib.statistics import Estimate, percent, points, student
-from lib.statistics_paired import crossed, marked, overlapping, paired_bootstrap
+from lib.statistics_paired import crossed, marked, mcnemar, overlapping, paired_bootstrap
 
 
 def answers(random, seeds, images, lead=0.1, image=0.3, seed=0.05, both=0.5):
@@ -108,6 +108,16 @@ def test_the_same_seed_gives_the_same_interval_and_large_tables_are_quick():
     found = paired_bootstrap(first, second)
     assert time.process_time() - start < 1.0
     assert found == paired_bootstrap(first, second) != paired_bootstrap(first, second, seed=1)
+
+
+def test_mcnemar_counts_the_images_on_which_two_networks_differ():
+    first = np.array([True] * 8 + [False] * 2 + [True] * 90)
+    second = np.array([False] * 8 + [True] * 2 + [True] * 90)
+    # 2 of 10 or fewer, or 8 or more, of a fair coin.
+    assert mcnemar(first, second) == pytest.approx(2 * (1 + 10 + 45) / 1024) == mcnemar(second, first)
+    assert mcnemar(first, first) == 1.0
+    with pytest.raises(ValueError, match="2 seeds"):
+        mcnemar(np.stack([first, first]), np.stack([second, second]))
 
 
 def test_marks_go_by_the_interval():

@@ -89,9 +89,9 @@ def side_by_side(times: pd.DataFrame) -> pd.DataFrame:
         for row in part.itertuples():
             cell = cells.setdefault(row.name, {"name": row.name})
             cell[f"ms, batch {batch} (p95)"] = f"{row.ms:.3g} ({row.p95_ms:.3g})"
-            cell[f"over dense, {batch}"] = f"{over_dense(row):.2f}"
+            cell[f"time over dense, {batch}"] = f"{over_dense(row):.2f}"
             cell[f"images/s, {batch}"] = f"{row.images_per_second:,.0f}"
-            cell["peak"] = f"{row.peak_bytes / 2**20:.1f} MiB" if pd.notna(row.peak_bytes) else "–"
+            cell["peak, largest batch"] = f"{row.peak_bytes / 2**20:.1f} MiB" if pd.notna(row.peak_bytes) else "–"
     return pd.DataFrame(list(cells.values()))
 
 
