@@ -44,8 +44,8 @@ class ChainRun(Spec):
                 which units matter, say) comes out of its part; finding codes and masks is not counted
 
     Metrics as :class:`~lib.experiments.benchmark_start.StartRun` has them; ``train_flops`` and ``train_seconds_total`` are
-    the parent's too, ``diverged`` looks at both, the others of training are this run's own.  ``density``: share of the layers' weights that are not
-    zero.  ``relus``, ``all_relus`` where some were replaced; for early exits see
+    the parent's too, ``diverged`` looks at both, the others of training are this run's own.  ``density``: share of the
+    layers' weights that are not zero.  ``relus``, ``all_relus`` where some were replaced; for early exits see
     :func:`lib.experiments.benchmark_exits.exit_row`.
     Arrays: ``stages``, what each one took and the validation accuracy after it, before anything was rounded to 16 bits.
 

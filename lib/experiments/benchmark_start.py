@@ -28,8 +28,8 @@ class StartRun(Spec):
 
     Metrics: those of :func:`lib.experiments.benchmark_rows.row`; ``train_flops`` that were spent, of which
     ``own_train_flops`` here (all of them), ``train_seconds`` and ``train_seconds_total`` likewise without evaluation,
-    ``train_peak_bytes`` (:func:`lib.experiments.benchmark_work.step_memory`), ``steps``, ``diverged``, the last ``train_loss``.  Growth adds
-    ``growth_difference``, how far it moved a logit, in their standard deviations.
+    ``train_peak_bytes`` (:func:`lib.experiments.benchmark_work.step_memory`), ``steps``, ``diverged``, the last
+    ``train_loss``.  Growth adds ``growth_difference``, how far it moved a logit, in their standard deviations.
     Curves: a value for each look at the validation images, ``flops`` those spent until then.
     """
 

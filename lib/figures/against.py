@@ -9,10 +9,10 @@ from lib.figures.theme import INK, canvas, listed, reference_line, rounded, styl
 
 
 def difference_figure(frame: pd.DataFrame, *, title: str = "test accuracy minus the dense network's, points") -> go.Figure:
-    """One dot and whisker per row, ``apart`` with ``low`` and ``high`` (fractions), by falling difference within each family.
+    """One dot and whisker per row, ``apart`` with ``low`` and ``high`` (fractions), by falling difference in each family.
 
-    ``frame``  one row per run or network: ``family``, ``name``, ``method``, ``apart``, ``low``, ``high``; equal names of a family count
-               once, and those called "dense" are the line at zero.
+    ``frame``  one row per run or network: ``family``, ``name``, ``method``, ``apart``, ``low``, ``high``; equal names of a
+               family count once, and those called "dense" are the line at zero.
     Raises ValueError for nothing to draw.
     """
     kept = frame[frame["name"] != "dense"].dropna(subset=["apart"]).drop_duplicates(["family", "name"])
@@ -35,8 +35,8 @@ def difference_figure(frame: pd.DataFrame, *, title: str = "test accuracy minus 
             error_x={"type": "data", "symmetric": False, "array": rounded(100 * (part["high"] - part["apart"])),
                      "arrayminus": rounded(100 * (part["apart"] - part["low"])), "color": look.colour, "thickness": 1.5},
             text=[labels[place] for place in at], hovertemplate="%{text}<br>%{x:+.2f} points<extra></extra>")
-    figure.update_yaxes(tickvals=list(range(len(kept))), ticktext=[wrapped(label, 34) for label in labels], tickfont={"size": 10},
-                        range=[-0.7, len(kept) - 0.3], showgrid=False)
+    figure.update_yaxes(tickvals=list(range(len(kept))), ticktext=[wrapped(label, 34) for label in labels],
+                        tickfont={"size": 10}, range=[-0.7, len(kept) - 0.3], showgrid=False)
     return reference_line(figure, 0.0, "the dense network", axis="x")
 
 
@@ -52,18 +52,20 @@ def predicted_figure(frame: pd.DataFrame, x: str, y: str, *, x_title: str, y_tit
     batches = sorted(kept["batch"].unique())
     looks = styles(list(dict.fromkeys(kept["method"])))
     off = (kept[y] / kept[x]).median()
-    alt = (f"{y_title} against {x_title} for {kept['name'].nunique()} networks in batches of {listed([str(b) for b in batches])}; the "
-           f"median network lies at {off:.2f} times what the diagonal says.")
+    alt = (f"{y_title} against {x_title} for {kept['name'].nunique()} networks in batches of "
+           f"{listed([str(b) for b in batches])}; the median network lies at {off:.2f} times what the diagonal says.")
     figure = canvas(x_title, y_title, 420, alt, len(looks))
     ends = [min(kept[x].min(), kept[y].min()) * 0.9, max(kept[x].max(), kept[y].max()) * 1.1]
-    figure.add_scatter(x=ends, y=ends, mode="lines", name="as predicted", hoverinfo="skip", line={"color": INK, "width": 1, "dash": "dot"})
+    figure.add_scatter(x=ends, y=ends, mode="lines", name="as predicted", hoverinfo="skip",
+                       line={"color": INK, "width": 1, "dash": "dot"})
     for method, look in looks.items():
         for batch in batches:
             part = kept[(kept["method"] == method) & (kept["batch"] == batch)]
+            open_mark = "-open" if batch == batches[0] and len(batches) > 1 else ""
             figure.add_scatter(
                 x=rounded(part[x]), y=rounded(part[y]), mode="markers", name=look.label, legendgroup=method,
                 showlegend=bool(batch == batches[0]),
-                marker={"color": look.colour, "symbol": look.symbol + ("-open" if batch == batches[0] and len(batches) > 1 else ""), "size": 9},
+                marker={"color": look.colour, "symbol": look.symbol + open_mark, "size": 9},
                 text=[f"{name} ({family}), batch {batch}" for name, family in zip(part["name"], part["family"])],
                 hovertemplate="%{text}<br>" + f"{x_title} %{{x:.3~g}}<br>{y_title} %{{y:.3~g}}<extra></extra>")
     figure.update_xaxes(type="log")
@@ -74,8 +76,8 @@ def predicted_figure(frame: pd.DataFrame, x: str, y: str, *, x_title: str, y_tit
 def growth_figure(frame: pd.DataFrame) -> go.Figure:
     """Time over that of the first size against FLOPs over the first size's, one line per series; logarithmic axes.
 
-    ``frame``  that of :func:`lib.experiments.benchmark_scaling.frame`; forward passes are drawn.  On the diagonal time grows as
-    work does, below it the larger size uses the machine better.  Raises ValueError for nothing to draw.
+    ``frame``  that of :func:`lib.experiments.benchmark_scaling.frame`; forward passes are drawn.  On the diagonal time
+    grows as work does, below it the larger size uses the machine better.  Raises ValueError for nothing to draw.
     """
     kept = frame[frame["passes"] == "forward"]
     if kept.empty:
@@ -89,12 +91,14 @@ def growth_figure(frame: pd.DataFrame) -> go.Figure:
     figure = canvas("FLOPs over the first size's", "time over the first size's", 420,
                     f"Growth of time with work, at the last size. {'; '.join(ends)}.", len(names))
     span = [kept["flops_grown"].min(), kept["flops_grown"].max()]
-    figure.add_scatter(x=span, y=span, mode="lines", name="as work grows", hoverinfo="skip", line={"color": INK, "width": 1, "dash": "dot"})
+    figure.add_scatter(x=span, y=span, mode="lines", name="as work grows", hoverinfo="skip",
+                       line={"color": INK, "width": 1, "dash": "dot"})
     for name, part in zip(names, parts):
         look = looks[name]
         figure.add_scatter(
             x=rounded(part["flops_grown"]), y=rounded(part["grown"]), mode="lines+markers", name=look.label,
-            line={"color": look.colour, "dash": look.dash, "width": 2}, marker={"color": look.colour, "symbol": look.symbol, "size": 8},
+            line={"color": look.colour, "dash": look.dash, "width": 2},
+            marker={"color": look.colour, "symbol": look.symbol, "size": 8},
             error_y={"type": "data", "symmetric": False, "array": rounded(part["grown_p95"] - part["grown"]),
                      "arrayminus": rounded(part["grown"] - part["grown_p05"]), "color": look.colour, "thickness": 1},
             text=[f"{value:g}" for value in part["value"]],
