@@ -46,7 +46,7 @@ SPECS = {name: StartRun(task=TASK, method=method) for name, method in METHODS.it
     "half": StartRun(task=TASK, share=0.5, seed=1)}
 METRICS = {"val_accuracy", "test_accuracy", "parameters", "nonzero", "active_parameters", "flops", "flops_nonzero",
            "file_bytes", "train_flops", "own_train_flops", "train_seconds", "train_seconds_total", "train_peak_bytes",
-           "steps", "diverged"}
+           "steps", "diverged", "train_loss"}
 
 
 @pytest.fixture(scope="module")
@@ -233,7 +233,7 @@ class Interrupted(BaseException):
 @pytest.mark.parametrize("look", [2, 4], ids=["small", "grown"])
 def test_an_interrupted_training_goes_on_to_the_bit(look, tmp_path, monkeypatch):
     """In either phase of a growth, with distorted images and grown moments."""
-    task = replace(TASK, points=4, augmentation=Augmentation(crop=1))
+    task = replace(TASK, epochs=3, points=4, augmentation=Augmentation(crop=1))   # two looks in each phase
     spec = StartRun(task=task, method=Grown((Widen(2, Noise()),), before=0.5))
     monkeypatch.setattr("lib.train.SAVE_EVERY_SECONDS", 0.0)
     evaluate, looks = Training.evaluate, []

@@ -42,7 +42,7 @@ class Links(HTMLParser):
         values = dict(attributes)
         if "id" in values:
             self.anchors.add(values["id"])
-        if values.get("role") == "img":
+        if values.get("role") == "figure":
             self.alt.append(values["aria-label"])
         if tag == "a" and "href" in values:
             self.links.append(values["href"])
