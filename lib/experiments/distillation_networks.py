@@ -112,7 +112,7 @@ NETWORKS = {
         vit_recipe=Recipe(epochs=5, batch_size=64, lr=3e-3),
         mixture=ViTRun(dataset="cifar10", train_examples=6_000, preset="small", d_model=48, patch=8,
                        recipe=Recipe(epochs=4, batch_size=64, lr=2e-3), augmentation=LIGHT), experts=(16,),
-        texts=Texts(Source("tinystories", vocabulary=2048, stories=4000, reviews=True, context=32),
+        texts=Texts(Source("tinystories", vocabulary=2048, stories=3800, reviews=True, context=32),
                     EncoderConfig(width=96, depth=4, heads=4, hidden=384),
                     EncoderConfig(width=48, depth=2, heads=4, hidden=192), "sst2",
                     TaskSize(2500), Recipe(epochs=4, batch_size=32, lr=2e-3), 200, Recipe(epochs=3, batch_size=32, lr=5e-4),
