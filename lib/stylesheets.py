@@ -17,6 +17,9 @@ NAME = re.compile(r"[A-Za-z_][\w-]*")
 CLASS = re.compile(r"\.((?:[\w-]|\\.)+)")
 ASIDE = re.compile(r":not\([^)]*\)|\[[^\]]*\]")
 
+#: Comments go first: the licence at the head names a web address, which looks like a class.
+COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
+
 #: Scripts that hold no name of a class: the plotting library, and the book's own text.
 NO_NAMES = ("plotly.min.js", "search-index.js")
 
@@ -25,7 +28,7 @@ def without_unused_rules(book: Path) -> None:
     """Rewrite Bootstrap's sheets in a rendered book, each without the rules that it has no use for."""
     names = used_names(book)
     for sheet in (book / "site_libs" / "bootstrap").glob("*.css"):
-        sheet.write_text(purged(sheet.read_text(encoding="utf-8"), names), encoding="utf-8")
+        sheet.write_text(purged(COMMENT.sub("", sheet.read_text(encoding="utf-8")), names), encoding="utf-8")
 
 
 def used_names(book: Path) -> set[str]:

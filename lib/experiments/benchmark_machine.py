@@ -69,6 +69,11 @@ class TimesRun(Spec):
                 f"batches {self.batches}, rounds {self.rounds}, singles {self.singles}, passes {self.passes}: at least one "
                 "image, 2 rounds and 2 passes")
 
+    @property
+    def label(self) -> str:
+        """A line without the settings of every network."""
+        return f"{self.experiment} of {len(self.trials)} networks on {task_of(self.trials[0]).dataset}"
+
     def run(self, session: Session) -> Outcome:
         task = task_of(self.trials[0])
         images = task.images(session.device)
