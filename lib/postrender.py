@@ -104,14 +104,10 @@ def as_script(module: Path) -> str | None:
 
 def main() -> int:
     root = Path(__file__).resolve().parent.parent
-    sys.path.insert(0, str(root))   # Quarto starts this file by itself, and the package's other files are beside it
-    from lib.stylesheets import without_unused_rules
-
     book = Path(os.environ.get("QUARTO_PROJECT_OUTPUT_DIR", root / "_book"))
     copy_notebooks(root, book)
     without_modules(book)
     add_skip_links(book)
-    without_unused_rules(book)
     write_search_script(book)
     problems = unresolved(book)
     for problem in problems:
