@@ -6,20 +6,17 @@ import itertools
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
-from lib.experiments import benchmark_compared, benchmarks_claims
+from lib.experiments import CHAPTERS, benchmark_compared, benchmarks_claims
 from lib.experiments.benchmark_compared import compared, one_seed, rank_agreement, relative, side_by_side, weak_baseline, wide
 from lib.experiments.benchmark_names import PLACES, family, name, place
 from lib.experiments.benchmark_rows import correct_of, written
 from lib.experiments.benchmarks import SIZES, Parameters, studies
-from lib.notebooks import labels_of, read
-from lib.experiments import CHAPTERS
-from lib.notebooks import Project
+from lib.notebooks import Project, labels_of, read
 from lib.results import Missing, Outcome, Result, Results
 from lib.spec import all_fields
 from lib.statistics import NotTestable
-
-torch = pytest.importorskip("torch")
 
 
 def told(spec):

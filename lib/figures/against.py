@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import plotly.graph_objects as go
 
-from lib.figures.theme import INK, canvas, listed, reference_line, rounded, styles, tick, wrapped
+from lib.figures.theme import INK, canvas, listed, reference_line, rounded, styles, wrapped
 
 
 def difference_figure(frame: pd.DataFrame, *, title: str = "test accuracy minus the dense network's, points") -> go.Figure:
