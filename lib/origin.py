@@ -28,8 +28,10 @@ def provenance_line(results: Iterable[Result]) -> str:
 
 
 def seeds(results: Iterable[Result]) -> str:
-    """Seeds of the runs; of what they were made from, where that is another run: it is where chance was."""
-    found = sorted({(result.spec.get("parent") or result.spec)["seed"] for result in results if "seed" in result.spec})
+    """Seeds of the runs; of what they were made from, where that is another run and more of its seeds are there."""
+    drawn = [result.spec for result in results if "seed" in result.spec]
+    own, parents = {spec["seed"] for spec in drawn}, {(spec.get("parent") or spec)["seed"] for spec in drawn}
+    found = sorted(max(parents, own, key=len))
     if not found:
         return ""
     run = len(found) > 2 and found == list(range(found[0], found[-1] + 1))

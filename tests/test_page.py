@@ -12,7 +12,7 @@ import pytest
 from lib import ROOT, claims, page
 from lib.claims import Bound, Claim
 from lib.experiments.parameters import ChapterParameters
-from lib.origin import provenance_line
+from lib.origin import provenance_line, seeds
 from lib.results import Missing, Outcome, Result, Results, write_result
 from lib.spec import Spec
 from lib.statistics import number, paired_differences, percent
@@ -268,6 +268,15 @@ def test_provenance_names_uncommitted_code_and_mixed_devices():
     line = provenance_line([first, second])
     assert line == "2 results of toy · seeds 0, 5 · Intel Xeon, NVIDIA H200 · commit abcdef1 with uncommitted changes · torch 2.11"
     assert provenance_line([]) == "calculated, nothing measured"
+
+
+def test_seeds_are_those_that_varied_of_the_run_or_of_what_it_was_made_from():
+    def told(*pairs):
+        return seeds(Result("toy", str(pair), {"seed": pair[0], "parent": {"seed": pair[1]}}, {}, {}, {}, {}) for pair in pairs)
+
+    assert told((0, 0), (1, 0), (2, 0)) == "seeds 0–2"      # one checkpoint, tuned three times
+    assert told((0, 3), (0, 4)) == "seeds 3, 4"             # two checkpoints
+    assert told((7, 1)) == "seed 1"
 
 
 def test_pairs_are_matched_by_seed():

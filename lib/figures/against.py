@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import plotly.graph_objects as go
 
+from lib.figures.axes import decades
 from lib.figures.theme import INK, canvas, listed, reference_line, rounded, styles, wrapped
 
 
@@ -68,8 +69,8 @@ def predicted_figure(frame: pd.DataFrame, x: str, y: str, *, x_title: str, y_tit
                 marker={"color": look.colour, "symbol": look.symbol + open_mark, "size": 9},
                 text=[f"{name} ({family}), batch {batch}" for name, family in zip(part["name"], part["family"])],
                 hovertemplate="%{text}<br>" + f"{x_title} %{{x:.3~g}}<br>{y_title} %{{y:.3~g}}<extra></extra>")
-    figure.update_xaxes(type="log")
-    figure.update_yaxes(type="log")
+    figure.update_xaxes(decades(ends))
+    figure.update_yaxes(decades(ends))
     return figure
 
 
@@ -103,6 +104,6 @@ def growth_figure(frame: pd.DataFrame) -> go.Figure:
                      "arrayminus": rounded(part["grown"] - part["grown_p05"]), "color": look.colour, "thickness": 1},
             text=[f"{value:g}" for value in part["value"]],
             hovertemplate=f"{look.label} %{{text}}<br>work %{{x:.3~g}}×, time %{{y:.3~g}}×<extra></extra>")
-    figure.update_xaxes(type="log")
-    figure.update_yaxes(type="log")
+    figure.update_xaxes(decades(kept["flops_grown"]))
+    figure.update_yaxes(decades(kept["grown"]))
     return figure

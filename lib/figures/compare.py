@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import plotly.graph_objects as go
 
+from lib.figures.axes import decades, within
 from lib.figures.theme import INK, canvas, listed, rounded, short_number, styles, tick, wrapped
 from lib.statistics import Estimate, student
 
@@ -54,7 +55,7 @@ def dots(frame: pd.DataFrame, value: str, by: str, *, title: str | None = None, 
             error_x=whiskers([estimate]) | {"color": look.colour},
             marker={"color": look.colour, "symbol": look.symbol, "size": 12},
             hovertemplate=f"{look.label}<br>{told(estimate, format)}<extra></extra>")
-    figure.update_xaxes(tickformat=tick(format))
+    figure.update_xaxes(tickformat=tick(format), **within(found.values(), format))
     figure.update_yaxes(tickvals=list(range(len(order))), range=[-0.7, len(order) - 0.5],
                         ticktext=[names[name] for name in reversed(order)])
     return figure
@@ -86,7 +87,8 @@ def scaling(frame: pd.DataFrame, x: str, y: str, by: str, *, x_title: str | None
             marker={"color": look.colour, "symbol": look.symbol, "size": 9}, text=[told(e, format) for e in line],
             hovertemplate=f"{look.label}<br>{x_title} %{{x}}: %{{text}}<extra></extra>")
     figure.update_xaxes(type="log", tickvals=sizes, ticktext=[size_told(size) for size in sizes], minor={"ticks": ""})
-    figure.update_yaxes(tickformat=tick(format), type="log" if log_y else "linear")
+    heights = decades([e.mean for e in found.values()], tick(format)) if log_y else within(found.values(), format)
+    figure.update_yaxes({"tickformat": tick(format)} | heights)
     if baseline is not None:
         figure.add_hline(baseline, line={"color": INK, "width": 1, "dash": "dash"})
     return figure
@@ -124,7 +126,7 @@ def pareto(frame: pd.DataFrame, x: str, y: str, by: str, *, x_title: str | None 
             marker={"color": look.colour, "symbol": look.symbol, "size": 10, "opacity": 0.85},
             hovertemplate=f"{look.label}<br>{x_title} %{{x:.4~g}}<br>{y_title} %{{y:{format or '.4~g'}}}"
                           "<br>%{customdata}<extra></extra>")
-    figure.update_xaxes(type="log" if log_x else "linear")
+    figure.update_xaxes(decades(kept[x]) if log_x else {})
     figure.update_yaxes(tickformat=tick(format))
     return figure
 
@@ -158,7 +160,7 @@ def bars(frame: pd.DataFrame, x: str, y: str, by: str, *, x_title: str | None = 
                        hovertemplate=f"{look.label}<br>{x_title} %{{x}}: %{{text}}<extra></extra>")
     figure.update_layout(barmode="group", bargap=0.25)
     figure.update_xaxes(type="category", categoryorder="array", categoryarray=[str(place) for place in places])
-    figure.update_yaxes(tickformat=tick(format))
+    figure.update_yaxes(tickformat=tick(format), **within(found.values(), format))
     if baseline is not None:
         figure.add_hline(baseline, line={"color": INK, "width": 1, "dash": "dash"})
     return figure

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from lib.figures.axes import decades
 from lib.figures.theme import canvas, listed, rounded, short_number, styles, tick
 
 #: Points of all lines, and of all bands, of one figure together: a figure stays under 50 KB however long training is.
@@ -30,7 +31,7 @@ def learning_curves(frame: pd.DataFrame, y: str, by: str, *, x: str = "step", x_
     over = ", mean over seeds with the range of the seeds" if any(part["n"].max() > 1 for part in groups.values()) else ""
     alt = f"Lines of {y_title} against {x_title}{over}. At the end: {listed(ends)}."
     figure = canvas(x_title, y_title, 380, alt, len(groups))
-    figure.update_yaxes(tickformat=tick(format), type="log" if log else "linear")
+    figure.update_yaxes(decades(frame[y].dropna(), tick(format)) if log else {"tickformat": tick(format)})
     for name, part in groups.items():
         look = looks[name]
         runs = int(part["n"].max())

@@ -13,6 +13,8 @@ Matrix = Sequence[Sequence[float]]
 
 #: Cells of all matrices of one slider together; it keeps a figure under 50 KB.
 CELLS = 7000
+#: Columns up to which a number has room in its cell.
+READABLE = 8
 
 
 def heat_map(values: Matrix, *, x_title: str, y_title: str, value_title: str, x: Sequence | None = None,
@@ -33,6 +35,7 @@ def heat_map(values: Matrix, *, x_title: str, y_title: str, value_title: str, x:
         colorbar={"title": {"text": value_title, "side": "bottom"}, "orientation": "h", "thickness": 12,
                   "yref": "container", "y": 0.98, "yanchor": "top", "x": 0, "xanchor": "left", "len": 0.6,
                   "tickformat": tick(format), "outlinewidth": 0},
+        texttemplate=f"%{{z:{format or '.3~g'}}}" if grid.shape[1] <= READABLE else None,
         hovertemplate=f"{y_title} %{{y}}, {x_title} %{{x}}: %{{z:{format or '.3~g'}}}<extra></extra>")
     figure.update_layout(margin={"t": 92})   # the scale stands there, beside the mode bar
     figure.update_xaxes(type="category", showgrid=False, ticks="")
