@@ -104,10 +104,13 @@ def as_script(module: Path) -> str | None:
 
 def main() -> int:
     root = Path(__file__).resolve().parent.parent
+    sys.path.insert(0, str(root))   # Quarto starts this file, not the package
+    from lib.dark_sheet import thin_dark_sheets
     book = Path(os.environ.get("QUARTO_PROJECT_OUTPUT_DIR", root / "_book"))
     copy_notebooks(root, book)
     without_modules(book)
     add_skip_links(book)
+    thin_dark_sheets(book)
     write_search_script(book)
     problems = unresolved(book)
     for problem in problems:

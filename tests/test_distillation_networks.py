@@ -6,8 +6,10 @@ from dataclasses import replace
 import pytest
 import torch
 
+from lib.augment import Augmentation
 from lib.experiments import distillation_network_claims as claims
-from lib.experiments.distillation import Parameters, sized, studies, teacher_of
+from lib.experiments import tickets
+from lib.experiments.distillation import Parameters, sized, studies
 from lib.experiments.distillation_deit import DeiTRun
 from lib.experiments.distillation_names import method, places
 from lib.experiments.distillation_networks import NETWORKS, exit_studies, network_studies, text_studies
@@ -15,6 +17,7 @@ from lib.experiments.distillation_pairs import PlainRun
 from lib.experiments.distillation_self import ExitRun, ExitSearch, thinned
 from lib.experiments.distillation_sparse import SparseToDense
 from lib.experiments.distillation_tinybert import GeneralRun, TinyRun, student
+from lib.experiments.distillation_students import usual_pair
 from lib.experiments.moe_vit import ViTRun
 from lib.experiments.tickets_finetune import FinetuneRun
 from lib.experiments.tickets_pretrain import PretrainRun
@@ -44,11 +47,29 @@ def test_every_scale_builds_on_its_own_seeds(scale):
     for specs in found.values():
         assert len({spec.key for spec in specs}) == len(specs)
         for spec in specs:
-            for name in ("parent", "teacher", "first"):
+            for name in ("parent", "teacher"):      # TinyBERT's general stage is the same for all seeds
                 assert getattr(getattr(spec, name, None), "seed", spec.seed) == spec.seed
     assert found["deit"][-1].teacher in found["teacher"]              # trained once for the whole chapter
     assert {search.parent for search in found["thresholds"]} <= set(found["self"])
     assert all(spec.teacher in found["sparse"] for spec in found["sparse parts"])
+    assert len({spec.teacher.parent for spec in found["tinybert"]}) == 1 == len({spec.first for spec in found["tinybert parts"]
+                                                                                 if spec.first})
+
+
+@pytest.mark.parametrize("scale", ("cpu", "gpu"))
+def test_tinyberts_teachers_are_chapter_5s(scale):
+    trained = tickets.studies(tickets.Parameters(scale=scale))["finetune"]
+    assert {spec.teacher for spec in studies(Parameters(scale=scale))["tinybert"]} <= set(trained)
+
+
+def test_zero_shot_students_may_have_images_of_their_own():
+    found = studies(Parameters(scale="cpu"))
+    assert {spec.dataset for spec in found["zero-shot"]} == {"mnist"} and found["methods"][0].dataset == "cifar10"
+    teacher = found["zero-shot"][0].parent
+    assert (teacher.model.channels, teacher.train_examples, teacher.augmentation) == (1, 5_000, Augmentation())
+    assert {spec.parent.omega for spec in found["zero-shot nasty"]} == {0.04}
+    assert all(spec.parent in found["zero-shot"] for spec in found["transitions"])
+    assert {spec.dataset for spec in studies(Parameters(scale="cpu", dataset="digits"))["zero-shot"]} == {"digits"}
 
 
 def test_knobs():
@@ -242,7 +263,7 @@ def ran(tmp_path_factory):
     store = Store(tmp_path_factory.mktemp("none"), tmp_path_factory.mktemp("runs"))
     students, networks = sized(Parameters(scale="smoke"))
     torch.set_num_threads(1)
-    found = network_studies(networks, teacher_of(students))
+    found = network_studies(networks, usual_pair(students)[0])
     return store, {name: obtain(specs, store=store) for name, specs in found.items()}
 
 

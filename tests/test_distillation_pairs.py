@@ -15,7 +15,7 @@ from lib.distillation.taps import features
 from lib.experiments.distillation_methods import METHODS, TOLD, Setting
 from lib.experiments.distillation_nasty import NastyRun
 from lib.experiments.distillation_pairs import PairRun, PlainRun, network, own_seed
-from lib.experiments.distillation_students import STUDENTS, seeded, student_studies, with_seed
+from lib.experiments.distillation_students import STUDENTS, seeded, student_studies, with_seed, zero_shot_studies
 from lib.experiments.distillation_students_names import student as called
 from lib.experiments.distillation_students_names import teacher as kind
 from lib.models.cnn import CNNConfig
@@ -181,7 +181,7 @@ def test_a_pair_from_beginning_to_end(tmp_path):
 @pytest.mark.parametrize("scale", STUDENTS)
 def test_every_scale_has_its_specs(scale):
     size = STUDENTS[scale]
-    found = student_studies(size)
+    found = student_studies(size) | zero_shot_studies(size)
     for specs in found.values():
         assert len({spec.key for spec in specs}) == len(specs)
         for spec in specs:
@@ -202,7 +202,8 @@ def test_every_scale_has_its_specs(scale):
 
 def test_names():
     wide = replace(STUDENTS["cpu"], sweep=((1.0, 10.0), (0.7, 0.9)), listeners=(0, 1), zero_variants=2)
-    found = {called(result(spec)) for specs in student_studies(wide).values() for spec in specs}
+    found = {called(result(spec)) for specs in (student_studies(wide) | zero_shot_studies(wide)).values()
+             for spec in specs}
     assert {"labels alone", "Hinton KD", "Hinton KD, T = 10, α = 0.9", "function matching, mixup",
             "function matching, views of their own",
             "Hinton KD of a nasty teacher, α = 0.9", "skeptical student of a nasty teacher", "zero-shot student",

@@ -8,9 +8,9 @@ from typing import Any
 from lib.checks import one_of, require
 from lib.data import check_name
 from lib.experiments.distillation_methods import METHODS
+from lib.experiments.distillation_nasty import NastyRun
 from lib.experiments.distillation_networks import NETWORKS, Networks, network_studies
-from lib.experiments.distillation_pairs import PlainRun
-from lib.experiments.distillation_students import STUDENTS, Students, student_studies
+from lib.experiments.distillation_students import STUDENTS, Students, student_studies, usual_pair, zero_shot_studies
 from lib.experiments.images import SHAPES, other_shape
 from lib.experiments.parameters import ChapterParameters
 from lib.models.vit import ViTConfig
@@ -45,14 +45,20 @@ class Parameters(ChapterParameters):
 def studies(parameters: Parameters) -> dict[str, list[Spec]]:
     """The Specs of each study of chapter 6 by name; see the chapter for what each shows."""
     students, networks = sized(parameters)
-    found = {name: [with_knobs(spec, parameters) for spec in specs] for name, specs in student_studies(students).items()}
-    return found | network_studies(networks, teacher_of(students))
+    found = student_studies(students) | zero_shot_studies(without_images(students))
+    found = {name: [with_knobs(spec, parameters) for spec in specs] for name, specs in found.items()}
+    return found | network_studies(networks, usual_pair(students)[0])
 
 
-def teacher_of(students: Students) -> PlainRun:
-    """The convolutional teacher that most of the chapter's students share."""
-    return PlainRun(dataset=students.dataset, train_examples=students.train_examples, model=students.teacher,
-                    recipe=students.first, augmentation=students.augmentation)
+def without_images(students: Students) -> Students:
+    """The sizes of zero-shot students: where they have a data set of their own, networks for its images.
+
+    A nasty teacher of theirs is the authors', ω = 0.04: what the other images' teachers need to be nasty says nothing of it.
+    """
+    if students.zero_dataset in (None, students.dataset):
+        return students
+    moved = on_other_data(students, students.zero_dataset)
+    return replace(moved, train_examples=students.train_examples, omegas=(NastyRun.omega,))
 
 
 def with_knobs(spec: Spec, parameters: Parameters) -> Spec:
@@ -70,6 +76,7 @@ def sized(parameters: Parameters) -> tuple[Students, Networks]:
     students, networks = STUDENTS[parameters.scale], NETWORKS[parameters.scale]
     if parameters.dataset not in (None, students.dataset):
         students, networks = (on_other_data(size, parameters.dataset) for size in (students, networks))
+        students = replace(students, zero_dataset=None)
     if parameters.epochs is not None:
         longer = parameters.epochs / students.second.epochs
         students = replace(students, second=replace(students.second, epochs=parameters.epochs),

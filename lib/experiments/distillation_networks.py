@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from lib.augment import Augmentation
 from lib.distillation.tinybert import layer_map
+from lib.experiments import tickets
 from lib.experiments.distillation_deit import KINDS, DeiTRun
 from lib.experiments.distillation_pairs import PlainRun
 from lib.experiments.distillation_self import ExitRun, ExitSearch
@@ -17,6 +18,7 @@ from lib.experiments.moe_vit import ViTRun
 from lib.experiments.tickets_finetune import FinetuneRun, TaskSize
 from lib.experiments.tickets_pretrain import PretrainRun
 from lib.experiments.tickets_text import Source
+from lib.masked_lm import CHOSEN
 from lib.models.encoder import EncoderConfig
 from lib.models.resnet import ResNetConfig, resnet18
 from lib.models.vit import ViTConfig, preset
@@ -32,9 +34,11 @@ SWITCH = MoEConfig(placement="every-second")
 class Texts:
     """TinyBERT's part: the text, what is pre-trained and fine-tuned on which task, and the student.
 
-    ``steps``     of pre-training, and of general distillation
+    ``pretraining``, ``first``   recipes of the teacher's pre-training and of all that students learn before the task
+    ``steps``     in each epoch of these
     ``tuning``, ``second``   recipes of the teacher's fine-tuning and of everything that students learn of the task
     ``copies``    of each example with words replaced
+    ``chosen``    share of the tokens that pre-training hides
     """
 
     source: Source
@@ -43,10 +47,22 @@ class Texts:
     task: str
     size: TaskSize
     pretraining: Recipe
+    first: Recipe
     steps: int
     tuning: Recipe
     second: Recipe
     copies: int
+    chosen: float = CHOSEN
+
+
+def of_chapter5(scale: str, task: str, student: EncoderConfig, epochs: int, second: Recipe, copies: int) -> Texts:
+    """Chapter 5's pre-trained encoder and its fine-tuned ones as teachers, which are trained once for both chapters.
+
+    ``epochs``  of what students learn before the task, by the recipe of that pre-training
+    """
+    size = tickets.SIZES[scale]
+    return Texts(size.source, size.model, student, task, size.size, size.pretrain, replace(size.pretrain, epochs=epochs),
+                 size.steps, size.recipe, second, copies, size.chosen)
 
 
 @dataclass(frozen=True)
@@ -92,7 +108,7 @@ NETWORKS = {
                        recipe=Recipe(epochs=1, batch_size=64, lr=2e-3)), experts=(4,),
         texts=Texts(Source(vocabulary=384, context=32), EncoderConfig(width=16, depth=2, heads=2, hidden=32),
                     EncoderConfig(width=8, depth=1, heads=2, hidden=16), "order", TaskSize(64, 64),
-                    Recipe(epochs=1, batch_size=16, lr=3e-3), 4,
+                    Recipe(epochs=1, batch_size=16, lr=3e-3), Recipe(epochs=1, batch_size=16, lr=3e-3), 4,
                     Recipe(epochs=1, batch_size=32, lr=2e-3), Recipe(epochs=4, batch_size=32, lr=2e-3), copies=1),
         exit_examples=128, search=(8, 3), seeds=1),
     "laptop": Networks(
@@ -103,21 +119,19 @@ NETWORKS = {
         mixture=ViTRun(dataset="digits", preset="tiny", recipe=Recipe(epochs=4, batch_size=64, lr=1e-2)), experts=(4,),
         texts=Texts(Source(vocabulary=512), EncoderConfig(width=48, depth=2, heads=4, hidden=192),
                     EncoderConfig(width=24, depth=1, heads=4, hidden=96), "shuffled", TaskSize(850, 500),
-                    Recipe(epochs=4, batch_size=32, lr=3e-3), 40, Recipe(epochs=7, batch_size=32, lr=1.5e-3),
+                    Recipe(epochs=4, batch_size=32, lr=3e-3), Recipe(epochs=4, batch_size=32, lr=3e-3), 40, Recipe(epochs=7, batch_size=32, lr=1.5e-3),
                     Recipe(epochs=8, batch_size=32, lr=3e-3), copies=1),
         exit_examples=300, parts=1, seeds=1),
     "cpu": Networks(
         "cifar10", ResNetConfig((12, 24, 48), (1, 1, 1), stride=2), Recipe(epochs=5, batch_size=64, lr=5e-3), LIGHT,
-        places=(1, 2), other_places=((1,),), vit=preset("small", width=48, hidden=192, heads=4, patch=8, pool="class"),
+        places=(1, 2), other_places=((1,), (2,)),
+        vit=preset("small", width=48, hidden=192, heads=4, patch=8, pool="class"),
         vit_recipe=Recipe(epochs=5, batch_size=64, lr=3e-3),
         mixture=ViTRun(dataset="cifar10", train_examples=6_000, preset="small", d_model=48, patch=8,
                        recipe=Recipe(epochs=4, batch_size=64, lr=2e-3), augmentation=LIGHT), experts=(16,),
-        texts=Texts(Source("tinystories", vocabulary=2048, stories=3800, reviews=True, context=32),
-                    EncoderConfig(width=96, depth=4, heads=4, hidden=384),
-                    EncoderConfig(width=48, depth=2, heads=4, hidden=192), "sst2",
-                    TaskSize(2500), Recipe(epochs=4, batch_size=32, lr=2e-3), 200, Recipe(epochs=3, batch_size=32, lr=5e-4),
-                    Recipe(epochs=4, batch_size=32, lr=1e-3), copies=1),
-        exit_examples=5_000, parts=1, maps=False, seeds=2),
+        texts=of_chapter5("cpu", "name", EncoderConfig(width=48, depth=1, heads=4, hidden=192), 5,
+                          Recipe(epochs=8, batch_size=32, lr=2e-3), copies=1),
+        exit_examples=5_000),
     "gpu": Networks(
         "cifar10", resnet18(widths=(32, 64, 128, 256)), Recipe(epochs=8, batch_size=256, lr=2e-3, **FAST), LIGHT,
         places=(2, 4, 6), other_places=((4,), (2, 6), (1, 2, 3), (5, 6, 7), (1, 2, 3, 4, 5, 6, 7)),
@@ -126,12 +140,8 @@ NETWORKS = {
         mixture=ViTRun(dataset="cifar10", preset="small", augmentation=LIGHT,
                        recipe=Recipe(epochs=6, batch_size=256, lr=2e-3, precision="bf16")),
         experts=(16,),
-        texts=Texts(Source("tinystories", vocabulary=4096, stories=30_000, reviews=True, context=64),
-                    EncoderConfig(width=256, depth=6, heads=8, hidden=1024),
-                    EncoderConfig(width=96, depth=2, heads=8, hidden=384), "sst2",
-                    TaskSize(20_000), Recipe(epochs=4, batch_size=128, lr=1e-3, precision="bf16"), 500,
-                    Recipe(epochs=3, batch_size=64, lr=2e-4, precision="bf16"),
-                    Recipe(epochs=8, batch_size=64, lr=1e-3, precision="bf16"), copies=3)),
+        texts=of_chapter5("gpu", "sst2", EncoderConfig(width=96, depth=2, heads=8, hidden=384), 4,
+                          Recipe(epochs=8, batch_size=64, lr=1e-3, precision="bf16"), copies=3)),
 }
 
 
@@ -192,22 +202,28 @@ def sparse_studies(size: Networks) -> dict[str, list[Spec]]:
 
 
 def text_studies(size: Networks) -> dict[str, list[Spec]]:
+    """Teachers and students of each seed begin with the same pre-trained weights, as chapter 5's networks do."""
     texts = size.texts
-    pretrained = PretrainRun(source=texts.source, model=texts.teacher, recipe=texts.pretraining, steps=texts.steps)
+    pretrained = PretrainRun(source=texts.source, model=texts.teacher, recipe=texts.pretraining, steps=texts.steps,
+                             chosen=texts.chosen)
     teacher = FinetuneRun(parent=pretrained, task=texts.task, size=texts.size, recipe=texts.tuning)
-    general = GeneralRun(parent=pretrained, model=texts.student, recipe=texts.pretraining, steps=texts.steps)
-    alone = replace(pretrained, model=texts.student)
+    general = GeneralRun(parent=pretrained, model=texts.student, recipe=texts.first, steps=texts.steps)
+    alone = replace(pretrained, model=texts.student, recipe=texts.first)
     tiny = TinyRun(teacher=teacher, model=texts.student, first=general, copies=texts.copies, recipe=texts.second)
     depths = texts.student.depth, texts.teacher.depth
     # One layer has no order to keep: which layer it follows says little about maps.
     maps = [name for name in ("top", "bottom")
             if size.maps and depths[0] > 1 and layer_map(*depths, name) != layer_map(*depths)]
+
+    def tuned(seeds: Iterable[int], *runs: TinyRun) -> list[Spec]:
+        return [replace(run, seed=seed, teacher=replace(run.teacher, seed=seed)) for run in runs for seed in seeds]
+
     side = range(min(size.side, size.seeds))
     return {
-        "tinybert": seeded(side, tiny, replace(tiny, first=alone, lesson="labels", copies=0),
-                           replace(tiny, first=None, lesson="labels", copies=0)),
-        "tinybert parts": seeded(side, replace(tiny, first=None), replace(tiny, lesson="answers"), replace(tiny, copies=0)),
-        "layer maps": seeded(side, *(replace(tiny, map=name, first=replace(general, map=name)) for name in maps)),
+        "tinybert": tuned(range(size.seeds), tiny, replace(tiny, first=alone, lesson="labels", copies=0),
+                          replace(tiny, first=None, lesson="labels", copies=0)),
+        "tinybert parts": tuned(side, replace(tiny, first=None), replace(tiny, lesson="answers"), replace(tiny, copies=0)),
+        "layer maps": tuned(side, *(replace(tiny, map=name, first=replace(general, map=name)) for name in maps)),
     }
 
 

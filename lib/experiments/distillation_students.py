@@ -40,6 +40,7 @@ class Students:
     ``parts``     shares of the images that students of the nasty teacher have
     ``places``    blocks behind which a skeptical student has its shallow classifiers; ``listeners`` that are compared
     ``zero``      the zero-shot student: its geometry, recipe, rounds in each epoch, β and what the generator has
+    ``zero_dataset``  the images that zero-shot students are tested on, None: ``dataset``.  As many of them train the teacher
     ``single``    methods that are compared with the side studies' seeds only
     ``few``       seeds of nasty teachers, their students, and zero-shot students;  ``side``: those of the side studies
     """
@@ -66,6 +67,7 @@ class Students:
     noise: int
     width: int
     zero_variants: int = 3
+    zero_dataset: str | None = None
     seeds: int = 3
     few: int = 3
     side: int = 1
@@ -102,11 +104,11 @@ STUDENTS = {
         methods=("hinton", "fitnets", "attention", "relational", "contrastive", "decoupled", "dist", "standardised")),
     "cpu": Students(
         dataset="cifar10", teacher=ResNetConfig((24, 48, 96), (1, 1, 1), stride=2),
-        student=ResNetConfig((8, 16, 32), (1, 1, 1), stride=2), others=(), first=adam(9, 64, 5e-3),
-        second=adam(5, 64, 5e-3), long=8, maps=250.0, sweep=((1.0, 4.0), (0.7,)), omegas=(0.04,), taus=(4.0,), heard=(),
-        parts=(0.2,), places=(1, 2), listeners=(0,), zero=ResNetConfig((16, 32, 64), (1, 1, 1), stride=2),
-        zero_recipe=game(5, 64, 4e-3), rounds=16, beta=60.0, noise=64, width=48, zero_variants=1, few=2,
-        train_examples=5_000, augmentation=LIGHT,
+        student=ResNetConfig((8, 16, 32), (1, 1, 1), stride=2), others=(ResNetConfig((16, 32, 64), (1, 1, 1), stride=2),),
+        first=adam(9, 64, 5e-3), second=adam(5, 64, 5e-3), long=8, maps=250.0, sweep=((1.0, 4.0, 10.0), (0.3, 0.7, 0.9)),
+        omegas=(0.12, 0.04, 0.3), taus=(4.0,), heard=((1.0, 0.9),), parts=(0.2,), places=(1, 2), listeners=(0, 1),
+        zero=ResNetConfig((16, 32, 64), (1, 1, 1), stride=2), zero_recipe=game(5, 64, 4e-3), rounds=40, beta=60.0, noise=64,
+        width=48, zero_variants=2, zero_dataset="mnist", train_examples=5_000, augmentation=LIGHT,
         methods=("hinton", "fitnets", "attention", "relational", "contrastive", "decoupled", "dist", "standardised"),
         single=("attention", "relational")),
     "gpu": Students(
@@ -121,12 +123,10 @@ STUDENTS = {
 
 
 def student_studies(size: Students) -> dict[str, list[Spec]]:
-    """The Specs of each study about students of one fixed teacher, by name."""
+    """The Specs of each study about students that see their fixed teacher's images, by name."""
     seeds, side = range(size.seeds), range(min(size.side, size.seeds))
-    teacher = PlainRun(dataset=size.dataset, train_examples=size.train_examples, model=size.teacher, recipe=size.first,
-                       augmentation=size.augmentation)
+    teacher, pair = usual_pair(size)
     alone = replace(teacher, model=size.student, recipe=size.second)
-    pair = PairRun(parent=teacher, model=size.student, recipe=size.second, train_examples=size.train_examples)
     methods = [replace(pair, method=name, weight=size.maps if "attention" in name else None) for name in size.methods]
     patient = replace(pair, method="patient", recipe=replace(size.second, epochs=size.long))
     mixed = replace(patient, augmentation=replace(size.augmentation, mixup=size.mixup))
@@ -142,8 +142,14 @@ def student_studies(size: Students) -> dict[str, list[Spec]]:
                                 for view in ("same", "independent", "fixed"))),
         "smoothing": smoothing_study(seeds, teacher, pair),
         **nasty_studies(size, teacher, alone, pair),
-        **zero_shot_studies(size, teacher, pair),
     }
+
+
+def usual_pair(size: Students) -> tuple[PlainRun, PairRun]:
+    """The teacher of all, and its student by Hinton's method."""
+    teacher = PlainRun(dataset=size.dataset, train_examples=size.train_examples, model=size.teacher, recipe=size.first,
+                       augmentation=size.augmentation)
+    return teacher, PairRun(parent=teacher, model=size.student, recipe=size.second, train_examples=size.train_examples)
 
 
 def smoothing_study(seeds: Iterable[int], teacher: PlainRun, pair: PairRun) -> list[Spec]:
@@ -186,9 +192,10 @@ def nasty_studies(size: Students, teacher: PlainRun, alone: PlainRun, pair: Pair
     }
 
 
-def zero_shot_studies(size: Students, teacher: PlainRun, pair: PairRun) -> dict[str, list[Spec]]:
+def zero_shot_studies(size: Students) -> dict[str, list[Spec]]:
     """Students without data, the student of the same geometry with all of them, and how alike each is to its teacher."""
     seeds, side = range(min(size.few, size.seeds)), range(min(size.side, size.seeds))
+    teacher, pair = usual_pair(size)
     zero = ZeroShotRun(parent=teacher, model=size.zero, beta=size.beta, noise=size.noise, width=size.width,
                        rounds=size.rounds,
                        recipe=size.zero_recipe)
