@@ -129,7 +129,7 @@ NETWORKS = {
         vit_recipe=Recipe(epochs=5, batch_size=64, lr=3e-3),
         mixture=ViTRun(dataset="cifar10", train_examples=6_000, preset="small", d_model=48, patch=8,
                        recipe=Recipe(epochs=4, batch_size=64, lr=2e-3), augmentation=LIGHT), experts=(16,),
-        texts=of_chapter5("cpu", "name", EncoderConfig(width=48, depth=1, heads=4, hidden=192), 5,
+        texts=of_chapter5("cpu", "name", EncoderConfig(width=48, depth=3, heads=4, hidden=192), 5,
                           Recipe(epochs=8, batch_size=32, lr=2e-3), copies=1),
         exit_examples=5_000),
     "gpu": Networks(
