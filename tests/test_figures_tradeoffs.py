@@ -19,6 +19,7 @@ from lib.figures.tradeoff_parts import LINK, beyond_baseline
 from lib.figures.tradeoffs import Cost, tradeoff_explorer
 from lib.statistics import student
 
+FAMILIES = {"vit": "transformer", "cnn": "convolutional"}
 COSTS = {"flops": Cost("FLOPs", "FLOPs of one image"), "bytes": Cost("file size", "bytes of the file"),
          "ms": Cost("latency", "milliseconds at batch 1")}
 NETWORKS = [
@@ -47,7 +48,7 @@ def frame():
 
 @pytest.fixture(scope="module")
 def figure(frame):
-    return tradeoff_explorer(frame, COSTS)
+    return tradeoff_explorer(frame, COSTS, FAMILIES)
 
 
 def states(figure):
@@ -63,7 +64,7 @@ def test_it_is_small_plain_and_described(figure):
     many = [(family, f"{name}, variant {i}", method, size * (1 + i / 10))
             for i in range(4) for family, name, method, size in NETWORKS]
     eight = {f"cost {i}": cost for i, cost in enumerate([*COSTS.values()] * 3)}
-    large = tradeoff_explorer(runs(many).assign(**{name: lambda frame: frame["flops"] for name in eight}), eight)
+    large = tradeoff_explorer(runs(many).assign(**{name: lambda frame: frame["flops"] for name in eight}), eight, FAMILIES)
     for found, most in ((figure, 20_000), (large, 60_000)):
         text = json.dumps(found.to_plotly_json(), allow_nan=False, separators=(",", ":"))
         assert len(text) < most and not re.search("bdata|http", text)
@@ -136,7 +137,7 @@ def test_family_buttons_show_one_family_and_keep_the_legend(figure):
 
 
 def test_one_family_needs_no_buttons_and_one_seed_has_no_interval():
-    figure = tradeoff_explorer(runs(NETWORKS[:4], seeds=1), COSTS)
+    figure = tradeoff_explorer(runs(NETWORKS[:4], seeds=1), COSTS, FAMILIES)
     assert len(figure.layout.updatemenus) == 1
     assert all(trace.error_y.array in (None, (None,), (None,) * 3) for trace in figure.data)
 
@@ -148,7 +149,7 @@ def test_distance_from_the_dense_line_follows_the_logarithm_of_the_cost():
         columns=["family", "name", "method", "cost", "accuracy"])
     found = beyond_baseline(frame, "cost", "accuracy")
     assert found.tolist()[:3] == pytest.approx([0, 0, 0.05]) and found.isna().tolist() == [False] * 3 + [True] * 3
-    figure = tradeoff_explorer(frame, {"cost": COSTS["flops"]}, accuracy="accuracy")
+    figure = tradeoff_explorer(frame, {"cost": COSTS["flops"]}, FAMILIES, accuracy="accuracy")
     assert list(figure.data[drawn(figure, "pruning")[0]].text) == ["+5.0 points", "none", "none"]
 
 
@@ -161,11 +162,11 @@ def test_distance_from_the_dense_line_follows_the_logarithm_of_the_cost():
 ])
 def test_what_cannot_be_drawn_says_why(frame, change, costs, says):
     with pytest.raises(ValueError, match=says):
-        tradeoff_explorer(change(frame), costs)
+        tradeoff_explorer(change(frame), costs, FAMILIES)
 
 
 def test_costs_without_values_are_left_out(frame):
-    figure = tradeoff_explorer(frame.assign(ms=np.nan), COSTS)
+    figure = tradeoff_explorer(frame.assign(ms=np.nan), COSTS, FAMILIES)
     assert [button.label for button in figure.layout.updatemenus[0].buttons] == ["FLOPs", "file size"]
 
 

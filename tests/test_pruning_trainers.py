@@ -12,7 +12,8 @@ from torch import nn
 
 from lib.data import ImageBatches, load_images
 from lib.distillation.hinton import hinton_loss
-from lib.experiments.pruning_dense import DenseRun, Portions, build
+from lib.experiments.portions import Portions
+from lib.experiments.pruning_dense import DenseRun, build
 from lib.experiments.pruning_init import InitialRun
 from lib.experiments.pruning_train import SparseRun, own, taught
 from lib.models.mlp import MLPConfig

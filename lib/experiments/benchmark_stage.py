@@ -17,7 +17,8 @@ from lib import measure
 from lib.data import ImageSet
 from lib.distillation.early_exit import UpTo
 from lib.distillation.exits import ExitNet
-from lib.experiments.benchmark_task import Later, Task
+from lib.experiments.benchmark_task import Task
+from lib.experiments.portions import Portions
 from lib.quantization.codebook import books
 from lib.quantization.train import reassigning
 from lib.train import Batches, Loss, Recipe, classification_loss
@@ -42,8 +43,8 @@ class Setting:
     teacher: Callable[[], nn.Module]
 
     @property
-    def batches(self) -> Later:
-        return Later(self.task.batches(self.images, self.family, self.seed), self.first)
+    def batches(self) -> Portions:
+        return self.task.batches(self.images, self.family, self.seed, self.first)
 
     @property
     def flops(self) -> float:

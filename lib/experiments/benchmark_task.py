@@ -13,7 +13,7 @@ import functools
 from dataclasses import dataclass, field, replace
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from lib import measure
 from lib.augment import Augmentation
@@ -21,9 +21,10 @@ from lib.checks import one_of, require
 from lib.data import ImageBatches, ImageSet
 from lib.elastic.compute import Paced
 from lib.experiments.images import SHAPES, available_images
+from lib.experiments.portions import Portions
 from lib.models.resnet import ResNet, ResNetConfig
 from lib.models.vit import ViT, ViTConfig
-from lib.train import Batches, Recipe
+from lib.train import Recipe
 
 FAMILIES = ("vit", "cnn")
 
@@ -109,26 +110,13 @@ class Task:
         most = max(1, min(steps, round(share * self.points)))
         # As many looks as wanted or a few less, so that they divide the steps.
         epochs = min(range(most, 0, -1), key=lambda looks: abs(looks * round(steps / looks) - steps))
-        batches = Later(self.batches(images, family, seed), first)
+        batches = self.batches(images, family, seed, first)
         return Paced(batches, round(steps / epochs), epochs), replace(recipe, epochs=epochs)
 
-    def batches(self, images: ImageSet, family: str, seed: int) -> ImageBatches:
-        return ImageBatches(images.train, images, self.recipe(family).batch_size, self.augmentation, seed)
-
-
-@dataclass(frozen=True)
-class Later:
-    """The same batches from number ``first`` on."""
-
-    batches: Batches
-    first: int = 0
-
-    @property
-    def steps(self) -> int:
-        return self.batches.steps
-
-    def batch(self, epoch: int, step: int) -> tuple[Tensor, Tensor]:
-        return self.batches.batch(*divmod(self.first + epoch * self.steps + step, self.steps))
+    def batches(self, images: ImageSet, family: str, seed: int, first: int = 0) -> Portions:
+        """The training images in the order of ``seed``, from batch number ``first`` on."""
+        whole = ImageBatches(images.train, images, self.recipe(family).batch_size, self.augmentation, seed)
+        return Portions(whole, whole.steps, first)
 
 
 def build(config: ViTConfig | ResNetConfig, seed: int) -> nn.Module:

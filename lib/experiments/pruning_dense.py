@@ -9,13 +9,14 @@ from typing import ClassVar
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import nn
 
 from lib import measure
 from lib.augment import Augmentation
 from lib.checks import require
 from lib.data import ImageBatches, ImageSet, Split
 from lib.experiments.images import available_images
+from lib.experiments.portions import Portions
 from lib.models.mlp import MLP, MLPConfig
 from lib.models.resnet import ResNet, ResNetConfig
 from lib.models.vgg import VGG, VGGConfig
@@ -32,21 +33,6 @@ def build(config: MLPConfig | VGGConfig | ResNetConfig, seed: int) -> nn.Module:
     """The network of that geometry, on the CPU, with the weights that belong to ``seed``."""
     torch.manual_seed(seed)
     return NETWORKS[type(config)](config)
-
-
-@dataclass(frozen=True)
-class Portions:
-    """The same batches in the same order, but in "epochs" of ``steps``, from batch number ``first`` on.
-
-    So that a curve has a point every ``steps`` steps, and a training can go on from the middle of an epoch.
-    """
-
-    batches: Batches
-    steps: int
-    first: int = 0
-
-    def batch(self, epoch: int, step: int) -> tuple[Tensor, Tensor]:
-        return self.batches.batch(*divmod(self.first + epoch * self.steps + step, self.batches.steps))
 
 
 @dataclass(frozen=True, kw_only=True)

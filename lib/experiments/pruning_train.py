@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from lib.checks import one_of, require
 from lib.data import ImageBatches, ImageSet
 from lib.distillation.hinton import distillation
-from lib.experiments.pruning_dense import DenseRun, Portions, build, scored, tested
+from lib.experiments.portions import Portions
+from lib.experiments.pruning_dense import DenseRun, build, scored, tested
 from lib.pruning.bn import reestimate
 from lib.pruning.collapse import collapsed, purge
 from lib.pruning.mask import attach, count, density, masks_of, prunable, set_masks, total

@@ -29,8 +29,6 @@ FILLS, SIGNS = ("", "-open"), ("■", "□")
 #: Height of the plot itself in pixels.
 PLOT = 380
 
-FAMILIES = {"vit": "transformer", "cnn": "convolutional"}
-
 
 @dataclass(frozen=True)
 class Cost:
@@ -40,9 +38,9 @@ class Cost:
     title: str
 
 
-def tradeoff_explorer(frame: pd.DataFrame, costs: Mapping[str, Cost], *, accuracy: str = "test_accuracy",
-                      accuracy_title: str = "test accuracy", format: str = ".1%", baseline: str = "dense",
-                      families: Mapping[str, str] = FAMILIES) -> go.Figure:
+def tradeoff_explorer(frame: pd.DataFrame, costs: Mapping[str, Cost], families: Mapping[str, str], *,
+                      accuracy: str = "test_accuracy", accuracy_title: str = "test accuracy", format: str = ".1%",
+                      baseline: str = "dense") -> go.Figure:
     """Accuracy of all networks of a task against a cost that the reader picks; less cost and more accuracy are better.
 
     ``frame``     one row per run: ``family``, ``name``, ``method``, ``accuracy``, the columns that ``costs`` is keyed by
@@ -50,6 +48,7 @@ def tradeoff_explorer(frame: pd.DataFrame, costs: Mapping[str, Cost], *, accurac
                   :func:`lib.statistics_paired.marked` says it), ``command`` (that makes the run) and ``link`` (to what
                   the book says of it, as "page.html#section" or "#section")
     ``costs``     in the order of the menu; the first is shown first; those without any value are left out
+    ``families``  what buttons call them, in their order
     ``baseline``  the method whose networks a line joins: what all others have to beat
 
     One point for each name in a family, the mean over its seeds, with the 95 % interval of its accuracy.  The families, two
