@@ -155,7 +155,7 @@ SIZES = {
                                           evolution=Evolution(16, 3, 6, 8, 8), controls=3,
                      recipe=meta_recipe(5, 64, 1e-2, **FAST)),
         stages=3, held=500, coded=200.0, fast=(vgg16(), WIDE_MLP), densities=(0.5, 0.1, 0.05, 0.01), timed=1,
-        seeds=3, few=2),
+        seeds=3, few=3),
     "gpu": Scale(
         vgg=DenseRun(dataset="cifar10", model=vgg16(), recipe=sgd(16, 512, 0.1, **GPU), augmentation=LIGHT, snapshots=(56,)),
         sparse=sgd(24, 512, 0.1, **GPU), rest=sgd(14, 512, 0.1, ema=0.995, **GPU), every=50, ratios=(50.0, 500.0, 1000.0),

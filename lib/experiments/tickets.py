@@ -91,7 +91,7 @@ SIZES = {
         Source("tinystories", 4_096, None, True, 48), EncoderConfig(width=96, depth=3, heads=4, hidden=384),
         adam(10, 32, 3e-3), 600, ("name", "sst2"), TaskSize(2_500, 1_000),
         adam(3, 32, 2e-3), (0.3, 0.6, 0.7), Structured(joint=6, predictor_lr=0.1, statics=("usual", "important")), on=1,
-        seeds=3, side=2, few=1_000, chosen=0.3),
+        seeds=3, side=3, few=1_000, chosen=0.3),
     "gpu": Scale(
         Source("tinystories", 4_096, None, True, 64), EncoderConfig(width=256, depth=6, heads=8, hidden=1_024),
         adam(10, 128, 1e-3, precision="bf16"), 1_000, ("sst2", "shuffled", "order", "name"), TaskSize(11_000, 2_000),
