@@ -65,8 +65,8 @@ def all_fields(value: Any) -> dict[str, Any]:
 def plain(item: Any, name: str, nested) -> Any:
     """``item`` as JSON data.  Raises TypeError for anything whose address would not be stable."""
     if dataclasses.is_dataclass(item):
-        version = {"version": item.version} if isinstance(item, Spec) and item.version != 1 else {}
-        return {"type": type(item).__name__, **version, **nested(item)}
+        version = getattr(type(item), "version", 1)   # of a Spec, or of a part whose meaning has changed
+        return {"type": type(item).__name__, **({"version": version} if version != 1 else {}), **nested(item)}
     if isinstance(item, tuple):
         return [plain(part, name, nested) for part in item]
     if isinstance(item, float) and item.is_integer():

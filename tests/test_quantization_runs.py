@@ -28,7 +28,7 @@ MODEL = VGGConfig((8, 16), (1, 1), channels=1, side=8)
 DENSE = DenseRun(model=MODEL, train_examples=512, recipe=Recipe(epochs=3, batch_size=64, lr=1e-2))
 SPARSE = SparseRun(parent=DENSE, plan=Plan(density=0.2, every=4, allocation="lamp"), recipe=Recipe(epochs=2, batch_size=64, lr=5e-3))
 AFTER = QuantizedRun(parent=SPARSE, bits=2, every=4, recipe=Recipe(epochs=2, batch_size=64, lr=2e-3))
-JOINT = QuantizedRun(parent=DENSE, bits=3, grid=(16, 4), density=0.2, every=4, recipe=Recipe(epochs=2, batch_size=64, lr=5e-3), distil=0.5)
+JOINT = QuantizedRun(parent=DENSE, bits=3, grid=(16, 4), density=0.2, prune_every=4, recipe=Recipe(epochs=2, batch_size=64, lr=5e-3), distil=0.5)
 
 
 class Batches:
@@ -187,7 +187,7 @@ def test_committed_networks_are_what_they_say():
 
 
 def test_specs_refuse_what_makes_no_sense():
-    for fields, message in (({"bits": 0}, "bits"), ({"density": 0.0}, "density"), ({"end": 0.9}, "order"), ({"every": 0}, "every"),
+    for fields, message in (({"bits": 0}, "bits"), ({"density": 0.0}, "density"), ({"end": 0.9}, "order"), ({"every": 0}, "every"), ({"prune_every": 0}, "prune_every"),
                             ({"recipe": Recipe(optimizer="sgd")}, "adamw")):
         with pytest.raises(ValueError, match=message):
             replace(AFTER, **fields)

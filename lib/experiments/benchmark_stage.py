@@ -26,7 +26,7 @@ from lib.train import Batches, Loss, Recipe, classification_loss
 #: Share of a stage's training after which codes and masks stay as they are.
 SETTLE = 0.75
 
-#: How often masks or codes change in a whole stage, about.
+#: How often masks change in a whole stage, about.
 CHANGES = 20
 
 
@@ -88,7 +88,8 @@ def followed(model: nn.Module, after_step: Callable[[nn.Module, int], None], ste
     """The hook, and after it new codes for the weights of a network with codebooks, until they settle."""
     if not books(model):
         return after_step
-    follow = reassigning(often(steps), max(1, round(SETTLE * steps)))
+    # After each step: codes that wait are those of weights that have moved on.
+    follow = reassigning(1, max(1, round(SETTLE * steps)))
 
     def both(model: nn.Module, step: int) -> None:
         after_step(model, step)
@@ -97,7 +98,7 @@ def followed(model: nn.Module, after_step: Callable[[nn.Module, int], None], ste
 
 
 def often(steps: int) -> int:
-    """Steps between two changes of masks or codes in a stage of so many."""
+    """Steps between two changes of masks in a stage of so many."""
     return max(1, round(steps / CHANGES))
 
 

@@ -102,6 +102,8 @@ class Quantize(Stage):
     See :mod:`lib.quantization.codebook`.
     """
 
+    version = 2    # 1 renewed codes twenty times in a training, not after each step
+
     bits: int
     grid: tuple[int, int] = (1, 1)
 

@@ -90,7 +90,7 @@ def studies(parameters: Parameters) -> dict[str, list[Spec]]:
     lenet = TicketRun(parent=size.lenet, levels=size.lenet_levels, amount=size.lenet_amount)
     some = tuple(sorted({round(size.lenet_levels * share) for share in (1 / 3, 2 / 3, 1.0)} - {0}))
     sparsest = own_run(size, size.coded)
-    one_book = QuantizedRun(parent=sparsest, bits=4, every=size.every, recipe=size.quantizing)
+    one_book = QuantizedRun(parent=sparsest, bits=4, every=1, prune_every=size.every, recipe=size.quantizing)
     many_books = replace(one_book, bits=2, grid=(16, 4))
     books = [replace(book, parent=own_run(size, ratio)) for ratio in (size.coded, *size.also_coded)
              for book in (one_book, many_books)]

@@ -43,7 +43,8 @@ class QuantizedRun(Spec):
     ``allocation``  and ``floor`` of that pruning, see :mod:`lib.pruning.allocate`
     ``end``         share of the training after which pruning ends
     ``settle``      share of it after which codes stay as they are
-    ``every``       steps between new codes
+    ``every``       steps between new codes, where nothing is pruned: codes that wait are those of weights that have moved on
+    ``prune_every`` steps between prunings, where there are any; codes are then new after each step
     ``distil``      share of the loss that the dense network, as a teacher, has
     ``recipe``      with AdamW: an entry's gradient is a sum over its weights, too large for SGD
     """
@@ -59,6 +60,7 @@ class QuantizedRun(Spec):
     end: float = 0.5
     settle: float = 0.75
     every: int = 20
+    prune_every: int = 20
     distil: float = 0.0
     recipe: Recipe = field(default_factory=Recipe)
 
@@ -68,7 +70,8 @@ class QuantizedRun(Spec):
                 f"density is {self.density}: it must be a share of the weights, or None")
         require(0 < self.end <= self.settle <= 1,
                 f"end {self.end} and settle {self.settle} must be shares of the training in this order")
-        require(self.every >= 1, f"every is {self.every}: it must be a number of steps from 1")
+        for name in ("every", "prune_every"):
+            require(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}: it must be a number of steps from 1")
         require(self.recipe.optimizer == "adamw", f"optimizer is {self.recipe.optimizer!r}: codebooks need 'adamw'")
 
     def run(self, session: Session) -> Outcome:
@@ -96,7 +99,7 @@ class QuantizedRun(Spec):
         if self.density is None:
             return reassigning(self.every, last)
         end = max(1, round(self.end * steps))
-        return pruning_too(self.density, end, min(self.every, end), last, self.allocation, self.floor)
+        return pruning_too(self.density, end, min(self.prune_every, end), last, self.allocation, self.floor)
 
     def loss(self, session: Session) -> Loss:
         if not self.distil:

@@ -27,20 +27,19 @@ def reassigning(every: int, last: int) -> Hook:
 
 def pruning_too(density: float, end: int, every: int, last: int, allocation: str = "lamp", floor: int = 0) -> Hook:
     """Gradual magnitude pruning of the latent weights up to step ``end`` (cubic, Zhu and Gupta 2017, arXiv 1710.01878), with
-    codebooks all the while: each time after ``every`` steps weights go and k-means is run anew over those that stay.  From
-    ``end`` on as in :func:`reassigning`.
+    codebooks all the while: each time after ``every`` steps weights go and k-means is run anew over those that stay.  After
+    all other steps up to ``last`` weights take the nearest entry's code.
 
     The masks must cover the layers that have codebooks, and no others.
     """
     require(1 <= every <= end <= last, f"every {every}, end {end} and last {last} must be steps from 1, in this order")
 
     def after_step(model: nn.Module, step: int) -> None:
-        if step % every == 0 and step <= last or step == end:
-            if step <= end:
-                scores = {name: weight.abs() for name, weight in shadows(model).items()}
-                share = float(density_at("cubic", step, 0, end, density))
-                set_masks(model, masks(scores, share, allocation=allocation, floor=floor))
-                refit(model)
-            else:
-                reassign(model)
+        if step <= end and (step % every == 0 or step == end):
+            scores = {name: weight.abs() for name, weight in shadows(model).items()}
+            share = float(density_at("cubic", step, 0, end, density))
+            set_masks(model, masks(scores, share, allocation=allocation, floor=floor))
+            refit(model)
+        elif step <= last:
+            reassign(model)
     return after_step
