@@ -36,7 +36,7 @@ def difference_figure(frame: pd.DataFrame, *, title: str = "test accuracy minus 
             error_x={"type": "data", "symmetric": False, "array": rounded(100 * (part["high"] - part["apart"])),
                      "arrayminus": rounded(100 * (part["apart"] - part["low"])), "color": look.colour, "thickness": 1.5},
             text=[labels[place] for place in at], hovertemplate="%{text}<br>%{x:+.2f} points<extra></extra>")
-    figure.update_yaxes(tickvals=list(range(len(kept))), ticktext=[wrapped(label, 34) for label in labels],
+    figure.update_yaxes(tickvals=list(range(len(kept))), ticktext=[wrapped(label, 40) for label in labels],
                         tickfont={"size": 10}, range=[-0.7, len(kept) - 0.3], showgrid=False)
     return reference_line(figure, 0.0, "the dense network", axis="x")
 

@@ -49,6 +49,7 @@ METHODS = {
     "Linformer": Method("Linformer", "#d9742b", "diamond-open"),
     "Performer": Method("Performer", "#d1487f", "square-open"),
     "early_exit": Method("Early exit", "#a860cc", "star-square"),
+    "combined": Method("Combined", "#00908d", "diamond-wide"),
 }
 
 COLOURS = {name: method.colour for name, method in METHODS.items()}
