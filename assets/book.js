@@ -180,6 +180,8 @@
     scrollable(wrapper, table.caption?.textContent.trim() || "Table");
   }
   for (const printed of document.querySelectorAll("main pre")) scrollable(printed, "Code or printed output");
+  for (const formula of document.querySelectorAll('main math[display="block"]'))   // whose role stays: it is read as a formula
+    if (formula.scrollWidth > formula.clientWidth) formula.tabIndex = 0;
 
   /* The ledger of claims: sorted by a click on a head, filtered by words, taken along as a file. */
   for (const ledger of document.querySelectorAll(".book-ledger")) {
