@@ -267,8 +267,8 @@ def test_the_repository_setting_counts_without_any_other_change(quarto, sample):
 def test_scripts_that_quarto_starts_need_no_package(tmp_path):
     for name in ("prerender.py", "postrender.py"):
         (tmp_path / "lib").mkdir(exist_ok=True)
-        shutil.copyfile(ROOT / "lib" / name, tmp_path / "lib" / name)
-        shutil.copyfile(ROOT / "lib" / "bookfilter.py", tmp_path / "lib" / "bookfilter.py")
+        for needed in (name, "bookfilter.py", "dark_sheet.py"):
+            shutil.copyfile(ROOT / "lib" / needed, tmp_path / "lib" / needed)
         answer = subprocess.run([sys.executable, "-I", "-S", tmp_path / "lib" / name], capture_output=True, text=True)
         assert answer.returncode == 0, answer.stderr
     assert not (tmp_path / "assets").exists()
