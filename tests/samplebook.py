@@ -17,7 +17,7 @@ from lib.experiments.parameters import ChapterParameters
 
 #: What Quarto needs of the real book to render another one.
 SETTINGS = ("_quarto.yml", "_variables.yml", "index.qmd", "references.qmd", "references.bib")
-SCRIPTS = ("__init__.py", "bookfilter.py", "prerender.py", "postrender.py", "scales.py")
+SCRIPTS = ("__init__.py", "bookfilter.py", "dark_sheet.py", "prerender.py", "postrender.py", "scales.py")
 
 BIBLIOGRAPHY = """
 @article{sample2020,
