@@ -106,6 +106,7 @@ def main() -> int:
     root = Path(__file__).resolve().parent.parent
     sys.path.insert(0, str(root))   # Quarto starts this file, not the package
     from lib.dark_sheet import thin_dark_sheets
+
     book = Path(os.environ.get("QUARTO_PROJECT_OUTPUT_DIR", root / "_book"))
     copy_notebooks(root, book)
     without_modules(book)

@@ -34,8 +34,8 @@ SWITCH = MoEConfig(placement="every-second")
 class Texts:
     """TinyBERT's part: the text, what is pre-trained and fine-tuned on which task, and the student.
 
-    ``pretraining``, ``first``   recipes of the teacher's pre-training and of all that students learn before the task
-    ``steps``     in each epoch of these
+    ``pretraining``   recipe of the teacher, and with ``epochs`` of their own of all that students learn before the task
+    ``steps``     in each of these epochs
     ``tuning``, ``second``   recipes of the teacher's fine-tuning and of everything that students learn of the task
     ``copies``    of each example with words replaced
     ``chosen``    share of the tokens that pre-training hides
@@ -47,7 +47,7 @@ class Texts:
     task: str
     size: TaskSize
     pretraining: Recipe
-    first: Recipe
+    epochs: int
     steps: int
     tuning: Recipe
     second: Recipe
@@ -56,13 +56,10 @@ class Texts:
 
 
 def of_chapter5(scale: str, task: str, student: EncoderConfig, epochs: int, second: Recipe, copies: int) -> Texts:
-    """Chapter 5's pre-trained encoder and its fine-tuned ones as teachers, which are trained once for both chapters.
-
-    ``epochs``  of what students learn before the task, by the recipe of that pre-training
-    """
+    """Chapter 5's pre-trained encoder and its fine-tuned ones as teachers, which are trained once for both chapters."""
     size = tickets.SIZES[scale]
-    return Texts(size.source, size.model, student, task, size.size, size.pretrain, replace(size.pretrain, epochs=epochs),
-                 size.steps, size.recipe, second, copies, size.chosen)
+    return Texts(size.source, size.model, student, task, size.size, size.pretrain, epochs, size.steps, size.recipe, second,
+                 copies, size.chosen)
 
 
 @dataclass(frozen=True)
@@ -108,7 +105,7 @@ NETWORKS = {
                        recipe=Recipe(epochs=1, batch_size=64, lr=2e-3)), experts=(4,),
         texts=Texts(Source(vocabulary=384, context=32), EncoderConfig(width=16, depth=2, heads=2, hidden=32),
                     EncoderConfig(width=8, depth=1, heads=2, hidden=16), "order", TaskSize(64, 64),
-                    Recipe(epochs=1, batch_size=16, lr=3e-3), Recipe(epochs=1, batch_size=16, lr=3e-3), 4,
+                    Recipe(epochs=1, batch_size=16, lr=3e-3), 1, 4,
                     Recipe(epochs=1, batch_size=32, lr=2e-3), Recipe(epochs=4, batch_size=32, lr=2e-3), copies=1),
         exit_examples=128, search=(8, 3), seeds=1),
     "laptop": Networks(
@@ -119,7 +116,7 @@ NETWORKS = {
         mixture=ViTRun(dataset="digits", preset="tiny", recipe=Recipe(epochs=4, batch_size=64, lr=1e-2)), experts=(4,),
         texts=Texts(Source(vocabulary=512), EncoderConfig(width=48, depth=2, heads=4, hidden=192),
                     EncoderConfig(width=24, depth=1, heads=4, hidden=96), "shuffled", TaskSize(850, 500),
-                    Recipe(epochs=4, batch_size=32, lr=3e-3), Recipe(epochs=4, batch_size=32, lr=3e-3), 40, Recipe(epochs=7, batch_size=32, lr=1.5e-3),
+                    Recipe(epochs=4, batch_size=32, lr=3e-3), 4, 40, Recipe(epochs=7, batch_size=32, lr=1.5e-3),
                     Recipe(epochs=8, batch_size=32, lr=3e-3), copies=1),
         exit_examples=300, parts=1, seeds=1),
     "cpu": Networks(
@@ -207,8 +204,9 @@ def text_studies(size: Networks) -> dict[str, list[Spec]]:
     pretrained = PretrainRun(source=texts.source, model=texts.teacher, recipe=texts.pretraining, steps=texts.steps,
                              chosen=texts.chosen)
     teacher = FinetuneRun(parent=pretrained, task=texts.task, size=texts.size, recipe=texts.tuning)
-    general = GeneralRun(parent=pretrained, model=texts.student, recipe=texts.first, steps=texts.steps)
-    alone = replace(pretrained, model=texts.student, recipe=texts.first)
+    first = replace(texts.pretraining, epochs=texts.epochs)
+    general = GeneralRun(parent=pretrained, model=texts.student, recipe=first, steps=texts.steps)
+    alone = replace(pretrained, model=texts.student, recipe=first)
     tiny = TinyRun(teacher=teacher, model=texts.student, first=general, copies=texts.copies, recipe=texts.second)
     depths = texts.student.depth, texts.teacher.depth
     # One layer has no order to keep: which layer it follows says little about maps.
