@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from lib.experiments import distillation_students_claims as claims
-from lib.experiments.distillation_students import STUDENTS, student_studies
+from lib.experiments.distillation_students import STUDENTS, student_studies, zero_shot_studies
 from lib.experiments.distillation_students_names import student as called
 from lib.results import Result, Results
 from lib.spec import all_fields
@@ -19,7 +19,8 @@ def told(spec, **metrics):
 
 def sample(seeds=(0, 1)):
     """Every study of the CPU scale and those it leaves empty, each run with an accuracy that tells which one it is."""
-    found = student_studies(replace(STUDENTS["cpu"], seeds=len(seeds), side=len(seeds), listeners=(0, 1), zero_variants=2))
+    size = replace(STUDENTS["cpu"], seeds=len(seeds), side=len(seeds), listeners=(0, 1), zero_variants=2)
+    found = student_studies(size) | zero_shot_studies(size)
     accuracy = {
         "labels alone": 0.60, "Hinton KD": 0.63, "FitNets": 0.61, "CRD": 0.64, "DKD": 0.645, "DIST": 0.65,
         "logit standardisation": 0.66,
