@@ -109,14 +109,14 @@ NETWORKS = {
                     Recipe(epochs=1, batch_size=32, lr=2e-3), Recipe(epochs=4, batch_size=32, lr=2e-3), copies=1),
         exit_examples=128, search=(8, 3), seeds=1),
     "laptop": Networks(
-        "digits", ResNetConfig((8, 16, 32), (1, 1, 1), channels=1), Recipe(epochs=12, batch_size=32, lr=1e-2),
+        "digits", ResNetConfig((8, 16, 32), (1, 1, 1), channels=1), Recipe(epochs=8, batch_size=32, lr=1.2e-2),
         Augmentation(crop=1),
         places=(1, 2), other_places=((1,),), vit=preset("tiny", image_size=8, channels=1, patch=2, depth=3, pool="class"),
-        vit_recipe=Recipe(epochs=6, batch_size=64, lr=5e-3),
+        vit_recipe=Recipe(epochs=4, batch_size=64, lr=5e-3),
         mixture=ViTRun(dataset="digits", preset="tiny", recipe=Recipe(epochs=4, batch_size=64, lr=1e-2)), experts=(4,),
         texts=Texts(Source(vocabulary=512), EncoderConfig(width=48, depth=2, heads=4, hidden=192),
-                    EncoderConfig(width=24, depth=1, heads=4, hidden=96), "shuffled", TaskSize(850, 500),
-                    Recipe(epochs=4, batch_size=32, lr=3e-3), 4, 40, Recipe(epochs=7, batch_size=32, lr=1.5e-3),
+                    EncoderConfig(width=24, depth=1, heads=4, hidden=96), "shuffled", TaskSize(640, 400),
+                    Recipe(epochs=4, batch_size=32, lr=3e-3), 4, 40, Recipe(epochs=6, batch_size=32, lr=2e-3),
                     Recipe(epochs=8, batch_size=32, lr=3e-3), copies=1),
         exit_examples=300, parts=1, seeds=1),
     "cpu": Networks(

@@ -82,10 +82,10 @@ SIZES = {
                    predictor_lr=0.1, statics=("learnt", "important"), rounds=4),
         on=1, seeds=1, few=64),
     "laptop": Scale(
-        Source(context=40), EncoderConfig(width=64, depth=2, heads=4, hidden=256), adam(5, 32, 3e-3), 240,
-        ("shuffled", "order"), TaskSize(800, 500), adam(3, 32, 1e-3), (0.35, 0.7),
+        Source(context=40), EncoderConfig(width=64, depth=2, heads=4, hidden=256), adam(4, 32, 3e-3), 200,
+        ("shuffled", "order"), TaskSize(680, 500), adam(3, 32, 1e-3), (0.35, 0.7),
         Structured(looked=250, shares=(0.25,), untrained=("good",), draws=("early", "late", "whole"), random=2,
-                   targets=(0.4,), joint=6, predictor_lr=0.1, statics=("usual", "important"), rounds=10),
+                   targets=(0.4,), joint=5, predictor_lr=0.1, statics=("usual", "important"), rounds=10),
         on=1, seeds=1, chosen=0.3),
     "cpu": Scale(
         Source("tinystories", 4_096, None, True, 48), EncoderConfig(width=96, depth=3, heads=4, hidden=384),
