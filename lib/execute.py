@@ -122,8 +122,9 @@ class Run:
                                         stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
 
     def command(self) -> list[str]:
-        return [sys.executable, "-m", "papermill", str(self.source), str(self.target), "-k", "python3",
-                "--no-progress-bar", "--log-output", "-y", json.dumps(self.parameters)]
+        # Written at the end or at a failure, not after each of some 70 cells: that takes as long as a replay itself.
+        return [sys.executable, "-m", "papermill", str(self.source), str(self.target), "-k", "python3", "--no-progress-bar",
+                "--log-output", "--no-request-save-on-cell-execute", "-y", json.dumps(self.parameters)]
 
     def environment(self) -> dict[str, str]:
         """Kernels of this Python, this checkout's ``lib``, and a fair share of the cores."""
