@@ -144,7 +144,7 @@ class Run:
         seconds = time.monotonic() - self.begin
         failure = None
         if self.process.returncode != 0:
-            failure = find_failure(self.target, self.log)
+            failure = find_failure(self.target if self.target.exists() else self.source, self.log)
         if self.target.exists():
             notebook = notebooks.finished(notebooks.read(self.target), self.chapter, self.parameters, self.project.root)
             notebooks.write(notebook, self.target)
@@ -182,8 +182,11 @@ class Tail:
 
 
 def find_failure(notebook: Path, log: Path) -> Failure:
-    """The cell with an error.  Without one (its kernel died, say) the last cell begun, and the log's last line."""
-    cells = notebooks.read(notebook).cells if notebook.exists() else []
+    """The cell with an error.  Without one (its kernel died, say) the last cell begun, and the log's last line.
+
+    ``notebook`` is what papermill wrote, or the chapter itself where it could not write anything.
+    """
+    cells = notebooks.with_injected(notebooks.read(notebook).cells)
     for index, cell in enumerate(cells):
         for output in cell.get("outputs", []):
             if output.output_type == "error":
@@ -191,7 +194,7 @@ def find_failure(notebook: Path, log: Path) -> Failure:
     text = log.read_text(encoding="utf-8", errors="replace")
     begun = [int(number) - 1 for number in CELL_STARTED.findall(text)]
     last = [line for line in text.splitlines() if line.strip()] or ["papermill ended without a message"]
-    return Failure(*(place(cells, begun[-1]) if cells and begun else (None, "")), last[-1])
+    return Failure(*(place(cells, begun[-1]) if begun else (None, "")), last[-1])
 
 
 def place(cells: Sequence[NotebookNode], index: int) -> tuple[int, str]:

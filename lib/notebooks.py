@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import nbformat
+from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 from nbformat import NotebookNode
 
 from lib import ROOT, __version__
@@ -86,7 +87,7 @@ def finished(notebook: NotebookNode, chapter: Chapter, parameters: dict[str, Any
         if cell.cell_type == "code":
             count += 1
             cell.execution_count = count
-            cell.outputs = [clean_output(output, count, root) for output in cell.outputs]
+            cell.outputs = [clean_output(output, count, root) for output in joined_streams(cell)]
     name_cells(cells)
     metadata = {
         "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"},
@@ -97,11 +98,26 @@ def finished(notebook: NotebookNode, chapter: Chapter, parameters: dict[str, Any
     return nbformat.v4.new_notebook(cells=cells, metadata=metadata)
 
 
+def with_injected(cells: Sequence[NotebookNode]) -> list[NotebookNode]:
+    """The cells as papermill counts them: behind the parameters comes the cell with those it was given."""
+    names = [tags(cell) for cell in cells]
+    where = next((index + 1 for index, found in enumerate(names) if "parameters" in found), 0)
+    if any("injected-parameters" in found for found in names):
+        return list(cells)
+    injected = nbformat.v4.new_code_cell(metadata={"tags": ["injected-parameters"]})
+    return [*cells[:where], injected, *cells[where:]]
+
+
 def know_address(cells: Iterable[NotebookNode], repository: str) -> None:
     """Put the repository's address into the cell tagged ``colab``, which fetches the book when Colab runs it."""
     for cell in cells:
         if "colab" in tags(cell):
             cell.source = re.sub(r'^_repository = ".*?"', f'_repository = "{repository}"', cell.source, flags=re.MULTILINE)
+
+
+def joined_streams(cell: NotebookNode) -> list[NotebookNode]:
+    """The cell's outputs, printed text in one piece wherever the kernel happened to send it in several."""
+    return CoalesceStreamsPreprocessor().preprocess_cell(cell, {}, 0)[0].outputs
 
 
 def clean_output(output: NotebookNode, count: int, root: Path) -> NotebookNode:

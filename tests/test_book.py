@@ -247,14 +247,15 @@ def test_finished_notebooks_are_clean_and_named_alike(tmp_path):
              new_code_cell("scale = 'x'", metadata={"tags": ["injected-parameters"]})]
     for cell in cells[:3]:
         cell.pop("id")
-    text = f"1%\r100%\nsaved {tmp_path}/runs/a.json in {tmp_path}\n"
-    cells[1].outputs = [nbformat.v4.new_output("stream", text=text)]
+    pieces = [("stdout", "1%\r100%\nsaved "), ("stdout", f"{tmp_path}/runs/a.json in {tmp_path}\n"), ("stderr", "beware"),
+              ("stdout", "end")]
+    cells[1].outputs = [nbformat.v4.new_output("stream", name=name, text=text) for name, text in pieces]
     cells[2].metadata = {"papermill": {"duration": 1}, "execution": {}, "tags": []}
     cells[2].execution_count = 7
     notebook = nbformat.from_dict({"nbformat": 4, "nbformat_minor": 5, "cells": cells,
                                    "metadata": {"papermill": {}, "widgets": {}}})
     done = finished(notebook, SampleChapter(1, "01-x", "x", "X"), {"scale": "smoke"}, tmp_path)
-    assert done.cells[1].outputs[0].text == "100%\nsaved runs/a.json in .\n"
+    assert [out.text for out in done.cells[1].outputs] == ["100%\nsaved runs/a.json in .\n", "beware", "end"]
     assert [cell.get("execution_count") for cell in done.cells] == [None, 1, 2]
     assert done.cells[2].metadata == {} and set(done.metadata) == {"kernelspec", "language_info", "book"}
     ids = [cell.id for cell in done.cells]
