@@ -189,7 +189,7 @@ def test_every_scale_has_its_specs(scale):
             assert parent is None or parent.seed == spec.seed
     assert len(found["teacher"]) == len(found["alone"]) == size.seeds
     assert len(found["nasty"]) == min(size.few, size.seeds)
-    assert len(found["methods"]) == sum(size.side if name in size.single else size.seeds for name in size.methods)
+    assert len(found["methods"]) == size.seeds * len(size.methods)
     assert {spec.method for spec in found["methods"]} == set(size.methods)
     budgets = {(spec.recipe, spec.train_examples) for spec in found["methods"]} | {(spec.recipe, spec.train_examples)
                                                                                    for spec in found["alone"]}

@@ -117,7 +117,9 @@ def test_one_seed_has_no_band_and_no_interval():
     frame = pd.DataFrame({"method": ["switch"] * 2, "seed": 0, "step": [1, 2], "accuracy": [0.2, 0.4]})
     assert len(figures.learning_curves(frame, "accuracy", "method").data) == 1
     mean = figures.dots(frame[frame.step == 2], "accuracy", "method").data[1]
-    assert list(mean.error_x.array) == [None]
+    assert list(mean.error_x.array) == [None] and mean.error_x.visible is False
+    two = frame[frame.step == 2].assign(seed=1, accuracy=0.3)
+    assert figures.dots(pd.concat([frame[frame.step == 2], two]), "accuracy", "method").data[1].error_x.visible
 
 
 def test_dots_put_the_best_on_top(ends):

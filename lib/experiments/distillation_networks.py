@@ -128,7 +128,7 @@ NETWORKS = {
                        recipe=Recipe(epochs=4, batch_size=64, lr=2e-3), augmentation=LIGHT), experts=(16,),
         texts=of_chapter5("cpu", "name", EncoderConfig(width=48, depth=3, heads=4, hidden=192), 5,
                           Recipe(epochs=8, batch_size=32, lr=2e-3), copies=1),
-        exit_examples=5_000),
+        exit_examples=5_000, side=3),
     "gpu": Networks(
         "cifar10", resnet18(widths=(32, 64, 128, 256)), Recipe(epochs=8, batch_size=256, lr=2e-3, **FAST), LIGHT,
         places=(2, 4, 6), other_places=((4,), (2, 6), (1, 2, 3), (5, 6, 7), (1, 2, 3, 4, 5, 6, 7)),

@@ -41,7 +41,6 @@ class Students:
     ``places``    blocks behind which a skeptical student has its shallow classifiers; ``listeners`` that are compared
     ``zero``      the zero-shot student: its geometry, recipe, rounds in each epoch, β and what the generator has
     ``zero_dataset``  the images that zero-shot students are tested on, None: ``dataset``.  As many of them train the teacher
-    ``single``    methods that are compared with the side studies' seeds only
     ``few``       seeds of nasty teachers, their students, and zero-shot students;  ``side``: those of the side studies
     """
 
@@ -75,7 +74,6 @@ class Students:
     augmentation: Augmentation = Augmentation()
     mixup: float = 1.0
     methods: tuple[str, ...] = tuple(METHODS)
-    single: tuple[str, ...] = ()
 
 
 def adam(epochs: int, batch_size: int, lr: float, **changes) -> Recipe:
@@ -108,9 +106,9 @@ STUDENTS = {
         first=adam(9, 64, 5e-3), second=adam(5, 64, 5e-3), long=8, maps=250.0, sweep=((1.0, 4.0, 10.0), (0.3, 0.7, 0.9)),
         omegas=(0.12, 0.04, 0.3), taus=(4.0,), heard=((1.0, 0.9),), parts=(0.2,), places=(1, 2), listeners=(0, 1),
         zero=ResNetConfig((16, 32, 64), (1, 1, 1), stride=2), zero_recipe=game(5, 64, 4e-3), rounds=40, beta=60.0, noise=64,
-        width=48, zero_variants=2, zero_dataset="mnist", train_examples=5_000, augmentation=LIGHT,
-        methods=("hinton", "fitnets", "attention", "relational", "contrastive", "decoupled", "dist", "standardised"),
-        single=("attention", "relational")),
+        width=48, zero_variants=2, zero_dataset="mnist", side=3, train_examples=5_000,
+        augmentation=LIGHT,
+        methods=("hinton", "fitnets", "attention", "relational", "contrastive", "decoupled", "dist", "standardised")),
     "gpu": Students(
         dataset="cifar10", teacher=resnet18(), student=ResNetConfig((16, 32, 64, 128), (1, 1, 1, 1)),
         others=(CNNConfig(((32,), (64,), (128, 128))),), first=adam(12, 256, 2e-3, **FAST),
@@ -135,7 +133,7 @@ def student_studies(size: Students) -> dict[str, list[Spec]]:
     return {
         "teacher": seeded(seeds, teacher),
         "alone": seeded(seeds, alone),
-        "methods": [spec for method in methods for spec in seeded(side if method.method in size.single else seeds, method)],
+        "methods": seeded(seeds, *methods),
         "sweep": seeded(side, *(replace(pair, temperature=t, alpha=a) for t in size.sweep[0] for a in size.sweep[1])),
         "patient": seeded(seeds, mixed, replace(alone, recipe=patient.recipe)),
         "views": seeded(side, *(replace(patient, augmentation=shifted, view=view)

@@ -25,7 +25,9 @@ def told(estimate: Estimate, format: str) -> str:
 
 
 def whiskers(found: list[Estimate]) -> dict:
-    return {"type": "data", "array": rounded([e.half_width for e in found]), "thickness": 1.5, "width": 5}
+    """Plotly's error bars; none at all where no estimate has an interval: of length zero they are drawn as a cap."""
+    lengths = rounded([e.half_width for e in found])
+    return {"type": "data", "array": lengths, "visible": any(lengths), "thickness": 1.5, "width": 5}
 
 
 def dots(frame: pd.DataFrame, value: str, by: str, *, title: str | None = None, format: str = "",
