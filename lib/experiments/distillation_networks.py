@@ -109,7 +109,7 @@ NETWORKS = {
                     Recipe(epochs=1, batch_size=32, lr=2e-3), Recipe(epochs=4, batch_size=32, lr=2e-3), copies=1),
         exit_examples=128, search=(8, 3), seeds=1),
     "laptop": Networks(
-        "digits", ResNetConfig((8, 16, 32), (1, 1, 1), channels=1), Recipe(epochs=8, batch_size=32, lr=1.2e-2),
+        "digits", ResNetConfig((8, 16, 32), (1, 1, 1), channels=1), Recipe(epochs=7, batch_size=32, lr=1.2e-2),
         Augmentation(crop=1),
         places=(1, 2), other_places=((1,),), vit=preset("tiny", image_size=8, channels=1, patch=2, depth=3, pool="class"),
         vit_recipe=Recipe(epochs=4, batch_size=64, lr=5e-3),

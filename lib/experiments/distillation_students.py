@@ -95,7 +95,7 @@ STUDENTS = {
         noise=16, width=8, zero_variants=1, seeds=1, train_examples=256, methods=("hinton", "standardised")),
     "laptop": Students(
         dataset="digits", teacher=ResNetConfig((16, 32), (1, 1), channels=1),
-        student=ResNetConfig((4, 8), (1, 1), channels=1), others=(), first=adam(7, 64, 1e-2), second=adam(6, 48, 1.5e-2),
+        student=ResNetConfig((4, 8), (1, 1), channels=1), others=(), first=adam(6, 64, 1e-2), second=adam(6, 64, 2e-2),
         long=7, maps=62.5, sweep=((1.0, 4.0), (0.7,)), omegas=(0.04, 0.1), taus=(4.0,), heard=(), parts=(0.3,), places=(1,),
         listeners=(0,), zero=ResNetConfig((8, 16), (1, 1), channels=1), zero_recipe=game(2, 48, 6e-3), rounds=14, beta=15.0,
         noise=32, width=24, zero_variants=1, seeds=1,
