@@ -238,12 +238,18 @@
     addEventListener("hashchange", called);
   }
 
-  /* A page opened from disk may not fetch the search index, but it may run it as a script. */
+  /* A page opened from disk may not fetch the search index, but it may run it as a script: once a reader begins to act,
+     since it is as large as the rest of a page. */
   if (location.protocol === "file:" && document.getElementById("quarto-search")) {
-    load(new URL("../search-index.js", assets)).then(() => {
-      const index = new Fuse([], kFuseIndexOptions);
-      window.bookSearchIndex.forEach((entry) => index.add(entry));
-      window.fuseIndex = index;
-    }, () => { /* a page rendered alone has no index yet */ });
+    const acts = ["pointermove", "pointerdown", "focusin", "keydown"];
+    const read = () => {
+      acts.forEach((act) => removeEventListener(act, read, true));
+      load(new URL("../search-index.js", assets)).then(() => {
+        const index = new Fuse([], kFuseIndexOptions);
+        window.bookSearchIndex.forEach((entry) => index.add(entry));
+        window.fuseIndex = index;
+      }, () => { /* a page rendered alone has no index yet */ });
+    };
+    acts.forEach((act) => addEventListener(act, read, true));
   }
 })();

@@ -100,8 +100,8 @@ def test_search_finds_each_chapter_by_its_title_and_by_a_section(folder, open_pa
             wanted[where].add(re.sub(r"^[\d.]+\s+", "", words.replace("\xa0", " ")))
     assert wanted.keys() == {f"chapters/{path.name}" for path in (folder / "chapters").glob("*.html")}
     page = open_page(folder / "index.html", offline=True, **DESK)
-    page.wait_for_function("window.fuseIndex !== undefined")
     page.keyboard.press("/")
+    page.wait_for_function("window.fuseIndex !== undefined")
     for where, terms in wanted.items():
         for term in terms:
             page.locator(".aa-Input").first.fill(term)

@@ -180,7 +180,6 @@ def test_figures_follow_the_theme_and_the_theme_follows_the_reader(sample, open_
 
 def test_search_works_from_disk(sample, open_page):
     page = open_page(sample / "chapters" / "01-first.html")
-    page.wait_for_function("window.fuseIndex !== undefined")
     page.keyboard.press("/")
     page.wait_for_selector(".aa-Input:focus")
     page.keyboard.type("matrix")
