@@ -42,8 +42,9 @@ def with_download(page: str) -> str:
     return page.replace('<a data-href="../notebooks/', '<a href="../notebooks/')
 
 
-#: Where the text of a page begins, and the link that leads there from its very beginning.
-TEXT = '<main class="content" id="quarto-document-content"'
+#: Where the text of a page begins (with more classes where tables use the margin), and the link that leads there from its
+#: very beginning.
+TEXT = re.compile(r'<main\b(?=[^>]*\bid="quarto-document-content")')
 SKIP = '<a class="book-skip" href="#quarto-document-content">Skip to content</a>'
 
 
@@ -51,9 +52,9 @@ def add_skip_links(book: Path) -> None:
     """A first link on each page past header and navigation, for those who read by keyboard."""
     for page in book.rglob("*.html"):
         text = page.read_text(encoding="utf-8")
-        if TEXT in text and SKIP not in text:
+        if TEXT.search(text) and SKIP not in text:
             text = re.sub(r"<body\b[^>]*>", lambda match: f"{match[0]}\n{SKIP}", text, count=1)
-            page.write_text(text.replace(TEXT, f'{TEXT} tabindex="-1"'), encoding="utf-8")
+            page.write_text(TEXT.sub('<main tabindex="-1"', text, count=1), encoding="utf-8")
 
 
 def write_search_script(book: Path) -> None:
