@@ -101,9 +101,9 @@ def finished(notebook: NotebookNode, chapter: Chapter, parameters: dict[str, Any
 def with_injected(cells: Sequence[NotebookNode]) -> list[NotebookNode]:
     """The cells as papermill counts them: behind the parameters comes the cell with those it was given."""
     names = [tags(cell) for cell in cells]
-    where = next((index + 1 for index, found in enumerate(names) if "parameters" in found), 0)
     if any("injected-parameters" in found for found in names):
         return list(cells)
+    where = next((index + 1 for index, found in enumerate(names) if "parameters" in found), 0)
     injected = nbformat.v4.new_code_cell(metadata={"tags": ["injected-parameters"]})
     return [*cells[:where], injected, *cells[where:]]
 

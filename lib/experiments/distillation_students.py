@@ -106,8 +106,7 @@ STUDENTS = {
         first=adam(9, 64, 5e-3), second=adam(5, 64, 5e-3), long=8, maps=250.0, sweep=((1.0, 4.0, 10.0), (0.3, 0.7, 0.9)),
         omegas=(0.12, 0.04, 0.3), taus=(4.0,), heard=((1.0, 0.9),), parts=(0.2,), places=(1, 2), listeners=(0, 1),
         zero=ResNetConfig((16, 32, 64), (1, 1, 1), stride=2), zero_recipe=game(5, 64, 4e-3), rounds=40, beta=60.0, noise=64,
-        width=48, zero_variants=2, zero_dataset="mnist", side=3, train_examples=5_000,
-        augmentation=LIGHT,
+        width=48, zero_variants=2, zero_dataset="mnist", side=3, train_examples=5_000, augmentation=LIGHT,
         methods=("hinton", "fitnets", "attention", "relational", "contrastive", "decoupled", "dist", "standardised")),
     "gpu": Students(
         dataset="cifar10", teacher=resnet18(), student=ResNetConfig((16, 32, 64, 128), (1, 1, 1, 1)),
