@@ -76,15 +76,13 @@ class Geometry:
 class Scale:
     """What a scale chooses.
 
-    ``seeds``        for the comparison of samplers; ``topic_seeds`` for the studies of one idea, ``side_seeds`` for
-                     searching, cutting out and timing
+    ``seeds``        for the comparison of samplers; ``topic_seeds`` for the other studies
     """
 
     base: dict[str, Any]              # fields of ElasticRun: data, width, patches, recipe, augmentation
     geometry: Geometry
     seeds: int
     topic_seeds: int
-    side_seeds: int
     search: dict[str, Any]            # fields of SearchRun
     rounds: int                       # of timings
     pace: dict[str, int]              # fields of SamplerCost: how long it is timed
@@ -123,23 +121,23 @@ SMALL = "small"
 SIZES = {
     "smoke": Scale(
         dict(dataset="digits", train_examples=128, d_model=24, patch=2, recipe=Recipe(epochs=1, batch_size=64, lr=2e-3)),
-        Geometry(depth=2, heads=3, hidden=24, experts=4), seeds=1, topic_seeds=1, side_seeds=1,
+        Geometry(depth=2, heads=3, hidden=24, experts=4), seeds=1, topic_seeds=1,
         search=dict(samples=16, validation_images=64, check_images=64, population=8, generations=3, members=4, rounds=2),
         rounds=3, pace=dict(steps=2, rounds=2), cnn=Recipe(epochs=1, batch_size=64, lr=1e-2, channels_last=True)),
     "laptop": Scale(
         dict(dataset="digits", d_model=36, patch=2, recipe=Recipe(epochs=4, batch_size=64, lr=5e-3)),
-        Geometry(depth=3, heads=3, hidden=36, experts=8), seeds=2, topic_seeds=1, side_seeds=1,
+        Geometry(depth=3, heads=3, hidden=36, experts=8), seeds=2, topic_seeds=1,
         search=dict(samples=48, validation_images=200, population=24, generations=15, members=8, rounds=3, latency_batch=32),
         rounds=7, pace=dict(steps=3, rounds=3), cnn=Recipe(epochs=4, batch_size=64, lr=1e-2, channels_last=True)),
     "cpu": Scale(
         dict(dataset="cifar10", train_examples=15_000, d_model=48, patch=8, recipe=Recipe(epochs=4, batch_size=64, lr=2e-3),
              augmentation=LIGHT),
-        Geometry(depth=4, heads=6, hidden=96, experts=8), seeds=3, topic_seeds=3, side_seeds=1, search=dict(), rounds=15, pace=dict(),
+        Geometry(depth=4, heads=6, hidden=96, experts=8), seeds=3, topic_seeds=3, search=dict(), rounds=15, pace=dict(),
         cnn=Recipe(epochs=4, batch_size=128, lr=1e-2, channels_last=True)),
     "gpu": Scale(
         dict(dataset="cifar10", d_model=192, patch=4, recipe=Recipe(epochs=12, batch_size=1024, lr=2e-3, precision="bf16"),
              augmentation=STRONG),
-        Geometry(depth=6, heads=6, hidden=384, experts=16), seeds=3, topic_seeds=3, side_seeds=1, search=dict(), rounds=50, pace=dict(),
+        Geometry(depth=6, heads=6, hidden=384, experts=16), seeds=3, topic_seeds=3, search=dict(), rounds=50, pace=dict(),
         cnn=Recipe(epochs=12, batch_size=512, lr=1e-2, precision="bf16", channels_last=True)),
 }
 
@@ -147,7 +145,7 @@ SIZES = {
 def studies(parameters: Parameters) -> dict[str, list[Spec]]:
     """The Specs of each study of chapter 2 by name; see the chapter for what each shows."""
     size = sized(parameters)
-    every, topic, few = range(size.seeds), range(size.topic_seeds), range(size.side_seeds)
+    every, topic = range(size.seeds), range(size.topic_seeds)
     space = spaces(size.geometry)
     rigid = ElasticRun(space=space["whole"], offered=space["three"], moe=MIXTURE, **size.base)
     recipe = rigid.recipe
@@ -188,7 +186,7 @@ def studies(parameters: Parameters) -> dict[str, list[Spec]]:
                            elastic(Uniform(), "wide k", equal="steps"), elastic(LayerwiseK(), "wide k", equal="steps"),
                            replace(rigid, sampler=CoActivation())),
         "gates": seeded(*(replace(run, moe=moe) for moe in (MIXTURE, MoEConfig(), MoEConfig(router="bias"))
-                          for run in (rigid, ernie)), seeds=few),
+                          for run in (rigid, ernie))),
         "subsets": [SubsetRun(parent=run) for run in seeded(rigid, ernie, nested_ernie)],
         "recovery": [RecoveryRun(parent=run, size=SMALL, what=what, recipe=little, seed=run.seed)
                      for run in seeded(rigid, ernie) for what in WHAT],
@@ -199,12 +197,12 @@ def studies(parameters: Parameters) -> dict[str, list[Spec]]:
         "baselines": seeded(large, small) + [replace(small, teacher=run, seed=run.seed) for run in seeded(large)]
         + [PrunedRun(parent=run, keep=KEEP, recipe=replace(size.cnn, epochs=max(1, size.cnn.epochs // 2)),
                      augmentation=rigid.augmentation, seed=run.seed) for run in seeded(large)],
-        "extraction": [ExtractionRun(parent=run, rounds=size.rounds) for run in seeded(ernie, seeds=few)],
+        "extraction": [ExtractionRun(parent=run, rounds=size.rounds) for run in seeded(ernie)],
         "pace": [SamplerCost(space=space["three"], sampler=sampler, moe=MIXTURE, d_model=rigid.d_model, patch=rigid.patch,
                              batch_size=recipe.batch_size, precision=recipe.precision, seed=seed, **size.pace,
                              **shape(rigid))
-                 for sampler in (ERNIE(), Uniform(), Sandwich(), Weighted(), Progressive()) for seed in few],
-        "search": [SearchRun(parent=run, seed=run.seed, **size.search) for run in seeded(searched, seeds=few)],
+                 for sampler in (ERNIE(), Uniform(), Sandwich(), Weighted(), Progressive()) for seed in topic],
+        "search": [SearchRun(parent=run, seed=run.seed, **size.search) for run in seeded(searched)],
     }
     if parameters.stage in STAGES:
         return {name: specs for name, specs in found.items() if name in STAGES[parameters.stage]}
@@ -231,7 +229,7 @@ def sized(parameters: Parameters) -> Scale:
     base |= {"dataset": dataset}
     geometry = replace(size.geometry, **given(experts=parameters.num_experts))
     return replace(size, base=base, geometry=geometry, cnn=replace(size.cnn, **changes),
-                   **given(seeds=parameters.seeds, topic_seeds=parameters.seeds, side_seeds=parameters.seeds))
+                   **given(seeds=parameters.seeds, topic_seeds=parameters.seeds))
 
 
 def given(**values):

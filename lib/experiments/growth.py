@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from lib.checks import one_of, require
@@ -80,7 +79,7 @@ class Scale:
     ``budgets``  multiples of that arithmetic at which scratch is trained, to tell what growth saves
     ``shares``   of the arithmetic that a source gets before it grows; the first is the usual one
     ``points``   measurements along a training of all steps, each on ``watched`` tokens
-    ``seeds``    for the comparisons; ``side_seeds`` for the studies beside them
+    ``seeds``    behind every number
     ``variants`` of the model on which exactness is shown (tests try all 64)
     ``presets``  whether the student project's networks, of up to 1.6 billion parameters, are built
     """
@@ -95,7 +94,6 @@ class Scale:
     watched: int
     experts: int
     seeds: int
-    side_seeds: int
     rounds: int
     variants: int = 64
     presets: bool = False
@@ -107,21 +105,21 @@ SIZES = {
     "smoke": Scale(
         Corpus(stories=200, vocabulary=300), GPTConfig(vocabulary=300, context=32, width=16, depth=2, heads=2, hidden=32),
         steps=12, recipe=Recipe(batch_size=8, lr=5e-3, **ADAM), budgets=(1.0,), shares=(0.3,),
-        points=2, watched=512, experts=4, seeds=1, side_seeds=1, rounds=2, variants=4),
+        points=2, watched=512, experts=4, seeds=1, rounds=2, variants=4),
     "laptop": Scale(
         Corpus(), GPTConfig(vocabulary=384, context=64, width=32, depth=4, heads=4, hidden=88),
         steps=96, recipe=Recipe(batch_size=8, lr=1e-2, **ADAM), budgets=(0.5, 1.0, 2.0), shares=(0.3,),
-        points=6, watched=2048, experts=8, seeds=1, side_seeds=1, rounds=5, variants=16),
+        points=6, watched=2048, experts=8, seeds=1, rounds=5, variants=16),
     "cpu": Scale(
         Corpus("tinystories", vocabulary=512),
         GPTConfig(vocabulary=512, context=128, width=64, depth=6, heads=4, hidden=176),
         steps=600, recipe=Recipe(batch_size=8, lr=1e-2, **ADAM), budgets=(0.5, 1.0, 2.0), shares=(0.3, 0.15, 0.5),
-        points=8, watched=8192, experts=8, seeds=3, side_seeds=2, rounds=11, presets=True),
+        points=8, watched=8192, experts=8, seeds=3, rounds=11, presets=True),
     "gpu": Scale(
         Corpus("tinystories", vocabulary=2048),
         GPTConfig(vocabulary=2048, context=256, width=256, depth=8, heads=4, hidden=688),
         steps=800, recipe=Recipe(batch_size=32, lr=3e-3, precision="bf16", **ADAM), budgets=(0.5, 1.0, 2.0),
-        shares=(0.3, 0.15, 0.5), points=20, watched=32_768, experts=8, seeds=3, side_seeds=3, rounds=31, presets=True),
+        shares=(0.3, 0.15, 0.5), points=20, watched=32_768, experts=8, seeds=3, rounds=31, presets=True),
 }
 
 
@@ -129,12 +127,11 @@ def studies(parameters: Parameters) -> dict[str, list[Spec]]:
     """The Specs of each study of chapter 3 by name; see the chapter for what each shows."""
     size = sized(parameters)
     plan = Plan(size)
-    every, few = range(size.seeds), range(size.side_seeds)
     final, mixture = size.final, plan.mixture
     first = size.shares[0]
 
-    def seeded(*specs: Spec, seeds: Iterable[int] = every) -> list[Spec]:
-        return [with_seed(spec, seed) for spec in specs for seed in seeds]
+    def seeded(*specs: Spec) -> list[Spec]:
+        return [with_seed(spec, seed) for spec in specs for seed in range(size.seeds)]
 
     deep = {how: plan.grown(plan.shallow, Deepen(final.depth, how), share=first)
             for how in ("interleaved", "top", "stack", "interpose", "copy-last")}
@@ -156,17 +153,17 @@ def studies(parameters: Parameters) -> dict[str, list[Spec]]:
         "width": seeded(*wide.values(), plan.grown(plan.thin, Net2Wider(final.hidden), share=first)),
         "upcycling": seeded(*experts.values(), plan.grown(final, share=first)),
         "faults": seeded(*(plan.grown(plan.narrow, fault, share=first) for fault in (TiedFault(2), NoiseFault(2, db=0.0)))),
-        "times": seeded(*(plan.later(run, share) for run in three for share in size.shares[1:]), seeds=few),
+        "times": seeded(*(plan.later(run, share) for run in three for share in size.shares[1:])),
         "moments": seeded(*(replace(uneven, **changes) for changes in (
             dict(moments="fresh"), dict(rates="kept"), dict(recipe=replace(uneven.recipe, warmup=0.0)),
             dict(moments="fresh", recipe=replace(uneven.recipe, warmup=0.0)),
             dict(recipe=replace(uneven.recipe, lr=uneven.recipe.lr / 4)))),
-            replace(deep["interleaved"], moments="fresh"), seeds=few),
+            replace(deep["interleaved"], moments="fresh")),
         "pipeline": seeded(*(phase for run in pipelines for phase in chain(run))),
-        "continual": seeded(*plan.continual(), seeds=few),
+        "continual": seeded(*plan.continual()),
         "exactness": [ExactnessRun(variants=size.variants)],
-        "noise": [NoiseRun(parent=run) for run in seeded(plan.source(plan.narrow, first), seeds=few)],
-        "commuting": seeded(CommuteRun(corpus=size.corpus), seeds=few),
+        "noise": [NoiseRun(parent=run) for run in seeded(plan.source(plan.narrow, first))],
+        "commuting": seeded(CommuteRun(corpus=size.corpus)),
         "presets": [PresetRun()] if size.presets else [],
     }
     runs = [run for specs in found.values() for run in specs if isinstance(run, GrowthRun)]
@@ -295,8 +292,7 @@ def sized(parameters: Parameters) -> Scale:
         require(parameters.depth % 2 == 0, f"depth {parameters.depth} must be even: half of it is a network too")
         final = replace(final, depth=parameters.depth)
     return replace(size, corpus=corpus, final=final, recipe=replace(size.recipe, **given(lr=parameters.lr)),
-                   **given(steps=parameters.steps, experts=parameters.experts, seeds=parameters.seeds,
-                           side_seeds=parameters.seeds))
+                   **given(steps=parameters.steps, experts=parameters.experts, seeds=parameters.seeds))
 
 
 def given(**values):

@@ -70,7 +70,7 @@ SIZES = {
     "cpu": Size(
         ViTRun(dataset="cifar10", train_examples=20_000, preset="small", d_model=48, patch=8,
                recipe=Recipe(epochs=4, batch_size=64, lr=2e-3), augmentation=LIGHT),
-        experts=(16, 32, 64), seeds=3, side_seeds=1,
+        experts=(16, 32, 64), seeds=3, side_seeds=3,
         layer=LayerCost(rounds=9), layer_experts=(4, 8, 16, 32, 64),
         step=StepCost(geometry="small", batch_size=64)),
     "gpu": Size(
