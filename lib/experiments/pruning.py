@@ -32,8 +32,8 @@ from lib.spec import Spec
 FROM_TRAINED = ("gradual", "granet", "safe")
 FROM_NEW = ("rigl", "acdc", "str", "probmask")
 
-#: Scores that are compared at initialisation: those that a claim is about, and the others.
-DECISIVE_SCORES, OTHER_SCORES = ("synflow", "magnitude"), ("snip", "grasp", "random")
+#: Scores that are compared at initialisation.
+SCORES = ("synflow", "magnitude", "snip", "grasp", "random")
 
 #: Structures that are compared at one density; the last allows no less than a half.
 SHAPES_COMPARED = ("unstructured", "balanced", "kernel", "column", "pattern", "block 4x4", "filter", "2:4")
@@ -77,7 +77,7 @@ class Parameters(ChapterParameters):
 def studies(parameters: Parameters) -> dict[str, list[Spec]]:
     """The Specs of each study of chapter 4 by name; see the chapter for what each shows."""
     size = sized(parameters)
-    seeds, few, one = range(size.seeds), range(min(size.few, size.seeds)), range(1)
+    seeds, few = range(size.seeds), range(min(size.few, size.seeds))
 
     def seeded(*specs: Spec, seeds: Iterable[int] = seeds) -> list[Spec]:
         return [with_seed(spec, seed) for spec in specs for seed in seeds]
@@ -97,11 +97,9 @@ def studies(parameters: Parameters) -> dict[str, list[Spec]]:
     able = [name for name in ("safe", *FROM_NEW) if size.structure == "unstructured" or not TRAINERS[name].unstructured_only]
     found = {
         "dense": seeded(size.vgg),
-        "structures": seeded(*(shaped_run(size, name) for name in SHAPES_COMPARED), seeds=one),
-        "init": [spec for scores, chosen in ((DECISIVE_SCORES, few), (OTHER_SCORES, one)) for spec in seeded(
-            *(initial_run(size, score, ratio) for ratio in size.initial_ratios for score in scores), seeds=chosen)],
-        "trainers": [*seeded(ours, gradual, trainer_run(size, "granet"), seeds=few),
-                     *seeded(*(trainer_run(size, name) for name in able), seeds=one)],
+        "structures": seeded(*(shaped_run(size, name) for name in SHAPES_COMPARED), seeds=few),
+        "init": seeded(*(initial_run(size, score, ratio) for ratio in size.initial_ratios for score in SCORES), seeds=few),
+        "trainers": seeded(ours, gradual, *(trainer_run(size, name) for name in ("granet", *able)), seeds=few),
         "ratios": [*seeded(*(own_run(size, ratio) for ratio in dict.fromkeys((*size.ratios, size.coded)))),
                    *seeded(*(gradual_run(size, ratio) for ratio in size.ratios), seeds=few),
                    *seeded(*(own_run(size, ratio, "kernel") for ratio in size.kernel_ratios), seeds=few)],
@@ -113,22 +111,19 @@ def studies(parameters: Parameters) -> dict[str, list[Spec]]:
                              *(control_run(late, name, judged) for name in CONTROLS[1:]),
                              replace(late, scope="layerwise"), seeds=few)],
         "shot": seeded(replace(late, retraining="lr-rewind"), replace(late, retraining="finetune"), seeds=few),
-        "barrier": [spec for level, chosen in ((fifth(size), few), (0, one)) for spec in seeded(
-            *(BarrierRun(parent=ticket, level=level, points=size.points) for ticket in (early, late, warmed)),
-            seeds=chosen)],
+        "barrier": seeded(*(BarrierRun(parent=ticket, level=level, points=size.points)
+                            for level in (fifth(size), 0) for ticket in (early, late, warmed)), seeds=few),
         "coarsening": seeded(*(spec for form in COARSE_FORMS for spec in levels(
             CoarseRun(parent=size.vgg, form=form, rewind=size.vgg.snapshots[0]), size.coarse)), seeds=few),
         "meta": seeded(size.meta),
         "cocktail": seeded(*(CocktailRun(parent=plain, rewind=size.rewind, stages=size.stages, pivot=pivot, held=size.held,
                                          batches=5) for pivot in (True, False))),
-        "quantize": [*seeded(*books, seeds=few),
-                     *seeded(replace(one_book, grid=(16, 4)), replace(many_books, grid=(1, 1)),
-                             replace(one_book, parent=size.vgg, density=1 / size.coded),
-                             *(TorchaoRun(parent=size.vgg, bits=bits) for bits in (8, 4)), seeds=one)],
-        "files": [*seeded(*(packed(size, spec) for spec in (sparsest, *books)), packed(size, one_book, norm_bits=4),
-                          seeds=few),
-                  *seeded(packed(size, size.vgg), *(packed(size, own_run(size, r)) for r in size.ratios if r != size.coded),
-                          *(packed(size, own_run(size, r, "kernel")) for r in size.kernel_ratios), seeds=one)],
+        "quantize": seeded(*books, replace(one_book, grid=(16, 4)), replace(many_books, grid=(1, 1)),
+                           replace(one_book, parent=size.vgg, density=1 / size.coded),
+                           *(TorchaoRun(parent=size.vgg, bits=bits) for bits in (8, 4)), seeds=few),
+        "files": seeded(*(packed(size, spec) for spec in (sparsest, *books)), packed(size, one_book, norm_bits=4),
+                        packed(size, size.vgg), *(packed(size, own_run(size, r)) for r in size.ratios if r != size.coded),
+                        *(packed(size, own_run(size, r, "kernel")) for r in size.kernel_ratios), seeds=few),
         "speed": [SpeedRun(model=model, density=share, batch=size.timed) for model in size.fast for share in size.densities],
     }
     # With structure "kernel" some ratios come twice.
