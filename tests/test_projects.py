@@ -118,7 +118,12 @@ def test_every_row_that_has_a_counterpart_gets_a_number_at_full_scale(table):
     for row in found:
         assert row.scale in ("gpu", "any scale", COUNTED, None)
         if row.results:   # no run of another method has slipped in
-            assert row.n <= len({result.spec["seed"] for result in row.results}), row.label
+            assert row.n <= len({drawn(result.spec) for result in row.results}), row.label
+
+
+def drawn(spec):
+    """The seeds of a run and of what it was made from."""
+    return (spec["seed"], *(drawn(spec["parent"]) if spec.get("parent") else ()))
 
 
 def test_the_geometry_of_switch_vit_has_the_projects_number_of_parameters():
