@@ -41,6 +41,22 @@ class Means:
         self.recent, self.recent_counts = {}, {}
         return {name: sums[name] / counts[name] for name in sums}
 
+    def counts_and_sums(self) -> dict[str, dict]:
+        """What :meth:`restored` needs besides :meth:`tensors`, as JSON data."""
+        return {"recent_counts": self.recent_counts, "sums": self.sums, "counts": self.counts}
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The sums that still lie on the device."""
+        return {f"recent.{name}": value for name, value in self.recent.items()}
+
+    @classmethod
+    def restored(cls, record: dict[str, dict], tensors: dict[str, Tensor], device: torch.device) -> "Means":
+        """Return the means as they were when saved.  Raises KeyError where something is missing."""
+        means = cls()
+        means.recent_counts, means.sums, means.counts = (record[name] for name in ("recent_counts", "sums", "counts"))
+        means.recent = {name: tensors[f"recent.{name}"].to(device) for name in means.recent_counts}
+        return means
+
     def epoch(self) -> dict[str, float]:
         """Means over all that was looked at."""
         return {name: self.sums[name] / self.counts[name] for name in self.sums}
