@@ -459,3 +459,23 @@ def test_real_mnist():
     assert images.variant == "official"
     assert [len(split) for split in (images.train, images.validation, images.test)] == [55_000, 5_000, 10_000]
     assert (images.mean[0], images.std[0]) == pytest.approx((0.1307, 0.3081), abs=1e-3)
+
+
+def test_alternating_mirrors_each_image_in_every_second_epoch():
+    images = load_images("digits")
+    batches = ImageBatches(images.train, images, len(images.train), Augmentation(alternate=True), seed=3)
+    seen = []
+    for epoch in range(4):
+        inputs, labels = batches.batch(epoch, 0)
+        in_order = torch.empty_like(inputs)
+        in_order[batches._epoch_order(epoch)] = inputs
+        seen.append(in_order)
+    plain = normalise(images.train.images, images)
+    other = plain.flip(-1)
+    mirrored = (seen[0] == other).flatten(1).all(1)[:, None, None, None]
+    assert 0.4 < mirrored.float().mean() < 0.6
+    torch.testing.assert_close(seen[0], torch.where(mirrored, other, plain))
+    torch.testing.assert_close(seen[1], torch.where(mirrored, plain, other))
+    assert torch.equal(seen[0], seen[2]) and torch.equal(seen[1], seen[3])
+    with pytest.raises(ValueError, match="use one of them"):
+        Augmentation(flip=True, alternate=True)
