@@ -1,6 +1,5 @@
 """Costs: each measure against a number known in advance."""
 
-
 import pytest
 import torch
 import torch.nn.functional as F
