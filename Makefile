@@ -5,6 +5,7 @@ VENV   ?= .venv
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 EXTRAS ?= book,test
+LOWEST := .venv-lowest
 
 VENV_BIN := $(abspath $(VENV))/bin
 PY       := $(VENV_BIN)/python
@@ -12,11 +13,11 @@ STAMP    := $(VENV)/.edlm-installed
 export PATH := $(VENV_BIN):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help book edition test quick doctor install clean
+.PHONY: help book edition test quick test-lowest lock doctor install clean
 .DEFAULT_GOAL := help
 
 help:           ## this list
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 	@echo "variables:  SCALE=smoke|laptop|cpu|gpu (now $(SCALE))  VENV=folder  PYTHON=interpreter"
 
 book: $(STAMP)  ## execute every chapter at SCALE and render the book into _book/
@@ -30,6 +31,20 @@ test: $(STAMP)  ## every test
 
 quick: $(STAMP)  ## the tests that take no more than a few seconds each
 	$(PY) -m pytest -m "not slow"
+
+test-lowest: $(LOWEST)/.installed  ## the fast tests with the lowest versions that pyproject.toml allows, in .venv-lowest
+	PYTHONPATH=. $(LOWEST)/bin/python -m pytest -m "not slow"
+
+$(LOWEST)/.installed: pyproject.toml
+	$(PYTHON) -m venv --clear $(LOWEST)
+	$(PYTHON) tests/lowest_versions.py >$(LOWEST)/versions.txt
+	$(LOWEST)/bin/python -m pip install --quiet -r $(LOWEST)/versions.txt
+	@touch $@
+
+lock: $(STAMP)  ## pin the newest versions and their hashes in requirements.lock
+	$(PY) -m pip install --quiet uv
+	$(PY) -m uv pip compile --quiet --universal --python-version 3.11 --upgrade --generate-hashes --no-emit-index-url \
+		--no-header --no-annotate --all-extras pyproject.toml -o requirements.lock
 
 doctor: $(STAMP)  ## what this machine has: devices, tools, data sets, stored results
 	$(PY) -m lib doctor

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 #: Image formats that store every pixel as it was.
-LOSSLESS = frozenset({"PNG", "BMP", "PPM"})
+LOSSLESS = frozenset({"PNG", "BMP", "PPM", "lossless WebP"})
 
 
 class DataDamaged(RuntimeError):
@@ -96,7 +96,7 @@ def read_parquet(paths: tuple[Path, ...], label: str, shape: tuple[int, int, int
                  ) -> tuple[np.ndarray, np.ndarray, set[str]]:
     """Hugging Face style parquet: an image column (``img`` or ``image``, with ``bytes``) and ``label``.
 
-    Returns images, labels, and the image formats met (``{"JPEG"}``, ``{"PNG"}`` …).  Raises
+    Returns images, labels, and the image formats met (``{"JPEG"}``, ``{"lossless WebP"}`` …).  Raises
     :class:`DataDamaged` naming the file, and for a bad picture its row.
     """
     images, labels, formats = [], [], set()
@@ -119,7 +119,7 @@ def parquet_format(path: Path, label: str) -> str:
     from PIL import Image
     with _naming(path):
         encoded, _ = next(_parquet_rows(path, label, batch=1), (b"", 0))
-        return Image.open(io.BytesIO(encoded)).format or "unknown"
+        return _format(encoded, Image.open(io.BytesIO(encoded)))
 
 
 def _parquet_rows(path: Path, label: str, batch: int = 2048) -> Iterator[tuple[bytes, int]]:
@@ -138,8 +138,13 @@ def _decode(encoded: bytes, shape: tuple[int, int, int]) -> tuple[np.ndarray, st
     from PIL import Image
     with Image.open(io.BytesIO(encoded)) as picture:
         pixels = np.asarray(picture.convert("L" if shape[0] == 1 else "RGB"))
-        kind = picture.format or "unknown"
+        kind = _format(encoded, picture)
     pixels = pixels.reshape(*pixels.shape[:2], -1).transpose(2, 0, 1)
     if pixels.shape != shape:
         raise ValueError(f"it has shape {pixels.shape}")
     return pixels, kind
+
+
+def _format(encoded: bytes, picture) -> str:
+    """Return the name of a picture's format.  Only a WebP whose first chunk is VP8L keeps every pixel."""
+    return "lossless WebP" if encoded[8:16] == b"WEBPVP8L" else picture.format or "unknown"
