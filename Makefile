@@ -6,45 +6,34 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 p
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 EXTRAS ?= book,test
 
-VENV_BIN := $(abspath $(VENV))/bin
-PY       := $(VENV_BIN)/python
-STAMP    := $(VENV)/.edlm-installed
-export PATH := $(VENV_BIN):$(PATH)
-export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Make splits names at spaces and the shell reads quotes, so paths reach the recipes as variables of the shell's.
+export VENV PYTHON EXTRAS SCALE
+export PATH := $(if $(filter /%,$(VENV)),$(VENV),$(CURDIR)/$(VENV))/bin:$(PATH)
 
 .PHONY: help book edition test quick doctor install clean
 .DEFAULT_GOAL := help
 
 help:           ## this list
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
-	@echo "variables:  SCALE=smoke|laptop|cpu|gpu (now $(SCALE))  VENV=folder  PYTHON=interpreter"
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 12
+	@echo "variables:  SCALE=smoke|laptop|cpu|gpu (now $$SCALE)  VENV=folder  PYTHON=interpreter"
 
-book: $(STAMP)  ## execute every chapter at SCALE and render the book into _book/
-	$(PY) -m lib book --scale $(SCALE)
+book: install   ## execute every chapter at SCALE and render the book into _book/
+	"$$VENV/bin/python" -m lib book --scale "$$SCALE"
 
-edition: $(STAMP)  ## refresh the committed chapters by replaying the stored results
-	$(PY) -m lib edition
+edition: install  ## refresh the committed chapters by replaying the stored results
+	"$$VENV/bin/python" -m lib edition
 
-test: $(STAMP)  ## every test
-	$(PY) -m pytest
+test: install   ## every test
+	"$$VENV/bin/python" -m pytest
 
-quick: $(STAMP)  ## the tests that take no more than a few seconds each
-	$(PY) -m pytest -m "not slow"
+quick: install  ## the tests that take no more than a few seconds each
+	"$$VENV/bin/python" -m pytest -m "not slow"
 
-doctor: $(STAMP)  ## what this machine has: devices, tools, data sets, stored results
-	$(PY) -m lib doctor
+doctor: install  ## what this machine has: devices, tools, data sets, stored results
+	"$$VENV/bin/python" -m lib doctor
 
-install: $(STAMP)  ## create VENV and install the book's packages into it
+install:        ## create VENV and install the book's packages into it
+	@sh ./install.sh
 
 clean:          ## remove what was built; runs/ (your own results) and VENV stay
 	rm -rf _build _book .quarto .snakemake .pytest_cache
-
-$(STAMP): pyproject.toml
-	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed and none was found; name one with PYTHON=..."; exit 1; }
-	@test -x $(PY) || $(PYTHON) -m venv $(VENV) || { rm -f $(PY); \
-		echo "$(PYTHON) could not create $(VENV); on Debian and Ubuntu: apt install python3-venv"; exit 1; }
-	@echo "installing into $(VENV) (PyTorch is large: minutes, the first time only)"
-	@$(PY) -m pip install --quiet -e ".[$(EXTRAS)]"
-	@test -n "$(QUARTO_PATH)" || command -v quarto >/dev/null || $(PY) -m pip install --quiet quarto-cli >$(VENV)/quarto-install.log 2>&1 || \
-		echo "Quarto was not found and could not be installed: the book is rendered as a plain preview (https://quarto.org has installers)"
-	@touch $@
