@@ -20,6 +20,10 @@ import numpy as np
 LOSSLESS = frozenset({"PNG", "BMP", "PPM"})
 
 
+class DataMissing(RuntimeError):
+    """A dataset is neither on disk nor to be had from the network; the message says how to supply it."""
+
+
 class DataDamaged(RuntimeError):
     """A data file was found but cannot be read; the message names it."""
 

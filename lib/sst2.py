@@ -19,6 +19,7 @@ from lib import hugging_face
 from lib.data import SPLIT_SEED
 from lib.data_files import DataMissing, data_folders
 from lib.data_formats import DataDamaged
+from lib.data_parts import all_or_none, first_whole, parquet_splits, with_subfolders
 
 HOME = "stanfordnlp/sst2"
 
@@ -42,16 +43,21 @@ class Reviews:
     fingerprint: str
 
 
-def find() -> tuple[Path, Path] | None:
-    """The files of the train and dev splits in the first folder that has both, or None.  Downloads nothing."""
+def find() -> tuple[tuple[Path, ...], ...] | None:
+    """The files of the train and of the dev split in the first folder that holds any, or None.  Downloads nothing.
+
+    Raises :class:`lib.data_parts.Incomplete`, naming what is lacking, where a folder holds only a part of them.
+    """
+    names = ("train.tsv", "dev.tsv")
+
+    def find_in(place: Path) -> tuple[tuple[Path, ...], ...] | None:
+        tables = [(place / name,) if (place / name).is_file() else () for name in names]
+        return all_or_none(place, tables, names) or parquet_splits(place, ("train", "validation"))
+
     for folder in data_folders():
-        for place in (folder / "sst2", folder / "SST-2"):
-            for train, dev in (("train.tsv", "dev.tsv"), ("train.parquet", "validation.parquet")):
-                if (place / train).is_file() and (place / dev).is_file():
-                    return place / train, place / dev
-            parts = [sorted(place.glob(f"{split}-*.parquet")) for split in ("train", "validation")]
-            if all(len(found) == 1 for found in parts):
-                return parts[0][0], parts[1][0]
+        places = [*with_subfolders(folder / "sst2"), *with_subfolders(folder / "SST-2")]
+        if files := first_whole(places, find_in):
+            return files
     return None
 
 
@@ -60,8 +66,8 @@ def find_reviews() -> list[dict[str, Any]]:
     about = {"name": "sst2", "found": False, "where": None, "variant": None, "notes": ""}
     try:
         if files := find():
-            rows = tuple(len(read(path)) for path in files)
-            return [about | {"found": True, "where": str(files[0].parent), "variant": variant(*rows)}]
+            rows = tuple(len(read_all(paths)) for paths in files)
+            return [about | {"found": True, "where": str(files[0][0].parent), "variant": variant(*rows)}]
         about["notes"] = ("downloaded when first used where the package datasets is installed (5 MB), or supply sst2/ with "
                           "train.tsv and dev.tsv")
     except (DataMissing, DataDamaged) as error:
@@ -86,7 +92,7 @@ def load() -> Reviews:
     Raises :class:`DataMissing` naming the three ways to supply it, and :class:`DataDamaged` naming the file.
     """
     files = find() or download()
-    train, test = (read(path) for path in files)
+    train, test = (read_all(paths) for paths in files)
     found = variant(len(train), len(test))
     digest = hashlib.sha256(repr((sorted(train), sorted(test))).encode()).hexdigest()[:16]   # whatever the order of the rows
     train.sort()
@@ -96,6 +102,10 @@ def load() -> Reviews:
     validation = [row for row in shuffled[:size] if row[0].strip() not in tested]
     known = tested | {sentence.strip() for sentence, _ in validation}
     return Reviews([row for row in shuffled[size:] if row[0].strip() not in known], validation, test, found, digest)
+
+
+def read_all(paths: tuple[Path, ...]) -> Rows:
+    return [row for path in paths for row in read(path)]
 
 
 def read(path: Path) -> Rows:
@@ -118,7 +128,7 @@ def read(path: Path) -> Rows:
     return rows
 
 
-def download() -> tuple[Path, Path]:
+def download() -> tuple[tuple[Path, ...], ...]:
     """The official splits from Hugging Face, as parquet in the first cache folder that can be written.
 
     Raises :class:`DataMissing`, naming the three ways to supply them.

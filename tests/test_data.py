@@ -20,6 +20,7 @@ from PIL import Image
 
 from lib import data_files
 from lib.augment import Augmentation
+from lib.data_files import CIFAR10, find
 from lib.data import (
     DATA_NAMES,
     DataDamaged,
@@ -159,8 +160,22 @@ def test_book_data_comes_before_the_cache_folder(given):
         write_parquet(folder / "cifar10/train.parquet", *pictures(20, seed=seed))
         write_parquet(folder / "cifar10/test.parquet", *pictures(20, seed=seed))
     first = load_images("cifar10").fingerprint
-    (given / "cifar10/test.parquet").unlink()  # incomplete: passed over
+    (given / "cifar10/test.parquet").unlink()  # incomplete: not silently replaced by other data
+    with pytest.raises(DataMissing, match="cifar10 holds a part of a data set: it lacks test.parquet"):
+        load_images("cifar10")
+    (given / "cifar10/train.parquet").unlink()
     assert load_images("cifar10").fingerprint != first
+
+
+def test_a_missing_official_file_is_named(given):
+    names = [f"data_batch_{i}" for i in range(1, 6)] + ["test_batch"]
+    write_pickles(given / "cifar-10-batches-py", *pictures(60), names)
+    assert find(CIFAR10).form == "official"
+    (given / "cifar-10-batches-py" / "data_batch_3").unlink()
+    with pytest.raises(DataMissing, match="cifar-10-batches-py holds a part of a data set: it lacks data_batch_3. Put it"):
+        find(CIFAR10)
+    row = next(row for row in find_data() if row["name"] == "cifar10")
+    assert not row["found"] and "data_batch_3" in row["notes"]
 
 
 def test_decoded_parquet_is_cached_and_a_damaged_cache_remade(given, monkeypatch):
