@@ -112,7 +112,7 @@ def read(path: Path) -> Rows:
     """All rows of one file.  Raises :class:`DataDamaged`, naming it, for anything but sentences with labels 0 and 1."""
     try:
         if path.suffix == ".tsv":
-            with open(path, encoding="utf-8", newline="") as file:
+            with open(path, encoding="utf-8-sig", newline="") as file:   # some editors and tools put a mark in front
                 read_rows = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
                 table = [(row["sentence"], row["label"]) for row in read_rows]
         else:

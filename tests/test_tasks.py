@@ -214,6 +214,24 @@ def test_sst2_may_be_parquet_and_damage_is_named(tmp_path, monkeypatch):
         sst2.load()
 
 
+def test_sst2_may_be_a_snapshot_of_hugging_face_or_begin_with_a_mark(tmp_path, monkeypatch):
+    import pandas as pd
+    monkeypatch.setenv("BOOK_DATA", str(tmp_path))
+    home = reviews(tmp_path)
+    plain = sst2.load()
+    for path in home.iterdir():
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert sst2.load() == plain
+    (home / "data").mkdir()
+    for name, split in (("train", "train"), ("dev", "validation")):
+        frame = pd.read_csv(home / f"{name}.tsv", sep="\t", encoding="utf-8-sig")
+        halves = (frame[:3], frame[3:]) if name == "train" else (frame,)
+        for part, rows in enumerate(halves):
+            rows.to_parquet(home / "data" / f"{split}-{part:05}-of-{len(halves):05}.parquet")
+        (home / f"{name}.tsv").unlink()
+    assert sst2.load() == plain and sst2.find_reviews()[0]["where"] == str(home / "data")
+
+
 def test_missing_sst2_names_three_ways(tmp_path, monkeypatch):
     monkeypatch.setenv("BOOK_DATA", str(tmp_path))
     monkeypatch.setattr(sst2, "data_folders", lambda: [tmp_path])
