@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
-import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +13,7 @@ from typing import Any
 import pandas as pd
 
 from lib.spec import Spec, all_fields, flatten
+from lib.whole_file import replacing
 
 SCHEMA = 1
 
@@ -95,16 +94,8 @@ def write_result(path: Path, result: Result) -> None:
     content = json.loads(json.dumps(result.content()))
     lines = [f"{json.dumps(name)}: {json.dumps(value)}" for name, value in (content | {"sha256": checksum(content)}).items()]
     text = "{\n" + ",\n".join(lines) + "\n}"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
-        with open(temporary, "w", encoding="utf-8") as out:
-            out.write(text + "\n")
-            out.flush()
-            os.fsync(out.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as part:
+        part.write_text(text + "\n", encoding="utf-8")
 
 
 def read_result(path: Path, origin: str) -> Result:

@@ -14,17 +14,15 @@ import os
 import shutil
 import sys
 import time
-import uuid
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from filelock import FileLock, Timeout
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from lib import ROOT, device as devices, distributed
+from lib import ROOT, device as devices, distributed, tensor_file
 from lib.progress import Progress
 from lib.provenance import provenance
 from lib.results import Damaged, Missing, Outcome, Result, Results, Unavailable, read_result, write_result
@@ -97,10 +95,9 @@ def read_or_set_aside(path: Path, origin: str) -> Result | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except Damaged as damage:
-        aside = path.with_suffix(f".damaged-{int(time.time())}")
         restore = f"; `git checkout -- {path}` restores it" if origin == "reference" else ", its Spec is run again"
         try:
-            path.rename(aside)
+            aside = set_aside(path)
             print(f"damaged result set aside as {aside.name}{restore}\n  {damage}", file=sys.stderr)
         except OSError:
             print(f"damaged result ignored (it could not be renamed){restore}\n  {damage}", file=sys.stderr)
@@ -131,13 +128,13 @@ class Session:
         return self.folder / "weights.safetensors"
 
     def weights(self, spec: Spec) -> Path:
-        """Final weights of another Spec, which is run first when they are not on this machine.
+        """Final weights of another Spec, which is run first when they are not on this machine or damaged.
 
         Weights are never committed, so a result replayed from the reference store may lack them.
         """
         other = replace(self, spec=spec)
         with locked(self.store, spec):
-            if not distributed.broadcast(other.weights_path.exists()):
+            if not distributed.broadcast(distributed.is_main() and intact(other.weights_path)):
                 run(spec, other)
                 distributed.barrier()   # the main process writes the weights while the others may be here already
         return other.weights_path
@@ -151,15 +148,27 @@ class Session:
             return
         tensors = untied(model) | {f"{group}.{name}": tensor for group, named in more.items()
                                    for name, tensor in named.items()}
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        path = self.weights_path
-        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            save_file(tensors, str(temporary))
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        tensor_file.write(self.weights_path, tensors)
+
+
+def intact(weights: Path) -> bool:
+    """Whether a file of weights is there and can be read; a damaged one is set aside."""
+    try:
+        tensor_file.read(weights, needs_checksum=False)
+        return True
+    except FileNotFoundError:
+        return False
+    except tensor_file.Unreadable as error:
+        aside = set_aside(weights)
+        print(f"damaged weights set aside as {aside.name}, their Spec is run again\n  {error}", file=sys.stderr)
+        return False
+
+
+def set_aside(path: Path) -> Path:
+    """Rename a damaged file, so that it is neither trusted nor written over; returns its new path."""
+    aside = path.with_name(f"{path.stem}.damaged-{int(time.time())}")
+    path.rename(aside)
+    return aside
 
 
 def run(spec: Spec, session: Session) -> Result:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, make_dataclass
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from store_specs import SETS, Logged, Pupil, Teacher
 
 from conftest import ROOT
@@ -175,6 +176,26 @@ def test_weights_that_are_not_here_are_made_again(store, log):
     (store.scratch(Teacher()) / "weights.safetensors").unlink()
     obtain([Pupil(name="two")], store=store)
     assert log() == ["teacher", "pupil one", "pupil two", "teacher"]
+
+
+@pytest.mark.parametrize("harm", [lambda content: content[:-5], lambda content: content[:-1] + bytes([content[-1] ^ 1])])
+def test_damaged_weights_are_named_set_aside_and_made_again(store, log, capsys, harm):
+    obtain([Pupil()], store=store)
+    path = store.scratch(Teacher()) / "weights.safetensors"
+    harmed = harm(path.read_bytes())
+    path.write_bytes(harmed)
+    obtain([Pupil(name="two")], store=store)
+    assert log() == ["pupil one", "teacher", "pupil two", "teacher"]
+    aside, = path.parent.glob("weights.damaged-*")
+    assert aside.read_bytes() == harmed and path.exists()
+    assert "damaged weights set aside" in (said := capsys.readouterr().err) and str(path) in said
+
+
+def test_weights_of_earlier_versions_have_no_checksum_and_are_used(store, log):
+    obtain([Pupil()], store=store)
+    save_file({"weight": torch.ones(2)}, store.scratch(Teacher()) / "weights.safetensors")
+    obtain([Pupil(name="two")], store=store)
+    assert log().count("teacher") == 1
 
 
 def test_weights_are_written_whole_or_not_at_all_and_by_one_process(store, monkeypatch):

@@ -15,8 +15,6 @@ from __future__ import annotations
 import hashlib
 import json
 import lzma
-import os
-import uuid
 import zlib
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -30,6 +28,7 @@ from lib.quantization.families import FAMILIES, as_its_config_says, packable
 from lib.quantization.fold import unfilled
 from lib.quantization.positions import GROUPS, Positions, read_positions, write_positions
 from lib.quantization.values import Values, read_values, section_of, value_bytes, write_values
+from lib.whole_file import replacing
 
 __all__ = ["FAMILIES", "Sizes", "Unreadable", "about", "dense_xz_bytes", "packable", "read", "sizes_of", "write", "xz_bytes"]
 
@@ -78,14 +77,8 @@ def write(model: nn.Module, path: Path, about: dict[str, str] | None = None) -> 
     Raises ValueError for an architecture that is not one of :data:`FAMILIES`, and for weights that are not finite.
     """
     data, sizes = packed(model, about or {})
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
-        temporary.write_bytes(data)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(Path(path)) as part:
+        part.write_bytes(data)
     return sizes
 
 
