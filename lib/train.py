@@ -30,7 +30,7 @@ from lib.data import ImageSet, Split, normalise
 from lib.device import synchronise
 from lib.ema import WeightAverage
 from lib.schedule import warmup_cosine
-from lib.training_log import Means, Watch, append, joined
+from lib.training_log import Means, Watch, append, check_progress, joined
 
 PRECISIONS = ("fp32", "bf16")
 
@@ -297,8 +297,9 @@ class Training:
             if record["training"] != self.identity():
                 raise ValueError("written with another recipe, seed or number of steps")
             epoch, curves, watch = record["epoch"], record["curves"], Watch(**record["watch"])
+            check_progress(epoch, curves, watch, self.recipe.epochs)
             training_state.restore(tensors, self.model, self.optimizers, self.average.average if self.average else {})
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             training_state.set_aside(folder, f"it does not fit ({error})")
             return
         self.epoch, self.curves, self.watch = epoch, curves, watch
