@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lib import ROOT
+from lib import ROOT, folders
 from lib.data_formats import (
     LOSSLESS,
     DataDamaged,
@@ -116,8 +116,7 @@ class Decoded:
 
 def cache_folders() -> list[Path]:
     """Folders of our own for downloads and decoded pixels, the preferred one first."""
-    runs = Path(os.environ.get("BOOK_RUNS") or ROOT / "runs")
-    return [ROOT / "data" / "cache", runs / "cache"]
+    return [ROOT / "data" / "cache", folders.own_runs() / "cache"]
 
 
 def data_folders() -> list[Path]:
@@ -127,9 +126,9 @@ def data_folders() -> list[Path]:
     quietly using other data.
     """
     own = os.environ.get("BOOK_DATA")
-    if own and not Path(own).is_dir():
+    if own and not folders.named(own).is_dir():
         raise DataMissing(f"BOOK_DATA is set to {own}, which is not a folder. Correct it or unset it.")
-    return ([Path(own)] if own else []) + cache_folders()
+    return ([folders.named(own)] if own else []) + cache_folders()
 
 
 def find(dataset: Dataset) -> Files | None:

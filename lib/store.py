@@ -22,7 +22,7 @@ import torch
 from filelock import FileLock, Timeout
 from torch import Tensor, nn
 
-from lib import ROOT, device as devices, distributed, tensor_file
+from lib import ROOT, device as devices, distributed, folders, tensor_file
 from lib.progress import Progress
 from lib.provenance import provenance
 from lib.results import Damaged, Missing, Outcome, Result, Results, Unavailable, read_result, write_result
@@ -44,7 +44,7 @@ class Store:
     @classmethod
     def default(cls, own: str | None = None) -> "Store":
         """The book's store; ``own`` is another folder for new results than ``BOOK_RUNS`` or ``runs/``."""
-        return cls(ROOT / "data" / "results", Path(own or os.environ.get("BOOK_RUNS") or ROOT / "runs"))
+        return cls(ROOT / "data" / "results", folders.named(own) if own else folders.own_runs())
 
     def path(self, spec: Spec) -> Path:
         return self.own / "results" / spec.experiment / f"{spec.key}.json"

@@ -40,7 +40,8 @@ def read_parameters(where: Chapter, scale: str, given: dict[str, str]) -> Chapte
 
 def store_of(parameters: ChapterParameters) -> Store:
     """The default store, or the folder that a chapter's ``output`` parameter names for new results."""
-    return Store.default(getattr(parameters, "output", None))
+    with as_wrong_use():
+        return Store.default(getattr(parameters, "output", None))
 
 
 WORDS = {"None": None, "null": None, "True": True, "true": True, "False": False, "false": False}
