@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -106,12 +107,16 @@ def read_or_set_aside(path: Path, origin: str) -> Result | None:
 
 @dataclass(frozen=True)
 class Session:
-    """What a running Spec may use: its device, its folder for checkpoints, a line to report progress on."""
+    """What a running Spec may use: its device, its folder for checkpoints, a line to report progress on.
+
+    ``diverged`` collects what is known of training that diverged, this Spec's or of those that it builds on.
+    """
 
     device: torch.device
     store: Store
     spec: Spec
     report: Callable[[float, str], None]
+    diverged: list[str] = field(default_factory=list)
 
     @property
     def folder(self) -> Path:
@@ -137,6 +142,8 @@ class Session:
             if not distributed.broadcast(distributed.is_main() and intact(other.weights_path)):
                 run(spec, other)
                 distributed.barrier()   # the main process writes the weights while the others may be here already
+            elif (result := self.store.get(spec)) and result.metrics.get("diverged"):
+                self.diverged.append(f"the training of {spec.key}, which it builds on, diverged")
         return other.weights_path
 
     def save_weights(self, model: nn.Module, **more: dict[str, Tensor]) -> None:
@@ -177,7 +184,9 @@ def run(spec: Spec, session: Session) -> Result:
     if session.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(session.device)
     start = time.perf_counter()
-    outcome = spec.run(session)
+    outcome = outcome_of(spec, session)
+    if session.diverged:
+        where["diverged"] = list(dict.fromkeys(session.diverged))
     where |= {"seconds": round(time.perf_counter() - start, 2), "processes": distributed.world_size()}
     if session.device.type == "cuda":
         where["peak_memory_bytes"] = torch.cuda.max_memory_allocated(session.device)
@@ -186,6 +195,21 @@ def run(spec: Spec, session: Session) -> Result:
         session.store.put(spec, result)
         shutil.rmtree(session.checkpoint, ignore_errors=True)
     return result
+
+
+def outcome_of(spec: Spec, session: Session) -> Outcome:
+    """What running the Spec gave.  Raises :class:`Unavailable` where training diverged and the rest then failed over it."""
+    def report(part: float, text: str) -> None:
+        if found := re.search(r"diverged at step \d+", text):
+            session.diverged.append(f"training {found[0]}")
+        session.report(part, text)
+
+    try:
+        return spec.run(replace(session, report=report))
+    except (ArithmeticError, LookupError, RuntimeError, ValueError) as error:
+        if not session.diverged or isinstance(error, Unavailable):
+            raise
+        raise Unavailable(f"{session.diverged[0]}, and what is left cannot be measured ({type(error).__name__}: {error})") from error
 
 
 def obtain(specs: Iterable[Spec], *, store: Store | None = None, device: str | None = None,
@@ -231,7 +255,7 @@ def obtain(specs: Iterable[Spec], *, store: Store | None = None, device: str | N
         session = Session(place, store, spec, lambda part, text, spec=spec: progress.running(spec.label, part, text))
         try:
             found[spec] = run_once(spec, session, replay=not recompute)
-            progress.finished(spec.label, "ran")
+            progress.finished(spec.label, ", ".join(["ran", *dict.fromkeys(session.diverged)]))
         except Unavailable as error:
             missing[spec] = Missing(spec, str(error))
             progress.finished(spec.label, str(error))

@@ -17,7 +17,7 @@ from conftest import ROOT
 from lib import distributed, progress, provenance
 from lib.results import Damaged, read_result, significant
 from lib.spec import Spec
-from lib.store import OUT_OF_TIME, Session, Store, obtain
+from lib.store import OUT_OF_TIME, Outcome, Session, Store, obtain
 
 SPECS_PROGRAM = ROOT / "tests" / "store_specs.py"
 
@@ -155,6 +155,35 @@ def test_an_error_keeps_what_was_finished(store, log):
         obtain([Logged(name="one"), Broken(name="two"), Logged(name="three")], store=store)
     assert obtain([Logged(name="one")], store=store, cannot_run="no").missing == ()
     assert log() == ["one 0"]
+
+
+class Diverging(Logged):
+    """Training that diverges, and what came of it: "fails" afterwards, or not."""
+
+    def run(self, session):
+        session.report(1.0, "level 2: diverged at step 7")
+        if self.name == "fails":
+            return 1 / 0
+        session.save_weights(torch.nn.Linear(1, 1))
+        return Outcome({"diverged": True})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Heir(Logged):
+    """Builds on training that diverged, and fails over it unless its own number is 1."""
+
+    def run(self, session):
+        session.weights(Diverging(name="works"))
+        return Outcome({"value": 1 / (self.seed % 2)})
+
+
+def test_training_that_diverged_is_a_result_that_says_so_or_a_reason(store):
+    results = obtain([Diverging(name="works"), Diverging(name="fails"), Heir(name="heir"), Heir(name="heir", seed=1)], store=store)
+    assert [result.provenance.get("diverged") for result in results] == [
+        ["training diverged at step 7"], [f"the training of {Diverging(name='works').key}, which it builds on, diverged"]]
+    first, second = (missing.reason for missing in results.missing)
+    assert first == "training diverged at step 7, and what is left cannot be measured (ZeroDivisionError: division by zero)"
+    assert "which it builds on, diverged, and what is left cannot be measured" in second
 
 
 def test_progress_is_told(store, tmp_path, monkeypatch):
