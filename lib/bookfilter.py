@@ -146,7 +146,8 @@ def figure_html(figure: dict, figure_id: str) -> str:
     alt = meta.get("alt") or title_of(layout) or "Interactive figure"
     height = layout.get("height") or FIGURE_HEIGHT
     content = {"data": figure.get("data", []), "layout": layout, "config": {"displaylogo": False}}
-    provenance = html.escape(str(meta.get("provenance") or ""))
+    # Texts of result files have their entities already.
+    provenance = html.escape(html.unescape(str(meta.get("provenance") or "")))
     note = f'<span class="book-provenance">{provenance}</span>' if provenance else ""
     return (
         f'<div class="book-figure" id="{figure_id}">\n'

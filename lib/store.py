@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from lib import ROOT, device as devices, distributed, folders, tensor_file
 from lib.progress import Progress
 from lib.provenance import provenance
-from lib.results import Damaged, Missing, Outcome, Result, Results, Unavailable, read_result, write_result
+from lib.results import Damaged, Missing, Outcome, Result, Results, Unavailable, check_spec, read_result, write_result
 from lib.spec import Spec
 from lib.training_state import untied
 
@@ -62,10 +62,10 @@ class Store:
         return self.get_own(spec) or self.get_reference(spec)
 
     def get_own(self, spec: Spec) -> Result | None:
-        return read_or_set_aside(self.path(spec), "own")
+        return read_or_set_aside(self.path(spec), "own", spec)
 
     def get_reference(self, spec: Spec) -> Result | None:
-        return read_or_set_aside(self.reference_path(spec), "reference")
+        return read_or_set_aside(self.reference_path(spec), "reference", spec)
 
     def put(self, spec: Spec, result: Result) -> None:
         write_result(self.path(spec), result)
@@ -89,10 +89,12 @@ class Store:
             ) from error
 
 
-def read_or_set_aside(path: Path, origin: str) -> Result | None:
+def read_or_set_aside(path: Path, origin: str, spec: Spec) -> Result | None:
     """A damaged file is named and renamed to ``*.damaged``: neither trusted nor written over."""
     try:
-        return read_result(path, origin)
+        result = read_result(path, origin)
+        check_spec(result, spec, path)
+        return result
     except (FileNotFoundError, NotADirectoryError):
         return None
     except Damaged as damage:
