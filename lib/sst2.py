@@ -119,9 +119,13 @@ def read(path: Path) -> Rows:
             import pyarrow.parquet  # imported here: slow, and not needed for tsv
             columns = pyarrow.parquet.read_table(path, columns=["sentence", "label"])
             table = list(zip(columns["sentence"].to_pylist(), columns["label"].to_pylist()))
+        for number, (sentence, label) in enumerate(table, start=1):
+            if not isinstance(sentence, str) or str(label) not in ("0", "1"):
+                raise ValueError(f"row {number} has the sentence {sentence!r:.60} and the label {label!r:.60}; "
+                                 "expected a text, and 0 or 1")
+        if len(table) < 2:
+            raise ValueError("expected rows of a sentence and a label")
         rows = [(sentence, int(label)) for sentence, label in table]
-        if len(rows) < 2 or not all(isinstance(sentence, str) and label in (0, 1) for sentence, label in rows):
-            raise ValueError("expected rows of a sentence and a label, 0 or 1")
     except Exception as error:  # a parser fed with garbage may raise anything
         raise DataDamaged(f"{path} cannot be read ({type(error).__name__}: {error}). It is damaged or not what its name "
                           "says: delete it, or put a fresh copy in its place.") from error

@@ -214,6 +214,14 @@ def test_sst2_may_be_parquet_and_damage_is_named(tmp_path, monkeypatch):
         sst2.load()
 
 
+@pytest.mark.parametrize("labels", [[0, 0.5], [0, None], [1, 2], [True, False], ["0", "positive"]])
+def test_a_label_of_sst2_is_0_or_1_and_a_wrong_row_is_named(tmp_path, labels):
+    import pandas as pd
+    pd.DataFrame({"sentence": ["one", "two"], "label": labels}).to_parquet(tmp_path / "train.parquet")
+    with pytest.raises(DataDamaged, match=r"train.parquet cannot be read .*row [12] has the sentence '(one|two)' and the label"):
+        sst2.read(tmp_path / "train.parquet")
+
+
 def test_sst2_may_be_a_snapshot_of_hugging_face_or_begin_with_a_mark(tmp_path, monkeypatch):
     import pandas as pd
     monkeypatch.setenv("BOOK_DATA", str(tmp_path))
