@@ -169,7 +169,7 @@ def test_gpus_start_torchrun(monkeypatch):
     assert "2 missing, not finished by its 2 processes" in output
     command, = started
     assert command[1:6] == ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    assert command[6:] == ["-m", "lib", "run", "small", "--scale", "laptop", "-p", "rate", "3", "--study=main"]
+    assert command[6:] == ["-m", "lib", "run", "small", "--scale", "laptop", "-p", "rate", "3.0", "--study=main"]
     monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
     assert "gpus=2 was asked for and this machine has 1" in call("run", "small", "-p", "gpus", "2", status=2)
 

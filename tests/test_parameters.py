@@ -39,6 +39,12 @@ def test_anything_else_is_refused_in_one_short_line(given, error, says):
     assert says in str(refusal.value) and len(str(refusal.value)) < 200 and "\n" not in str(refusal.value)
 
 
+def test_a_whole_number_for_a_float_is_a_float():
+    assert isinstance(checked(Parameters, {"rate": 3}).rate, float)
+    given = checked(chapter("growth"), {"lr": 1, "steps": 10})
+    assert isinstance(given.lr, float) and isinstance(given.steps, int)
+
+
 @pytest.mark.parametrize("text, found", [("50", (50,)), ("10, 50,500", (10, 50, 500)), (" 1e1 ,.5", (10, 0.5)), ("-1", (-1,))])
 def test_lists_of_numbers(text, found):
     assert numbers("ratios", text) == found

@@ -59,8 +59,9 @@ P = TypeVar("P", bound=ChapterParameters)
 def checked(cls: type[P], values: dict[str, Any]) -> P:
     """``cls(**values)`` after checking names, types and sizes.
 
-    A float parameter takes a whole number too, and a text parameter the text of a number: papermill and the command
-    line read 50 as a number before anybody knows what it is for.
+    A float parameter takes a whole number too, as a float, since sums of whole numbers may grow beyond what torch takes;
+    and a text parameter the text of a number: papermill and the command line read 50 as a number before anybody knows
+    what it is for.
 
     Raises ValueError (unknown name, with the nearest known one; a number that is not finite, or too large) or
     TypeError (wrong type).
@@ -79,7 +80,7 @@ def checked(cls: type[P], values: dict[str, Any]) -> P:
         if not fits(value, hints[name]):
             raise TypeError(f"parameter {name!r} takes {spelled(hints[name])}, not {shown(repr(value))} "
                             f"({type(value).__name__})")
-        given[name] = value
+        given[name] = float(value) if is_number(value) and takes(hints[name], float) and not takes(hints[name], int) else value
     return cls(**given)
 
 
@@ -96,8 +97,11 @@ def numbers(name: str, text: str) -> tuple[float, ...]:
 
 def takes_text(hint: Any) -> bool:
     """Whether a parameter of this type takes any text, and no numbers."""
-    parts = set(typing.get_args(hint)) if isinstance(hint, types.UnionType) else {hint}
-    return str in parts and not parts & {int, float}
+    return takes(hint, str) and not takes(hint, int) and not takes(hint, float)
+
+
+def takes(hint: Any, kind: type) -> bool:
+    return kind in (typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,))
 
 
 def is_number(value: Any) -> bool:
