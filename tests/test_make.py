@@ -59,3 +59,56 @@ def test_the_environment_may_lie_anywhere(make, tmp_path, folder):
         status, output, asked = make("doctor", f"VENV={folder}")
         assert status == 0 and asked[-1] == "-m lib doctor", output
     assert (make.checkout / folder / ".edlm-installed").exists() and len(asked) == 2
+
+
+def test_an_environment_made_by_uv_gets_its_pip(make):
+    environment = make.checkout / ".venv" / "bin"
+    environment.mkdir(parents=True)
+    (environment / "NO_PIP").touch()
+    shutil.copy(make.checkout.parent / "python", environment / "python")
+    status, output, asked = make("doctor")
+    assert status == 0, output
+    assert [line for line in asked if "ensurepip" in line] == ["-m ensurepip --upgrade"] and asked[-1] == "-m lib doctor"
+
+
+def test_an_environment_without_pip_that_cannot_make_one_says_what_to_do(make):
+    environment = make.checkout / ".venv" / "bin"
+    environment.mkdir(parents=True)
+    (environment / "python").write_text(FAKE_PYTHON.replace("rm ", "false "))
+    (environment / "python").chmod(0o755)
+    (environment / "NO_PIP").touch()
+    status, output, _ = make("doctor")
+    assert status == 2 and ".venv has no pip and cannot make one: install pip into it (uv pip install" in output
+
+
+def test_a_python_that_is_gone_is_named(make):
+    make("install")
+    python = make.checkout / ".venv" / "bin" / "python"
+    python.unlink()
+    python.symlink_to("/usr/bin/python-that-was-updated")
+    status, output, asked = make("book")
+    assert status == 2 and asked == []
+    assert ".venv/bin/python does not start" in output and "Remove the folder .venv and call make again" in output
+
+
+def test_an_existing_environment_is_used_as_it_is(make, tmp_path):
+    environment = tmp_path / "conda"
+    (environment / "bin").mkdir(parents=True)
+    shutil.copy(tmp_path / "python", environment / "bin" / "python")
+    status, output, asked = make("doctor", f"VENV={environment}")
+    assert status == 0 and not any("venv" in line for line in asked) and any("pip install" in line for line in asked), output
+
+
+@pytest.mark.parametrize("words, says", [
+    (["VENV="], "VENV names no folder"), (["PYTHON="], "Python 3.11 or newer is needed and none was found"),
+    (["PYTHON=false"], "false could not create .venv")])
+def test_what_cannot_be_installed_is_said_in_one_line(make, words, says):
+    status, output, asked = make("book", *words)
+    assert status == 2 and says in output and not any("lib book" in line for line in asked)
+
+
+def test_a_changed_pyproject_is_installed_again(make):
+    make("install")
+    later = (make.checkout / ".venv" / ".edlm-installed").stat().st_mtime + 10
+    os.utime(make.checkout / "pyproject.toml", (later, later))
+    assert any("pip install" in line for line in make("install")[2])
