@@ -5,9 +5,10 @@ VENV   ?= .venv
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 EXTRAS ?= book,test
+TORCH  ?= auto
 
 # Make splits names at spaces and the shell reads quotes, so paths reach the recipes as variables of the shell's.
-export VENV PYTHON EXTRAS SCALE
+export VENV PYTHON EXTRAS TORCH SCALE
 export PATH := $(if $(filter /%,$(VENV)),$(VENV),$(CURDIR)/$(VENV))/bin:$(PATH)
 
 .PHONY: help book edition test quick doctor install clean
@@ -15,7 +16,7 @@ export PATH := $(if $(filter /%,$(VENV)),$(VENV),$(CURDIR)/$(VENV))/bin:$(PATH)
 
 help:           ## this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 12
-	@echo "variables:  SCALE=smoke|laptop|cpu|gpu (now $$SCALE)  VENV=folder  PYTHON=interpreter"
+	@echo "variables:  SCALE=smoke|laptop|cpu|gpu (now $$SCALE)  VENV=folder  PYTHON=interpreter  TORCH=auto|cpu|default"
 
 book: install   ## execute every chapter at SCALE and render the book into _book/
 	"$$VENV/bin/python" -m lib book --scale "$$SCALE"

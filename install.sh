@@ -1,8 +1,11 @@
 #!/bin/sh
 # Make the environment VENV and install the book into it, unless that is done.  `make` calls this with its variables:
-# VENV (a folder), PYTHON (which makes it), EXTRAS (of pyproject.toml).
+# VENV (a folder), PYTHON (which makes it), EXTRAS (of pyproject.toml), and
+# TORCH: "cpu" for PyTorch without CUDA, "default" for what the package index gives, "auto" for cpu where there is no GPU.
 set -eu
 cd "$(dirname "$0")"
+
+WHEELS=https://download.pytorch.org/whl/cpu
 
 say() { printf '%s\n' "$*"; }
 stop() { say "$*" >&2; exit 1; }
@@ -28,8 +31,25 @@ if ! "$py" -m pip --version >/dev/null 2>&1; then   # as in environments made by
         stop "$VENV has no pip and cannot make one: install pip into it (uv pip install --python '$py' pip) and call make again"
 fi
 
-say "installing into $VENV (PyTorch is large: minutes, the first time only)"
-"$py" -m pip install --quiet -e ".[$EXTRAS]"
+# Only Linux on x86 gets CUDA by default, 4.6 GB of it.
+choice=${TORCH:-auto}
+if [ "$choice" = auto ]; then
+    choice=default
+    if [ "$(uname -sm)" = "Linux x86_64" ] && [ ! -e /proc/driver/nvidia/version ]; then choice=cpu; fi
+fi
+index=
+if "$py" -c "import torch" 2>/dev/null; then
+    say "installing into $VENV, beside the PyTorch that it has"
+elif [ "$choice" = cpu ] && "$py" -c "import urllib.request as u; u.urlopen('$WHEELS/torch/', timeout=10)" 2>/dev/null; then
+    index="--extra-index-url $WHEELS"
+    say "installing into $VENV: about 2 GB, with PyTorch for CPUs only (TORCH=default takes the build with CUDA)"
+else
+    [ "$choice" != cpu ] || say "no PyTorch without CUDA is to be had: $WHEELS does not answer"
+    say "installing into $VENV: about 6.5 GB where PyTorch comes with CUDA (TORCH=cpu takes the build without, about 2 GB)"
+fi
+say "this takes minutes, the first time only"
+# shellcheck disable=SC2086  # two words, or none
+"$py" -m pip install --quiet $index -e ".[$EXTRAS]"
 if [ -z "${QUARTO_PATH:-}" ] && ! command -v quarto >/dev/null; then
     "$py" -m pip install --quiet quarto-cli >"$VENV/quarto-install.log" 2>&1 ||
         say "Quarto was not found and could not be installed: the book is rendered as a plain preview (https://quarto.org has installers)"

@@ -1,6 +1,7 @@
 """`make` on machines as people have them, with a Python that only writes down what it was asked."""
 
 import os
+import platform
 import shutil
 import subprocess
 
@@ -10,10 +11,12 @@ from conftest import ROOT
 
 pytestmark = pytest.mark.skipif(not shutil.which("make"), reason="make was not found")
 
-#: Notes its words; `-m venv FOLDER` makes an environment with a copy of itself, and `-m pip` fails where NO_PIP lies beside it.
+#: Notes its words; has torch, or reaches PyTorch's index, where a variable says so; `-m venv FOLDER` makes an environment with a copy of itself, and `-m pip` fails where NO_PIP lies beside it.
 FAKE_PYTHON = """#!/bin/sh
 echo "$*" >>"$LOG"
 case "$*" in
+    *"import torch"*) test -n "$HAS_TORCH" ;;
+    *urlopen*) test -n "$HAS_WHEELS" ;;
     *"-m venv"*) for folder; do :; done; mkdir -p "$folder/bin" && cp "$0" "$folder/bin/python" ;;
     *"-m ensurepip"*) rm "$(dirname "$0")/NO_PIP" ;;
     *"-m pip"*) test ! -e "$(dirname "$0")/NO_PIP" ;;
@@ -32,10 +35,10 @@ def make(tmp_path):
     python.write_text(FAKE_PYTHON)
     python.chmod(0o755)
 
-    def call(*words):
+    def call(*words, **environment):
         log.write_text("")
         done = subprocess.run(["make", "--no-print-directory", f"PYTHON={python}", *words], cwd=checkout, text=True,
-                              capture_output=True, env=os.environ | {"LOG": str(log), "QUARTO_PATH": "somewhere"})
+                              capture_output=True, env=os.environ | {"LOG": str(log), "QUARTO_PATH": "somewhere"} | environment)
         return done.returncode, done.stdout + done.stderr, log.read_text().splitlines()
 
     call.checkout = checkout
@@ -112,3 +115,20 @@ def test_a_changed_pyproject_is_installed_again(make):
     later = (make.checkout / ".venv" / ".edlm-installed").stat().st_mtime + 10
     os.utime(make.checkout / "pyproject.toml", (later, later))
     assert any("pip install" in line for line in make("install")[2])
+
+
+@pytest.mark.parametrize("words, has, cpu, says", [
+    (["TORCH=cpu"], {"HAS_WHEELS": "1"}, True, "about 2 GB, with PyTorch for CPUs only (TORCH=default takes"),
+    (["TORCH=cpu"], {}, False, "does not answer"), (["TORCH=default"], {"HAS_WHEELS": "1"}, False, "about 6.5 GB where PyTorch"),
+    (["TORCH=cpu"], {"HAS_WHEELS": "1", "HAS_TORCH": "1"}, False, "beside the PyTorch that it has")])
+def test_what_will_be_downloaded_is_said_before(make, words, has, cpu, says):
+    status, output, asked = make("install", *words, **has)
+    assert status == 0 and says in output, output
+    install, = (line for line in asked if "pip install" in line)
+    assert ("--extra-index-url https://download.pytorch.org/whl/cpu" in install) == cpu
+
+
+@pytest.mark.skipif(platform.system() != "Linux" or platform.machine() != "x86_64", reason="elsewhere PyTorch has no CUDA by default")
+def test_a_machine_without_a_gpu_gets_the_build_for_cpus(make):
+    _, _, asked = make("install", HAS_WHEELS="1")
+    assert any("--extra-index-url" in line for line in asked) != os.path.exists("/proc/driver/nvidia/version")
