@@ -11,9 +11,28 @@ from collections.abc import Iterator
 
 import click
 
+def each_once(context: click.Context, option: click.Parameter, pairs: tuple[tuple[str, str], ...]) -> dict[str, str]:
+    """``-p NAME VALUE`` as a dictionary.  Of two values for one name neither is obeyed silently."""
+    given = dict(pairs)
+    if len(given) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise click.BadParameter(f"{next(name for name in names if names.count(name) > 1)!r} is given twice")
+    return given
+
+
+class Minutes(click.FloatRange):
+    """A length of time, which is a number."""
+
+    def convert(self, value, option, context) -> float:
+        minutes = super().convert(value, option, context)
+        if minutes != minutes:
+            self.fail(f"{value!r} is no length of time", option, context)
+        return minutes
+
+
 SCALES = click.option("--scale", default="laptop", show_default=True, metavar="smoke|laptop|cpu|gpu",
                       help="Size of data and training.")
-PARAMETERS = click.option("-p", "--parameter", "given", nargs=2, multiple=True, metavar="NAME VALUE",
+PARAMETERS = click.option("-p", "--parameter", "given", nargs=2, multiple=True, metavar="NAME VALUE", callback=each_once,
                           help="A parameter of the chapter, as papermill's -p; may be repeated.")
 
 
@@ -51,7 +70,7 @@ def book(scale, given, chapters, jobs) -> None:
     """
     from lib.cli import book as command
     with plainly():
-        status = command.book(scale, dict(given), chapters, jobs)
+        status = command.book(scale, given, chapters, jobs)
     raise SystemExit(status)
 
 
@@ -80,7 +99,7 @@ def edition(chapters, jobs) -> None:
 @click.option("--key", help="Only the result of this name (or the start of one).")
 @click.option("--list", "only_list", is_flag=True, help="Show the results the chapter needs; run nothing.")
 @click.option("--device", help="cuda, mps or cpu; the best one by default.")
-@click.option("--time-limit", type=click.FloatRange(min=0), metavar="MINUTES",
+@click.option("--time-limit", type=Minutes(min=0), metavar="MINUTES",
               help="Begin no further result after this long; the same command carries on (exit status 3).")
 def run(chapter, everything, processes, scale, given, studies, key, only_list, device, time_limit) -> None:
     """Run what a chapter lacks, or with --all what the book lacks, and store it.
@@ -97,7 +116,10 @@ def run(chapter, everything, processes, scale, given, studies, key, only_list, d
     if processes and not everything:
         raise click.UsageError("--processes goes with --all")
     with plainly():
-        status = queue.run(scale, processes, device, time_limit) if everything else command.run(chapter, scale, dict(given), studies, key, only_list, device, time_limit)
+        if everything:
+            status = queue.run(scale, processes, device, time_limit)
+        else:
+            status = command.run(chapter, scale, given, studies, key, only_list, device, time_limit)
     raise SystemExit(status)
 
 
@@ -113,7 +135,7 @@ def results(chapter, scale, given, as_json) -> None:
     """
     from lib.cli import results as command
     with plainly():
-        command.show(chapter, scale, dict(given), as_json)
+        command.show(chapter, scale, given, as_json)
 
 
 @main.command()

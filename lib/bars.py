@@ -73,8 +73,8 @@ class Lines:
         pass
 
     def spec(self, chapter: Chapter, event: dict) -> None:
-        if event["fraction"] == 1.0 and event["text"] == "ran":
-            self.say(chapter, f"[{event['done']}/{event['total']}] {event['spec']}")
+        if event["fraction"] == 1.0 and event["text"].startswith("ran"):
+            self.say(chapter, f"[{event['done']}/{event['total']}] {event['spec']}{event['text'].removeprefix('ran')}")
 
     def ended(self, execution: Execution) -> None:
         outcome = "stopped" if execution.failure else "executed"

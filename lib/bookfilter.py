@@ -132,7 +132,13 @@ def markdown_output(text: str, metadata: dict | None = None) -> dict:
 
 def raw_html(text: str) -> str:
     """HTML that Pandoc passes through.  As ``text/html`` it would make Quarto load jQuery from elsewhere."""
-    return f"`````{{=html}}\n{text}\n`````"
+    return fenced(text, "{=html}")
+
+
+def fenced(text: str, info: str = "") -> str:
+    """``text`` as a block that ends where it should, whatever fences it holds itself."""
+    fence = "`" * max(5, 1 + max(map(len, re.findall("`+", text)), default=0))
+    return f"{fence}{info}\n{text}\n{fence}"
 
 
 def figure_html(figure: dict, figure_id: str) -> str:
@@ -146,7 +152,8 @@ def figure_html(figure: dict, figure_id: str) -> str:
     alt = meta.get("alt") or title_of(layout) or "Interactive figure"
     height = layout.get("height") or FIGURE_HEIGHT
     content = {"data": figure.get("data", []), "layout": layout, "config": {"displaylogo": False}}
-    provenance = html.escape(str(meta.get("provenance") or ""))
+    # Texts of result files have their entities already.
+    provenance = html.escape(html.unescape(str(meta.get("provenance") or "")))
     note = f'<span class="book-provenance">{provenance}</span>' if provenance else ""
     return (
         f'<div class="book-figure" id="{figure_id}">\n'
@@ -182,7 +189,7 @@ def stopped_here(output: dict) -> str:
     name, value = output.get("ename", ""), output.get("evalue", "")
     trace = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(output.get("traceback", [])))
     return (f"::: {{.callout-important}}\n## This chapter stopped here\n\n"
-            f"`````\n{name}: {value}\n`````\n\n"
+            f"{fenced(f'{name}: {value}')}\n\n"
             + raw_html(f"<details><summary>Traceback</summary><pre>{html.escape(trace)}</pre></details>") + "\n:::")
 
 

@@ -18,12 +18,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lib import ROOT
-from lib.data_formats import LOSSLESS, DataDamaged, idx_bytes, parquet_format, parse_idx, read_parquet, read_pickles
-
-
-class DataMissing(RuntimeError):
-    """A dataset is neither on disk nor to be had from the network; the message says how to supply it."""
+from lib import ROOT, folders
+from lib.data_formats import (
+    LOSSLESS,
+    DataDamaged,
+    DataMissing,
+    idx_bytes,
+    parquet_format,
+    parse_idx,
+    read_parquet,
+    read_pickles,
+)
+from lib.data_parts import all_or_none, first_whole, parquet_splits, with_subfolders
 
 
 @dataclass(frozen=True)
@@ -110,8 +116,7 @@ class Decoded:
 
 def cache_folders() -> list[Path]:
     """Folders of our own for downloads and decoded pixels, the preferred one first."""
-    runs = Path(os.environ.get("BOOK_RUNS") or ROOT / "runs")
-    return [ROOT / "data" / "cache", runs / "cache"]
+    return [ROOT / "data" / "cache", folders.own_runs() / "cache"]
 
 
 def data_folders() -> list[Path]:
@@ -121,35 +126,34 @@ def data_folders() -> list[Path]:
     quietly using other data.
     """
     own = os.environ.get("BOOK_DATA")
-    if own and not Path(own).is_dir():
+    if own and not folders.named(own).is_dir():
         raise DataMissing(f"BOOK_DATA is set to {own}, which is not a folder. Correct it or unset it.")
-    return ([Path(own)] if own else []) + cache_folders()
+    return ([folders.named(own)] if own else []) + cache_folders()
 
 
 def find(dataset: Dataset) -> Files | None:
-    """The dataset's files in the first folder that holds all of them, or None.  Downloads nothing."""
+    """The dataset's files in the first folder that holds any, or None.  Downloads nothing.
+
+    Raises :class:`lib.data_parts.Incomplete`, naming what is lacking, where a folder holds only a part of them.
+    """
+    names = dataset.train_files + dataset.test_files
+
+    def find_in(place: Path) -> Files | None:
+        if found := all_or_none(place, [_plain_or_zipped(place / name) for name in names], names):
+            return Files("official", found[:len(dataset.train_files)], found[len(dataset.train_files):])
+        found = parquet_splits(place, ("train", "test"))
+        return Files("parquet", *found) if found else None
+
     for folder in data_folders():
         home = folder / dataset.name
-        for place in (folder / dataset.official, home / dataset.official, home):
-            train, test = _official(place, dataset.train_files), _official(place, dataset.test_files)
-            if train and test:
-                return Files("official", train, test)
-        for place in (home, *(sorted(home.iterdir()) if home.is_dir() else ())):
-            train, test = _shards(place, "train"), _shards(place, "test")
-            if train and test:
-                return Files("parquet", train, test)
+        places = (folder / dataset.official, home / dataset.official, *with_subfolders(home))
+        if files := first_whole(places, find_in):
+            return files
     return None
 
 
-def _official(place: Path, names: tuple[str, ...]) -> tuple[Path, ...]:
-    """The named files in ``place``, each plain or ``.gz``; empty when one is lacking."""
-    found = [next((path for path in (place / name, place / f"{name}.gz") if path.is_file()), None) for name in names]
-    return tuple(path for path in found if path) if all(found) else ()
-
-
-def _shards(place: Path, split: str) -> tuple[Path, ...]:
-    whole = place / f"{split}.parquet"
-    return (whole,) if whole.is_file() else tuple(sorted(place.glob(f"{split}-*.parquet")))
+def _plain_or_zipped(path: Path) -> Path | None:
+    return next((found for found in (path, path.with_name(f"{path.name}.gz")) if found.is_file()), None)
 
 
 def load(dataset: Dataset) -> Decoded:
@@ -309,9 +313,10 @@ def _fetch(dataset: Dataset, cache: Path) -> None:
     with tempfile.TemporaryDirectory(dir=cache) as folder, open(os.devnull, "w") as sink, \
             nullcontext() if sys.stderr.isatty() else redirect_stderr(sink), redirect_stdout(sink):
         fetch(folder, download=True)
-        (cache / dataset.official).mkdir(parents=True, exist_ok=True)
+        home = cache / dataset.official
+        home.mkdir(parents=True, exist_ok=True)
         for file in (Path(folder) / dataset.official).iterdir():
-            os.replace(file, cache / dataset.official / file.name)
+            os.replace(file, home / file.name)
 
 
 def _how_to_supply(dataset: Dataset, reason: object) -> str:

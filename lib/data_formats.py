@@ -20,6 +20,14 @@ import numpy as np
 LOSSLESS = frozenset({"PNG", "BMP", "PPM", "lossless WebP"})
 
 
+#: Bytes of an unpacked idx file; MNIST's largest has 47 million.
+LARGEST_IDX = 100_000_000
+
+
+class DataMissing(RuntimeError):
+    """A dataset is neither on disk nor to be had from the network; the message says how to supply it."""
+
+
 class DataDamaged(RuntimeError):
     """A data file was found but cannot be read; the message names it."""
 
@@ -63,7 +71,10 @@ def read_pickles(paths: tuple[Path, ...], label: str, shape: tuple[int, int, int
             if data.dtype != np.uint8:
                 raise ValueError(f"pixels are {data.dtype}, expected uint8")
             images.append(data.reshape(-1, *shape))
-            labels.append(np.asarray(batch[label], dtype=np.int64))
+            numbers = np.asarray(batch[label])
+            if numbers.dtype.kind not in "iu":
+                raise ValueError(f"labels are {numbers.dtype}, expected whole numbers")
+            labels.append(numbers.astype(np.int64))
             if len(images[-1]) != len(labels[-1]):
                 raise ValueError(f"{len(images[-1])} images but {len(labels[-1])} labels")
     return np.concatenate(images), np.concatenate(labels)
@@ -71,9 +82,11 @@ def read_pickles(paths: tuple[Path, ...], label: str, shape: tuple[int, int, int
 
 def idx_bytes(path: Path) -> bytes:
     """The contents of an idx file, unpacked when it is a ``.gz``."""
-    with _naming(path):
-        raw = path.read_bytes()
-        return gzip.decompress(raw) if path.suffix == ".gz" else raw
+    with _naming(path), gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
+        raw = file.read(LARGEST_IDX + 1)
+        if len(raw) > LARGEST_IDX:
+            raise ValueError(f"it holds more than {LARGEST_IDX:,} bytes")
+        return raw
 
 
 def parse_idx(raw: bytes, path: Path) -> np.ndarray:
@@ -103,6 +116,8 @@ def read_parquet(paths: tuple[Path, ...], label: str, shape: tuple[int, int, int
     for path in paths:
         with _naming(path):
             for row, (encoded, number) in enumerate(_parquet_rows(path, label)):
+                if type(number) is not int:
+                    raise ValueError(f"row {row} has the label {number!r}, which is no whole number")
                 try:
                     pixels, kind = _decode(encoded, shape)
                 except (OSError, ValueError, TypeError, SyntaxError) as error:
@@ -131,12 +146,14 @@ def _parquet_rows(path: Path, label: str, batch: int = 2048) -> Iterator[tuple[b
             raise ValueError(f"has columns {', '.join(columns)}; expected img (or image) and {label}")
         for rows in file.iter_batches(batch_size=batch, columns=[image, label]):
             pictures = rows.column(image).to_pylist()
-            yield from zip((picture["bytes"] for picture in pictures), rows.column(label).to_pylist(), strict=True)
+            yield from zip((picture and picture["bytes"] for picture in pictures), rows.column(label).to_pylist(), strict=True)
 
 
 def _decode(encoded: bytes, shape: tuple[int, int, int]) -> tuple[np.ndarray, str]:
     from PIL import Image
     with Image.open(io.BytesIO(encoded)) as picture:
+        if picture.size != shape[:0:-1]:             # told by its header, before it is unpacked
+            raise ValueError(f"it has {picture.width} by {picture.height} pixels")
         pixels = np.asarray(picture.convert("L" if shape[0] == 1 else "RGB"))
         kind = _format(encoded, picture)
     pixels = pixels.reshape(*pixels.shape[:2], -1).transpose(2, 0, 1)

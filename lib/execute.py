@@ -18,7 +18,7 @@ from typing import Any, Protocol, TextIO
 
 from nbformat import NotebookNode
 
-from lib import notebooks
+from lib import folders, notebooks
 from lib.device import cores
 from lib.experiments import Chapter
 from lib.notebooks import Project
@@ -130,7 +130,9 @@ class Run:
         """Kernels of this Python, this checkout's ``lib``, and a fair share of the cores."""
         threads = {name: str(self.threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
         path = os.pathsep.join(filter(None, [str(self.project.root), os.environ.get("PYTHONPATH")]))
-        return threads | os.environ | {"PYTHONPATH": path, "JUPYTER_PREFER_ENV_PATH": "1",
+        # The kernels work in another folder than this process, and must find the same ones.
+        named = {name: str(folders.named(os.environ[name]).absolute()) for name in ("BOOK_RUNS", "BOOK_DATA") if os.environ.get(name)}
+        return threads | os.environ | named | {"PYTHONPATH": path, "JUPYTER_PREFER_ENV_PATH": "1",
                                        "BOOK_PROGRESS": str(self.events)}
 
     def follow(self, watcher: Watcher) -> None:

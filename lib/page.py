@@ -71,8 +71,8 @@ def open_chapter(subject: str, namespace: dict[str, Any]) -> ChapterRun:
 
 
 def is_setting(name: str, value: Any) -> bool:
-    """Whether a notebook global looks like a parameter rather than an import, a function or IPython's own."""
-    return (not name.startswith("_") and name not in ("In", "Out")
+    """Whether a notebook global looks like a parameter rather than an import, a function, IPython's or papermill's own."""
+    return (not name.startswith("_") and name not in ("In", "Out", "PAPERMILL_INPUT_PATH", "PAPERMILL_OUTPUT_PATH")
             and (value is None or isinstance(value, (bool, int, float, str, list, tuple, dict))))
 
 

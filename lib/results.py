@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
-import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,9 +12,15 @@ from typing import Any
 
 import pandas as pd
 
+from lib.checks import require
+from lib.markdown import harmless
 from lib.spec import Spec, all_fields, flatten
+from lib.whole_file import replacing
 
 SCHEMA = 1
+
+#: Bytes of a result file and levels of nesting in it: hundreds of times, and several times, what results have.
+LARGEST, DEEPEST = 16 << 20, 50
 
 
 class Damaged(Exception):
@@ -95,34 +99,73 @@ def write_result(path: Path, result: Result) -> None:
     content = json.loads(json.dumps(result.content()))
     lines = [f"{json.dumps(name)}: {json.dumps(value)}" for name, value in (content | {"sha256": checksum(content)}).items()]
     text = "{\n" + ",\n".join(lines) + "\n}"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
-        with open(temporary, "w", encoding="utf-8") as out:
-            out.write(text + "\n")
-            out.flush()
-            os.fsync(out.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as part:
+        part.write_text(text + "\n", encoding="utf-8")
 
 
 def read_result(path: Path, origin: str) -> Result:
-    """Read one result file.  Raises :class:`Damaged` when its content is not what was written, and
-    FileNotFoundError (or NotADirectoryError) when there is none.
+    """Read one result file.  Its texts are made harmless, since they end in pages.
+
+    Raises :class:`Damaged` when its content is not what was written, and FileNotFoundError (or NotADirectoryError) when
+    there is none.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_bounded(path))
+        require(isinstance(content, dict) and depth(content) <= DEEPEST, f"it is no object, or nested more than {DEEPEST} deep")
         stated = content.pop("sha256")
+        require(stated == checksum(content), "its checksum does not fit its content")
         schema = content.pop("schema")
-        intact = stated == checksum(content | {"schema": schema}) and (
-            content["experiment"], content["key"]) == (path.parent.name, path.stem)
-        result = Result(**content, origin=origin)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        require(schema == SCHEMA, f"its schema is {schema!r}, and this library reads {SCHEMA}: update the book")
+        require((content.get("experiment"), content.get("key")) == (path.parent.name, path.stem), "its name does not fit its content")
+        result = Result(**harmless(content), origin=origin)
+        check_types(result)
+        return result
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        raise
+    except KeyError as error:
+        raise Damaged(f"{path}: it lacks {error}") from error
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise Damaged(f"{path}: {error}") from error
-    if not intact:
-        raise Damaged(f"{path}: its checksum or name does not fit its content")
-    return result
+
+
+def read_bounded(path: Path) -> str:
+    """The text of a file that is no larger than a result may be."""
+    require(path.is_file() or not path.exists(), "it is no file")
+    with open(path, "rb") as file:
+        content = file.read(LARGEST + 1)
+    require(len(content) <= LARGEST, f"it is larger than {LARGEST >> 20} MB")
+    return content.decode("utf-8")
+
+
+def depth(value: dict | list) -> int:
+    """Levels of nesting, counted no further than one beyond :data:`DEEPEST`."""
+    levels, parts = 0, [value]
+    while parts and levels <= DEEPEST:
+        levels += 1
+        parts = [inner for part in parts for inner in (part.values() if isinstance(part, dict) else part)
+                 if isinstance(inner, (dict, list))]
+    return levels
+
+
+def check_types(result: Result) -> None:
+    """Raise ValueError unless each part is of the type that those who read it rely on."""
+    for name in ("spec", "metrics", "curves", "arrays", "provenance"):
+        require(isinstance(getattr(result, name), dict), f"{name} is no object")
+    require(all(isinstance(curve, list) for curve in result.curves.values()), "a curve is no list")
+    require(all(not isinstance(value, (dict, list)) for value in result.metrics.values()), "a metric is no single value")
+    require(isinstance(result.provenance.get("device"), str), "its provenance names no device")
+    require(isinstance(result.provenance.get("data", {}), dict), "its provenance describes no data")
+
+
+def check_spec(result: Result, spec: Spec, path: Path) -> None:
+    """Raise :class:`Damaged` where the result in ``path`` says that it came from other values than ``spec`` has.
+
+    Fields that only one of them has are no contradiction: results outlive new fields.
+    """
+    asked, stored = flatten(harmless(json.loads(json.dumps(all_fields(spec))))), flatten(result.spec)
+    for name in asked.keys() & stored.keys():
+        if asked[name] != stored[name]:
+            raise Damaged(f"{path}: it is the result of another Spec: {name} is {stored[name]!r}, not {asked[name]!r}")
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from lib import hugging_face
 from lib.data import SPLIT_SEED
 from lib.data_files import DataMissing, data_folders
 from lib.data_formats import DataDamaged
+from lib.data_parts import all_or_none, first_whole, parquet_splits, with_subfolders
 
 HOME = "stanfordnlp/sst2"
 
@@ -42,16 +43,21 @@ class Reviews:
     fingerprint: str
 
 
-def find() -> tuple[Path, Path] | None:
-    """The files of the train and dev splits in the first folder that has both, or None.  Downloads nothing."""
+def find() -> tuple[tuple[Path, ...], ...] | None:
+    """The files of the train and of the dev split in the first folder that holds any, or None.  Downloads nothing.
+
+    Raises :class:`lib.data_parts.Incomplete`, naming what is lacking, where a folder holds only a part of them.
+    """
+    names = ("train.tsv", "dev.tsv")
+
+    def find_in(place: Path) -> tuple[tuple[Path, ...], ...] | None:
+        tables = [(place / name,) if (place / name).is_file() else () for name in names]
+        return all_or_none(place, tables, names) or parquet_splits(place, ("train", "validation"))
+
     for folder in data_folders():
-        for place in (folder / "sst2", folder / "SST-2"):
-            for train, dev in (("train.tsv", "dev.tsv"), ("train.parquet", "validation.parquet")):
-                if (place / train).is_file() and (place / dev).is_file():
-                    return place / train, place / dev
-            parts = [sorted(place.glob(f"{split}-*.parquet")) for split in ("train", "validation")]
-            if all(len(found) == 1 for found in parts):
-                return parts[0][0], parts[1][0]
+        places = [*with_subfolders(folder / "sst2"), *with_subfolders(folder / "SST-2")]
+        if files := first_whole(places, find_in):
+            return files
     return None
 
 
@@ -60,8 +66,8 @@ def find_reviews() -> list[dict[str, Any]]:
     about = {"name": "sst2", "found": False, "where": None, "variant": None, "notes": ""}
     try:
         if files := find():
-            rows = tuple(len(read(path)) for path in files)
-            return [about | {"found": True, "where": str(files[0].parent), "variant": variant(*rows)}]
+            rows = tuple(len(read_all(paths)) for paths in files)
+            return [about | {"found": True, "where": str(files[0][0].parent), "variant": variant(*rows)}]
         about["notes"] = ("downloaded when first used where the package datasets is installed (5 MB), or supply sst2/ with "
                           "train.tsv and dev.tsv")
     except (DataMissing, DataDamaged) as error:
@@ -86,7 +92,7 @@ def load() -> Reviews:
     Raises :class:`DataMissing` naming the three ways to supply it, and :class:`DataDamaged` naming the file.
     """
     files = find() or download()
-    train, test = (read(path) for path in files)
+    train, test = (read_all(paths) for paths in files)
     found = variant(len(train), len(test))
     digest = hashlib.sha256(repr((sorted(train), sorted(test))).encode()).hexdigest()[:16]   # whatever the order of the rows
     train.sort()
@@ -98,27 +104,35 @@ def load() -> Reviews:
     return Reviews([row for row in shuffled[size:] if row[0].strip() not in known], validation, test, found, digest)
 
 
+def read_all(paths: tuple[Path, ...]) -> Rows:
+    return [row for path in paths for row in read(path)]
+
+
 def read(path: Path) -> Rows:
     """All rows of one file.  Raises :class:`DataDamaged`, naming it, for anything but sentences with labels 0 and 1."""
     try:
         if path.suffix == ".tsv":
-            with open(path, encoding="utf-8", newline="") as file:
+            with open(path, encoding="utf-8-sig", newline="") as file:   # some editors and tools put a mark in front
                 read_rows = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
                 table = [(row["sentence"], row["label"]) for row in read_rows]
         else:
             import pyarrow.parquet  # imported here: slow, and not needed for tsv
             columns = pyarrow.parquet.read_table(path, columns=["sentence", "label"])
             table = list(zip(columns["sentence"].to_pylist(), columns["label"].to_pylist()))
+        for number, (sentence, label) in enumerate(table, start=1):
+            if not isinstance(sentence, str) or str(label) not in ("0", "1"):
+                raise ValueError(f"row {number} has the sentence {sentence!r:.60} and the label {label!r:.60}; "
+                                 "expected a text, and 0 or 1")
+        if len(table) < 2:
+            raise ValueError("expected rows of a sentence and a label")
         rows = [(sentence, int(label)) for sentence, label in table]
-        if len(rows) < 2 or not all(isinstance(sentence, str) and label in (0, 1) for sentence, label in rows):
-            raise ValueError("expected rows of a sentence and a label, 0 or 1")
     except Exception as error:  # a parser fed with garbage may raise anything
         raise DataDamaged(f"{path} cannot be read ({type(error).__name__}: {error}). It is damaged or not what its name "
                           "says: delete it, or put a fresh copy in its place.") from error
     return rows
 
 
-def download() -> tuple[Path, Path]:
+def download() -> tuple[tuple[Path, ...], ...]:
     """The official splits from Hugging Face, as parquet in the first cache folder that can be written.
 
     Raises :class:`DataMissing`, naming the three ways to supply them.

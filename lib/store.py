@@ -11,23 +11,22 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import sys
 import time
-import uuid
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
 from filelock import FileLock, Timeout
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from lib import ROOT, device as devices, distributed
+from lib import ROOT, device as devices, distributed, folders, tensor_file
 from lib.progress import Progress
 from lib.provenance import provenance
-from lib.results import Damaged, Missing, Outcome, Result, Results, Unavailable, read_result, write_result
+from lib.results import Damaged, Missing, Outcome, Result, Results, Unavailable, check_spec, read_result, write_result
 from lib.spec import Spec
 from lib.training_state import untied
 
@@ -46,7 +45,7 @@ class Store:
     @classmethod
     def default(cls, own: str | None = None) -> "Store":
         """The book's store; ``own`` is another folder for new results than ``BOOK_RUNS`` or ``runs/``."""
-        return cls(ROOT / "data" / "results", Path(own or os.environ.get("BOOK_RUNS") or ROOT / "runs"))
+        return cls(ROOT / "data" / "results", folders.named(own) if own else folders.own_runs())
 
     def path(self, spec: Spec) -> Path:
         return self.own / "results" / spec.experiment / f"{spec.key}.json"
@@ -63,10 +62,10 @@ class Store:
         return self.get_own(spec) or self.get_reference(spec)
 
     def get_own(self, spec: Spec) -> Result | None:
-        return read_or_set_aside(self.path(spec), "own")
+        return read_or_set_aside(self.path(spec), "own", spec)
 
     def get_reference(self, spec: Spec) -> Result | None:
-        return read_or_set_aside(self.reference_path(spec), "reference")
+        return read_or_set_aside(self.reference_path(spec), "reference", spec)
 
     def put(self, spec: Spec, result: Result) -> None:
         write_result(self.path(spec), result)
@@ -90,17 +89,18 @@ class Store:
             ) from error
 
 
-def read_or_set_aside(path: Path, origin: str) -> Result | None:
+def read_or_set_aside(path: Path, origin: str, spec: Spec) -> Result | None:
     """A damaged file is named and renamed to ``*.damaged``: neither trusted nor written over."""
     try:
-        return read_result(path, origin)
+        result = read_result(path, origin)
+        check_spec(result, spec, path)
+        return result
     except (FileNotFoundError, NotADirectoryError):
         return None
     except Damaged as damage:
-        aside = path.with_suffix(f".damaged-{int(time.time())}")
         restore = f"; `git checkout -- {path}` restores it" if origin == "reference" else ", its Spec is run again"
         try:
-            path.rename(aside)
+            aside = set_aside(path)
             print(f"damaged result set aside as {aside.name}{restore}\n  {damage}", file=sys.stderr)
         except OSError:
             print(f"damaged result ignored (it could not be renamed){restore}\n  {damage}", file=sys.stderr)
@@ -109,12 +109,16 @@ def read_or_set_aside(path: Path, origin: str) -> Result | None:
 
 @dataclass(frozen=True)
 class Session:
-    """What a running Spec may use: its device, its folder for checkpoints, a line to report progress on."""
+    """What a running Spec may use: its device, its folder for checkpoints, a line to report progress on.
+
+    ``diverged`` collects what is known of training that diverged, this Spec's or of those that it builds on.
+    """
 
     device: torch.device
     store: Store
     spec: Spec
     report: Callable[[float, str], None]
+    diverged: list[str] = field(default_factory=list)
 
     @property
     def folder(self) -> Path:
@@ -131,15 +135,17 @@ class Session:
         return self.folder / "weights.safetensors"
 
     def weights(self, spec: Spec) -> Path:
-        """Final weights of another Spec, which is run first when they are not on this machine.
+        """Final weights of another Spec, which is run first when they are not on this machine or damaged.
 
         Weights are never committed, so a result replayed from the reference store may lack them.
         """
         other = replace(self, spec=spec)
         with locked(self.store, spec):
-            if not distributed.broadcast(other.weights_path.exists()):
+            if not distributed.broadcast(distributed.is_main() and intact(other.weights_path)):
                 run(spec, other)
                 distributed.barrier()   # the main process writes the weights while the others may be here already
+            elif (result := self.store.get(spec)) and result.metrics.get("diverged"):
+                self.diverged.append(f"the training of {spec.key}, which it builds on, diverged")
         return other.weights_path
 
     def save_weights(self, model: nn.Module, **more: dict[str, Tensor]) -> None:
@@ -151,15 +157,27 @@ class Session:
             return
         tensors = untied(model) | {f"{group}.{name}": tensor for group, named in more.items()
                                    for name, tensor in named.items()}
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        path = self.weights_path
-        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            save_file(tensors, str(temporary))
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        tensor_file.write(self.weights_path, tensors)
+
+
+def intact(weights: Path) -> bool:
+    """Whether a file of weights is there and can be read; a damaged one is set aside."""
+    try:
+        tensor_file.read(weights, needs_checksum=False)
+        return True
+    except FileNotFoundError:
+        return False
+    except tensor_file.Unreadable as error:
+        aside = set_aside(weights)
+        print(f"damaged weights set aside as {aside.name}, their Spec is run again\n  {error}", file=sys.stderr)
+        return False
+
+
+def set_aside(path: Path) -> Path:
+    """Rename a damaged file, so that it is neither trusted nor written over; returns its new path."""
+    aside = path.with_name(f"{path.stem}.damaged-{int(time.time())}")
+    path.rename(aside)
+    return aside
 
 
 def run(spec: Spec, session: Session) -> Result:
@@ -168,7 +186,9 @@ def run(spec: Spec, session: Session) -> Result:
     if session.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(session.device)
     start = time.perf_counter()
-    outcome = spec.run(session)
+    outcome = outcome_of(spec, session)
+    if session.diverged:
+        where["diverged"] = list(dict.fromkeys(session.diverged))
     where |= {"seconds": round(time.perf_counter() - start, 2), "processes": distributed.world_size()}
     if session.device.type == "cuda":
         where["peak_memory_bytes"] = torch.cuda.max_memory_allocated(session.device)
@@ -177,6 +197,21 @@ def run(spec: Spec, session: Session) -> Result:
         session.store.put(spec, result)
         shutil.rmtree(session.checkpoint, ignore_errors=True)
     return result
+
+
+def outcome_of(spec: Spec, session: Session) -> Outcome:
+    """What running the Spec gave.  Raises :class:`Unavailable` where training diverged and the rest then failed over it."""
+    def report(part: float, text: str) -> None:
+        if found := re.search(r"diverged at step \d+", text):
+            session.diverged.append(f"training {found[0]}")
+        session.report(part, text)
+
+    try:
+        return spec.run(replace(session, report=report))
+    except (ArithmeticError, LookupError, RuntimeError, ValueError) as error:
+        if not session.diverged or isinstance(error, Unavailable):
+            raise
+        raise Unavailable(f"{session.diverged[0]}, and what is left cannot be measured ({type(error).__name__}: {error})") from error
 
 
 def obtain(specs: Iterable[Spec], *, store: Store | None = None, device: str | None = None,
@@ -222,7 +257,7 @@ def obtain(specs: Iterable[Spec], *, store: Store | None = None, device: str | N
         session = Session(place, store, spec, lambda part, text, spec=spec: progress.running(spec.label, part, text))
         try:
             found[spec] = run_once(spec, session, replay=not recompute)
-            progress.finished(spec.label, "ran")
+            progress.finished(spec.label, ", ".join(["ran", *dict.fromkeys(session.diverged)]))
         except Unavailable as error:
             missing[spec] = Missing(spec, str(error))
             progress.finished(spec.label, str(error))

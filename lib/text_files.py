@@ -19,6 +19,7 @@ from lib import hugging_face
 from lib.data import SPLIT_SEED
 from lib.data_files import data_folders
 from lib.data_formats import DataDamaged
+from lib.data_parts import first_whole, parquet_splits, with_subfolders
 
 HOME = "roneneldan/TinyStories"
 
@@ -61,19 +62,15 @@ class Texts:
 
 
 def find() -> Files | None:
-    """The files in the first folder that holds both splits, or None.  Downloads nothing."""
+    """The files in the first folder that holds any, or None.  Downloads nothing.
+
+    Raises :class:`lib.data_parts.Incomplete`, naming what is lacking, where a folder holds only a part of them.
+    """
     for folder in data_folders():
-        home = folder / "tinystories"
-        for place in (home, *(sorted(home.iterdir()) if home.is_dir() else ())):
-            train, validation = _parts(place, "train"), _parts(place, "validation")
-            if train and validation:
-                return Files(train, validation)
+        if found := first_whole(with_subfolders(folder / "tinystories"),
+                                lambda place: parquet_splits(place, ("train", "validation"))):
+            return Files(*found)
     return None
-
-
-def _parts(place: Path, split: str) -> tuple[Path, ...]:
-    whole = place / f"{split}.parquet"
-    return (whole,) if whole.is_file() else tuple(sorted(place.glob(f"{split}-*.parquet")))
 
 
 def rows(paths: tuple[Path, ...]) -> int:

@@ -18,6 +18,7 @@ from torch import Tensor
 from lib.checks import require
 from lib.data_files import DataMissing, data_folders
 from lib.data_formats import DataDamaged
+from lib.data_parts import all_or_none
 
 #: The token that ends each story.  It stands for no bytes of text.
 END = "<|endoftext|>"
@@ -56,12 +57,16 @@ def check_vocabulary(vocabulary: int) -> None:
             f"and {GPT2_VOCABULARY} (which means GPT-2's own encoding)")
 
 
-def gpt2_files() -> tuple[Path, Path] | None:
-    """``gpt2/vocab.json`` and ``gpt2/merges.txt`` in the first data folder that has both, or None."""
+def gpt2_files() -> tuple[Path, ...] | None:
+    """``gpt2/vocab.json`` and ``gpt2/merges.txt`` in the first data folder that has any, or None.
+
+    Raises :class:`lib.data_parts.Incomplete` where one of them is missing.
+    """
+    names = ("vocab.json", "merges.txt")
     for folder in data_folders():
-        files = folder / "gpt2" / "vocab.json", folder / "gpt2" / "merges.txt"
-        if all(file.is_file() for file in files):
-            return files
+        home = folder / "gpt2"
+        if all_or_none(home, [(home / name).is_file() for name in names], names):
+            return tuple(home / name for name in names)
     return None
 
 

@@ -31,7 +31,7 @@ from lib.device import synchronise
 from lib.ema import WeightAverage
 from lib.precision import PRECISIONS, autocast
 from lib.schedule import SCHEDULES, rate
-from lib.training_log import Means, Watch, append, joined
+from lib.training_log import Means, Watch, append, check_progress, joined
 
 #: Steps between looks at the loss.  Looking makes the device wait, so it is not done at every step.
 LOOK_EVERY = 100
@@ -314,11 +314,12 @@ class Training:
             if record["training"] != self.identity():
                 raise ValueError("written with another recipe, seed or number of steps")
             epoch, step, curves, watch = record["epoch"], record["step"], record["curves"], Watch(**record["watch"])
+            check_progress(epoch, step, curves, watch, self.recipe.epochs, self.batches.steps)
             means, spent = Means.restored(record["means"], tensors, self.device), record["spent"]
             training_state.restore(tensors, self.model, self.optimizers, self.average.average if self.average else {})
             if step:
                 set_random_state(self.device, tensors)
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             training_state.set_aside(folder, f"it does not fit ({error})")
             return
         self.epoch, self.step, self.curves, self.watch, self.means, self.spent = epoch, step, curves, watch, means, spent

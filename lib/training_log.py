@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from lib import distributed
+from lib.checks import require
 
 
 class Means:
@@ -97,3 +98,14 @@ def joined(values: dict, more: dict, source: str) -> dict:
     if twice := sorted(values.keys() & more.keys()):
         raise ValueError(f"{source} returned {', '.join(twice)}, which training records already: use another name")
     return values | more
+
+
+def check_progress(epoch: int, step: int, curves: dict[str, list], watch: Watch, epochs: int, steps: int) -> None:
+    """Raise ValueError unless these are what training keeps after ``epoch`` of its ``epochs`` and ``step`` of the next one's ``steps``."""
+    require(type(epoch) is int and 0 <= epoch <= epochs, f"epoch {epoch!r} of {epochs}")
+    require(type(step) is int and 0 <= step < steps and epoch + step > 0, f"step {step!r} of {steps}")
+    require(bool(curves) == (epoch > 0) and all(type(curve) is list and len(curve) == epoch for curve in curves.values()),
+            f"curves that are not {epoch} epochs long")
+    require(watch.start is None or isinstance(watch.start, (int, float)) and math.isfinite(watch.start),
+            f"a first loss of {watch.start!r}")
+    require(type(watch.high) is int and 0 <= watch.high < Watch.PATIENCE and watch.diverged_at is None, "a loss that diverged")

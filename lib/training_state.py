@@ -6,45 +6,32 @@ never half of each.
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
+
+from lib import tensor_file
 
 FILE = "training.safetensors"
 
 
 def save(folder: Path, tensors: dict[str, Tensor], record: dict) -> None:
-    """Write ``tensors`` and ``record`` (JSON data) to ``folder``, atomically, over what was there."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path, part = folder / FILE, folder / f"{FILE}.part-{os.getpid()}"
-    try:
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, part,
-                  metadata={"record": json.dumps(record)})
-        with open(part, "rb+") as file:  # on disk before the rename, or a power cut could leave zeros
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    """Write ``tensors`` and ``record`` (JSON data) to ``folder``, in one step, over what was there."""
+    tensor_file.write(folder / FILE, tensors, record)
 
 
 def load(folder: Path) -> tuple[dict[str, Tensor], dict] | None:
     """What :func:`save` wrote, on the CPU; None when there is nothing.  A damaged file is set aside."""
-    path = folder / FILE
-    if not path.exists():
-        return None
     try:
-        with safe_open(path, framework="pt") as file:
-            record = json.loads(file.metadata()["record"])
-            return {name: file.get_tensor(name) for name in file.keys()}, record
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        set_aside(folder, f"it cannot be read ({error})")
+        return tensor_file.read(folder / FILE)
+    except FileNotFoundError:
+        return None
+    except tensor_file.Unreadable as error:
+        set_aside(folder, str(error))
         return None
 
 
@@ -74,17 +61,15 @@ def restore(tensors: dict[str, Tensor], model: nn.Module, optimizers: list[Optim
     wanted = {f"model.{name}": tensor for name, tensor in untied(model).items()}
     wanted |= {f"average.{name}": tensor for name, tensor in average.items()}
     stored = {name: tensor for name, tensor in tensors.items() if name.startswith(("model.", "average."))}
-    if {n: t.shape for n, t in wanted.items()} != {n: t.shape for n, t in stored.items()}:
+    if {n: (t.shape, t.dtype) for n, t in wanted.items()} != {n: (t.shape, t.dtype) for n, t in stored.items()}:
         raise ValueError("written for another model")
+    if spoilt := [name for name, tensor in tensors.items() if tensor.is_floating_point() and tensor.isnan().any()]:
+        raise ValueError(f"{spoilt[0]} holds NaN")
+    states = optimizer_states(tensors, optimizers)
+
     for name, tensor in wanted.items():
         tensor.copy_(stored[name])
-
-    for number, optimizer in enumerate(optimizers):
-        state: dict[int, dict[str, Tensor]] = {}
-        for name, value in tensors.items():
-            if name.startswith(f"optimizer.{number}."):
-                index, kind = name.split(".")[2:]
-                state.setdefault(int(index), {})[kind] = value
+    for optimizer, state in zip(optimizers, states, strict=True):
         optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
         # The file holds plain row-major tensors; fused kernels walk moments and weights in memory order,
         # so moments of channels_last weights must be laid out as these are.
@@ -92,6 +77,30 @@ def restore(tensors: dict[str, Tensor], model: nn.Module, optimizers: list[Optim
             for kind, value in moments.items():
                 if value.shape == parameter.shape and value.stride() != parameter.stride():
                     moments[kind] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+
+
+def optimizer_states(tensors: dict[str, Tensor], optimizers: list[Optimizer]) -> list[dict[int, dict[str, Tensor]]]:
+    """What each optimiser remembers: parameter number → kind → tensor.
+
+    Raises ValueError unless each is of a parameter that is there, a scalar or of that parameter's shape, and all
+    parameters of an optimiser have the same kinds.
+    """
+    states: list[dict[int, dict[str, Tensor]]] = [{} for _ in optimizers]
+    for name, value in tensors.items():
+        if not name.startswith("optimizer."):
+            continue
+        words = name.split(".")
+        if len(words) != 4 or not (words[1] + words[2]).isdecimal() or int(words[1]) >= len(optimizers):
+            raise ValueError(f"{name} belongs to no optimiser here")
+        number, index, kind = int(words[1]), int(words[2]), words[3]
+        parameters = [p for group in optimizers[number].param_groups for p in group["params"]]
+        if index >= len(parameters) or (value.numel() != 1 and value.shape != parameters[index].shape):
+            raise ValueError(f"{name} fits no parameter")
+        states[number].setdefault(index, {})[kind] = value
+    for number, state in enumerate(states):
+        if len({frozenset(kinds) for kinds in state.values()}) > 1:
+            raise ValueError(f"optimiser {number} remembers different things of different parameters")
+    return states
 
 
 def untied(model: nn.Module) -> dict[str, Tensor]:

@@ -98,6 +98,13 @@ def test_html_tables_become_markdown_without_style():
     assert '<div class="book-table"><table class="dataframe">' in page and "<style" not in page
 
 
+def test_an_error_cannot_leave_its_block():
+    error = {"output_type": "error", "ename": "E", "evalue": "`````\n\n`````{=html}\n<script>1</script>\n`````", "traceback": []}
+    made = present_output(error, "f")["data"]["text/markdown"]
+    begin, end = (match.start() for match in re.finditer(r"^``````$", made, flags=re.MULTILINE))
+    assert begin < made.index("<script>") < end
+
+
 def test_an_error_says_that_the_chapter_stopped():
     error = {"output_type": "error", "ename": "ValueError", "evalue": "no <b>",
              "traceback": ["\x1b[0;31mat\x1b[0m <b>"]}

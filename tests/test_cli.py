@@ -70,6 +70,12 @@ def test_parameters_reach_the_specs(log):
     assert "ten" in call("run", "small", "-p", "word", "ten", "-p", "rate", "2.0", "--list")
 
 
+def test_a_text_parameter_takes_a_number_as_it_was_typed(log, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    call("run", "small", "--study", "other", "-p", "word", "007", "-p", "output", "2024")
+    assert log() == ["007 0", "one 0"] and (tmp_path / "2024" / "results").is_dir()
+
+
 def test_output_names_another_folder(tmp_path):
     call("run", "small", "-p", "output", str(tmp_path / "elsewhere"))
     assert len(list((tmp_path / "elsewhere" / "results").glob("*/*.json"))) == 3
@@ -103,6 +109,19 @@ def test_what_could_not_run_is_named():
     (["run", "small", "--key", "zz"], "0 results have a name beginning with 'zz'"),
     (["run", "small", "--device", "abacus"], "unknown device 'abacus'"),
     (["results", "--scale", "tiny"], "unknown scale 'tiny'"),
+    (["run", "small", "-p", "scale", "cpu"], "give --scale instead of -p scale"),
+    (["book", "-p", "scale", "cpu"], "give --scale instead of -p scale"),
+    (["run", "small", "-p", "rate", "1", "-p", "rate", "2"], "'rate' is given twice"),
+    (["run", "small", "-p", "rate", "inf"], "parameter 'rate' takes numbers below 1,000,000,000,000, not inf"),
+    (["run", "small", "-p", "rate", "nan"], "parameter 'rate' takes numbers below 1,000,000,000,000, not nan"),
+    (["run", "small", "-p", "rate", "-1e400"], "parameter 'rate' takes numbers below 1,000,000,000,000, not -inf"),
+    (["run", "small", "-p", "seeds", "1" * 5000], "parameter 'seeds' takes numbers below"),
+    (["run", "small", "-p", "seeds", "1" * 50], "parameter 'seeds' takes numbers below 1,000,000,000,000, not more"),
+    (["run", "small", "-p", "seeds", "1001"], "must be at most 1000, not 1001"),
+    (["run", "small", "-p", "seeds", "many " * 100], "parameter 'seeds' takes int or None, not 'many many"),
+    (["run", "small", "--time-limit", "nan"], "'nan' is no length of time"),
+    (["run", "small", "--time-limit", "8m"], "'8m' is not a valid float"),
+    (["run", "small", "-p", "output", "~nobody-here/x"], "the folder '~nobody-here/x' cannot be found"),
 ])
 def test_wrong_use_says_what_is_right(words, message):
     assert message in " ".join(call(*words, status=2).split())
@@ -150,7 +169,7 @@ def test_gpus_start_torchrun(monkeypatch):
     assert "2 missing, not finished by its 2 processes" in output
     command, = started
     assert command[1:6] == ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    assert command[6:] == ["-m", "lib", "run", "small", "--scale", "laptop", "-p", "rate", "3", "--study=main"]
+    assert command[6:] == ["-m", "lib", "run", "small", "--scale", "laptop", "-p", "rate", "3.0", "--study=main"]
     monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
     assert "gpus=2 was asked for and this machine has 1" in call("run", "small", "-p", "gpus", "2", status=2)
 

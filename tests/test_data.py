@@ -20,6 +20,9 @@ from PIL import Image
 
 from lib import data_files
 from lib.augment import Augmentation
+from lib.data_files import CIFAR10, find
+from lib.experiments.images import available_images
+from lib.results import Unavailable
 from lib.data import (
     DATA_NAMES,
     DataDamaged,
@@ -174,8 +177,22 @@ def test_book_data_comes_before_the_cache_folder(given):
         write_parquet(folder / "cifar10/train.parquet", *pictures(20, seed=seed))
         write_parquet(folder / "cifar10/test.parquet", *pictures(20, seed=seed))
     first = load_images("cifar10").fingerprint
-    (given / "cifar10/test.parquet").unlink()  # incomplete: passed over
+    (given / "cifar10/test.parquet").unlink()  # incomplete: not silently replaced by other data
+    with pytest.raises(DataMissing, match="cifar10 holds a part of a data set: it lacks test.parquet"):
+        load_images("cifar10")
+    (given / "cifar10/train.parquet").unlink()
     assert load_images("cifar10").fingerprint != first
+
+
+def test_a_missing_official_file_is_named(given):
+    names = [f"data_batch_{i}" for i in range(1, 6)] + ["test_batch"]
+    write_pickles(given / "cifar-10-batches-py", *pictures(60), names)
+    assert find(CIFAR10).form == "official"
+    (given / "cifar-10-batches-py" / "data_batch_3").unlink()
+    with pytest.raises(DataMissing, match="cifar-10-batches-py holds a part of a data set: it lacks data_batch_3. Put it"):
+        find(CIFAR10)
+    row = next(row for row in find_data() if row["name"] == "cifar10")
+    assert not row["found"] and "data_batch_3" in row["notes"]
 
 
 def test_decoded_parquet_is_cached_and_a_damaged_cache_remade(given, monkeypatch):
@@ -272,7 +289,7 @@ def test_a_damaged_idx_file_is_named(given, damage):
 
 @pytest.mark.parametrize("damage, words", [
     ("cut", "test.parquet cannot be read"), ("column", "has columns picture, label; expected img"),
-    ("picture", "row 1 is not a picture"), ("size", r"shape \(3, 16, 16\)"), ("label", "labels 0 to 12"),
+    ("picture", "row 1 is not a picture"), ("size", "row 0 is not a picture of shape .*: it has 16 by 16 pixels"), ("label", "labels 0 to 12"),
     ("empty", "0 labels")])
 def test_a_damaged_parquet_file_is_named(given, damage, words):
     write_parquet(given / "cifar10/train.parquet", *pictures(20))
@@ -295,6 +312,43 @@ def test_a_damaged_parquet_file_is_named(given, damage, words):
     with pytest.raises(DataDamaged, match="test.parquet") as error:
         load_images("cifar10")
     assert re.search(words, str(error.value))
+
+
+@pytest.mark.parametrize("labels, words", [
+    ([0, None, 1], "row 1 has the label None, which is no whole number"), (["cat", "dog", "cat"], "row 0 has the label 'cat'"),
+    ([0.0, 3.5, 1.0], "row 0 has the label 0.0"), ([True, False, True], "row 0 has the label True")])
+def test_a_label_that_is_no_whole_number_is_named(given, labels, words):
+    write_parquet(given / "cifar10/train.parquet", pictures(3)[0], labels)
+    write_parquet(given / "cifar10/test.parquet", *pictures(20))
+    with pytest.raises(DataDamaged, match="train.parquet cannot be read") as error:
+        load_images("cifar10")
+    assert words in str(error.value)
+
+
+def test_a_missing_picture_is_named(given):
+    write_parquet(given / "cifar10/train.parquet", *pictures(20))
+    none = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    pq.write_table(pa.table({"img": pa.array([None], none), "label": [1]}), given / "cifar10/test.parquet")
+    with pytest.raises(DataDamaged, match="test.parquet cannot be read .*row 0 is not a picture"):
+        load_images("cifar10")
+
+
+def test_pickled_labels_must_be_whole_numbers(given):
+    folder = given / "cifar-100-python"
+    write_pickles(folder, *pictures(20, classes=100), ["test"], "fine_labels")
+    write_pickles(folder, pictures(20)[0], np.full(20, 3.5), ["train"], "fine_labels")
+    with pytest.raises(DataDamaged, match="train cannot be read .*labels are float64, expected whole numbers"):
+        load_images("cifar100")
+
+
+def test_an_idx_file_is_unpacked_no_further_than_its_like(given, monkeypatch):
+    monkeypatch.setattr("lib.data_formats.LARGEST_IDX", 1000)
+    (given / "mnist").mkdir()
+    for prefix in ("train", "t10k"):
+        for kind in ("images-idx3", "labels-idx1"):
+            (given / f"mnist/{prefix}-{kind}-ubyte.gz").write_bytes(gzip.compress(bytes(2000)))
+    with pytest.raises(DataDamaged, match="train-images.* holds more than 1,000 bytes"):
+        load_images("mnist")
 
 
 def test_download_lands_in_the_cache_folder(given, monkeypatch):
@@ -514,3 +568,11 @@ def test_alternating_mirrors_each_image_in_every_second_epoch():
     assert torch.equal(seen[0], seen[2]) and torch.equal(seen[1], seen[3])
     with pytest.raises(ValueError, match="use one of them"):
         Augmentation(flip=True, alternate=True)
+
+
+def test_damaged_data_make_a_spec_unavailable_and_the_chapter_goes_on(given):
+    (given / "cifar10").mkdir()
+    for split in ("train", "test"):
+        (given / f"cifar10/{split}.parquet").write_bytes(b"no parquet")
+    with pytest.raises(Unavailable, match="train.parquet cannot be read"):
+        available_images("cifar10", None, torch.device("cpu"))

@@ -113,3 +113,13 @@ def test_noise_is_safe_from_minus_three_decibels_up():
     small = trained_like(replace(BASE, depth=6), torch.float32)
     wrong = {db: verify(small, grow(small, Widen(2, Noise(db))), TOKENS).relative for db in (40.0, 10.0, 0.0, -3.0, -12.0)}
     assert max(wrong[db] for db in (40.0, 10.0, 0.0, -3.0)) <= 1e-5 < wrong[-12.0]
+
+
+@pytest.mark.parametrize("value", [0.0, float("nan")])
+def test_what_training_left_that_diverged_is_measured_without_an_error(value):
+    small = trained_like(replace(BASE, depth=2))
+    with torch.no_grad():
+        for parameter in small.parameters():
+            parameter.fill_(value)
+    report = verify(small, grow(small, Deepen(3)), TOKENS)
+    assert report.passed(torch.float64) == (value == 0.0)

@@ -1,7 +1,10 @@
 """The file of a pruned and quantized network: back to the last bit, honest about its size, and never taken on trust."""
 
+import hashlib
+import json
 import lzma
 import math
+import zlib
 
 import numpy as np
 import pytest
@@ -323,3 +326,76 @@ def test_a_right_checksum_over_wrong_content(tmp_path, monkeypatch):
         packed.write(folded, path)
     with pytest.raises(packed.Unreadable, match="header says"):
         packed.read(path)
+
+
+@pytest.fixture(scope="module")
+def resealed(tmp_path_factory):
+    """Writes a file with a changed header, a right checksum and the old body; returns its path."""
+    folder = tmp_path_factory.mktemp("resealed")
+    model, shape = NETWORKS[3]
+    packed.write(fold(sparse(model, shape), shape), folder / "whole", {"dataset": "digits"})
+    whole = (folder / "whole").read_bytes()
+    start = len(packed.MAGIC) + 4
+    end = start + int.from_bytes(whole[start - 4:start], "big")
+
+    def write(change):
+        header = json.loads(zlib.decompress(whole[start:end]))
+        header = change(header) or header
+        text = zlib.compress(header if isinstance(header, bytes) else json.dumps(header).encode())
+        data = packed.MAGIC + len(text).to_bytes(4, "big") + text + whole[end:-packed.CHECK]
+        path = folder / "changed"
+        path.write_bytes(data + hashlib.sha256(data).digest())
+        return path
+    return write
+
+
+def field(index, value):
+    """Change one entry of how the first weight was written."""
+    def change(header):
+        next(how for how in header["tensors"] if how)[index] = value
+    return change
+
+
+@pytest.mark.parametrize("change, words", [
+    (lambda header: b" " * (1 << 26), "header that cannot be read"), (lambda header: b'{"a":' * 10_000, "header that cannot be read"),
+    (lambda header: [1], "must tell of model"), (lambda header: {"model": "MLP"}, "must tell of model"),
+    (lambda header: header | {"about": {"dataset": 3}}, "no text"), (lambda header: header | {"about": None}, "must tell of"),
+])
+def test_every_reader_refuses_a_header_that_says_nothing(resealed, change, words):
+    path = resealed(change)
+    for reader in (packed.read, packed.about, packed.sizes_of):
+        with pytest.raises(packed.Unreadable, match=words):
+            reader(path)
+
+
+@pytest.mark.parametrize("change, words", [
+    (lambda header: header["config"].update(hidden=[10**6, 10**6]), "1,000,0.* parameters, more than 100,000,000"),
+    (lambda header: header["config"].update(inputs=10**15), "parameters, more than"),
+    (lambda header: header["config"].update(inputs=10**30), "does not hold"),
+    (lambda header: header["config"].update(hidden=[1] * 100_000), "100,000 layers, more than 1,000"),
+    (lambda header: {**header, "model": "ViT", "config": {"depth": 10**9}}, "1,000,000,000 layers"),
+    (lambda header: {**header, "model": "ResNet", "config": {"blocks": [10**9, 1, 1]}}, "layers, more than"),
+    (lambda header: {**header, "model": "ViT", "config": {"heads": 0}}, "does not hold"),
+    (lambda header: {**header, "model": "ViT", "config": {"moe": {"experts": 4}}}, "does not hold"),
+    (lambda header: header | {"model": "Elephant"}, "no architecture 'Elephant'"),
+    (lambda header: header["config"].update(widht=3), "widht"), (lambda header: header["config"].update(hidden="many"), "does not hold"),
+    (lambda header: header.update(tensors=header["tensors"][:-1]), "does not hold"), (lambda header: header["tensors"].__setitem__(0, "x"), "does not hold"),
+    (field(0, "row"), "positions"), (field(1, 1), "positions"), (field(2, 10**12), "positions"), (field(2, -1), "whole number"),
+    (field(2, 2.5), "whole number"), (field(3, 60), "positions"), (field(4, 10**12), "positions"), (field(5, "fp8"), "does not hold"),
+    (field(6, [10**6, 10**6]), "codebooks"), (field(6, 1), "does not hold"), (field(7, 63), "codebooks"), (field(8, 10**12), "codebooks"),
+    (field(9, 10**12), "codebooks"), (field(10, 60), "codebooks"),
+])
+def test_sizes_from_a_file_are_limited_before_memory_is_taken(resealed, change, words):
+    path = resealed(change)
+    for reader in (packed.read, packed.sizes_of):
+        with pytest.raises(packed.Unreadable, match=words) as refusal:
+            reader(path)
+        assert str(path) in str(refusal.value)
+    assert packed.about(path) == {"dataset": "digits"}
+
+
+def test_what_would_be_refused_is_not_written(monkeypatch, tmp_path):
+    monkeypatch.setattr(packed, "MOST_PARAMETERS", 1000)
+    model, shape = NETWORKS[3]
+    with pytest.raises(ValueError, match="parameters; files are for up to 1,000"):
+        packed.write(fold(model, shape), tmp_path / "file")

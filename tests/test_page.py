@@ -73,6 +73,7 @@ def put_reference(tmp_path, specs) -> None:
 
 def test_parameters_are_taken_from_the_notebook(shown):
     run = page.open_chapter("toy", {"scale": "smoke", "experts": 8, "seeds": None, "pd": pd, "_": 1, "In": [], "Out": {},
+                                    "PAPERMILL_INPUT_PATH": "a.ipynb", "PAPERMILL_OUTPUT_PATH": "b.ipynb",
                                     "Path": ROOT})
     assert run.parameters == Parameters(scale="smoke", experts=8)
     assert "Scale **smoke**" in shown[0] and "torch" in shown[0]

@@ -1,6 +1,6 @@
 """The store: addresses, replay, damage, atomic writes, sharing, provenance."""
 
-import dataclasses
+import html
 import json
 import os
 import subprocess
@@ -10,13 +10,16 @@ from dataclasses import dataclass, field, make_dataclass
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from store_specs import SETS, Logged, Pupil, Teacher
 
 from conftest import ROOT
 from lib import distributed, progress, provenance
-from lib.results import Damaged, read_result, significant
+from lib.markdown import harmless
+from lib.origin import provenance_line
+from lib.results import LARGEST, Damaged, check_spec, checksum, read_result, significant
 from lib.spec import Spec
-from lib.store import OUT_OF_TIME, Session, Store, obtain
+from lib.store import OUT_OF_TIME, Outcome, Session, Store, obtain
 
 SPECS_PROGRAM = ROOT / "tests" / "store_specs.py"
 
@@ -156,6 +159,35 @@ def test_an_error_keeps_what_was_finished(store, log):
     assert log() == ["one 0"]
 
 
+class Diverging(Logged):
+    """Training that diverges, and what came of it: "fails" afterwards, or not."""
+
+    def run(self, session):
+        session.report(1.0, "level 2: diverged at step 7")
+        if self.name == "fails":
+            return 1 / 0
+        session.save_weights(torch.nn.Linear(1, 1))
+        return Outcome({"diverged": True})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Heir(Logged):
+    """Builds on training that diverged, and fails over it unless its own number is 1."""
+
+    def run(self, session):
+        session.weights(Diverging(name="works"))
+        return Outcome({"value": 1 / (self.seed % 2)})
+
+
+def test_training_that_diverged_is_a_result_that_says_so_or_a_reason(store):
+    results = obtain([Diverging(name="works"), Diverging(name="fails"), Heir(name="heir"), Heir(name="heir", seed=1)], store=store)
+    assert [result.provenance.get("diverged") for result in results] == [
+        ["training diverged at step 7"], [f"the training of {Diverging(name='works').key}, which it builds on, diverged"]]
+    first, second = (missing.reason for missing in results.missing)
+    assert first == "training diverged at step 7, and what is left cannot be measured (ZeroDivisionError: division by zero)"
+    assert "which it builds on, diverged, and what is left cannot be measured" in second
+
+
 def test_progress_is_told(store, tmp_path, monkeypatch):
     monkeypatch.setenv("BOOK_PROGRESS", str(tmp_path / "events"))
     seen = []
@@ -175,6 +207,26 @@ def test_weights_that_are_not_here_are_made_again(store, log):
     (store.scratch(Teacher()) / "weights.safetensors").unlink()
     obtain([Pupil(name="two")], store=store)
     assert log() == ["teacher", "pupil one", "pupil two", "teacher"]
+
+
+@pytest.mark.parametrize("harm", [lambda content: content[:-5], lambda content: content[:-1] + bytes([content[-1] ^ 1])])
+def test_damaged_weights_are_named_set_aside_and_made_again(store, log, capsys, harm):
+    obtain([Pupil()], store=store)
+    path = store.scratch(Teacher()) / "weights.safetensors"
+    harmed = harm(path.read_bytes())
+    path.write_bytes(harmed)
+    obtain([Pupil(name="two")], store=store)
+    assert log() == ["pupil one", "teacher", "pupil two", "teacher"]
+    aside, = path.parent.glob("weights.damaged-*")
+    assert aside.read_bytes() == harmed and path.exists()
+    assert "damaged weights set aside" in (said := capsys.readouterr().err) and str(path) in said
+
+
+def test_weights_of_earlier_versions_have_no_checksum_and_are_used(store, log):
+    obtain([Pupil()], store=store)
+    save_file({"weight": torch.ones(2)}, store.scratch(Teacher()) / "weights.safetensors")
+    obtain([Pupil(name="two")], store=store)
+    assert log().count("teacher") == 1
 
 
 def test_weights_are_written_whole_or_not_at_all_and_by_one_process(store, monkeypatch):
@@ -226,7 +278,38 @@ def rename(path):
     path.write_text(json.dumps(other | {"key": "0" * 16}))
 
 
-@pytest.mark.parametrize("damage", [cut_short, edit_a_number, rename])
+def sealed(change):
+    """A damage under a checksum of its own."""
+    def damage(path):
+        content = json.loads(path.read_text())
+        del content["sha256"]
+        change(content)
+        path.write_text(json.dumps(content | {"sha256": checksum(content)}))
+    return damage
+
+
+def deeply_nested(path):
+    path.write_text('{"a":' * 100_000)
+
+
+def deeply_nested_and_sealed(path):
+    content = json.loads(path.read_text())
+    del content["sha256"]
+    content["arrays"] = {"deep": json.loads("[" * 60 + "]" * 60)}
+    path.write_text(json.dumps(content | {"sha256": checksum(content)}))
+
+
+def too_large(path):
+    path.write_text(path.read_text() + " " * LARGEST)
+
+
+@pytest.mark.parametrize("damage", [
+    cut_short, edit_a_number, rename, deeply_nested, deeply_nested_and_sealed, too_large,
+    sealed(lambda content: content.update(schema=99)), sealed(lambda content: content["spec"].update(seed=7)),
+    sealed(lambda content: content.pop("curves")), sealed(lambda content: content.update(metrics=[1])),
+    sealed(lambda content: content.update(more={})), sealed(lambda content: content["provenance"].update(device=["x"])),
+    sealed(lambda content: content["curves"].update(loss=3.0)), sealed(lambda content: content["metrics"].update(length=[3])),
+])
 @pytest.mark.parametrize("origin", ["own", "reference"])
 def test_a_damaged_result_is_named_set_aside_and_run_again(store, log, capsys, damage, origin):
     spec = Logged(name="one")
@@ -236,15 +319,52 @@ def test_a_damaged_result_is_named_set_aside_and_run_again(store, log, capsys, d
     path = store.path(spec) if origin == "own" else store.reference_path(spec)
     damage(path)
     text = path.read_bytes()
-    with pytest.raises(Damaged, match=str(path)):
-        read_result(path, origin)
-
     assert obtain([spec], store=store)[0].metrics["length"] == 3
     assert log() == ["one 0", "one 0"]
     message = capsys.readouterr().err
     assert str(path) in message and ("git checkout" in message) == (origin == "reference")
     aside, = path.parent.glob(f"{spec.key}.damaged-*")
     assert aside.read_bytes() == text
+
+
+def test_what_is_wrong_with_a_result_is_said(store, log):
+    spec = Logged(name="one")
+    obtain([spec], store=store)
+    path = store.path(spec)
+    sealed(lambda content: content.update(schema=99))(path)
+    with pytest.raises(Damaged, match=f"{path}: its schema is 99, and this library reads 1: update the book"):
+        read_result(path, "own")
+    sealed(lambda content: content.update(schema=1) or content["spec"].update(seed=7))(path)
+    with pytest.raises(Damaged, match="it is the result of another Spec: seed is 7, not 0"):
+        check_spec(read_result(path, "own"), spec, path)
+
+
+@pytest.mark.parametrize("make", [lambda path: path.mkdir(), lambda path: path.symlink_to(path), os.mkfifo])
+def test_what_is_no_file_is_set_aside_too(store, log, make):
+    spec = Logged(name="one")
+    store.path(spec).parent.mkdir(parents=True)
+    make(store.path(spec))
+    assert obtain([spec], store=store)[0].metrics["length"] == 3
+    assert len(list(store.path(spec).parent.glob(f"{spec.key}.damaged-*"))) == 1
+
+
+def test_results_outlive_new_fields(store, log):
+    spec = Logged(name="one")
+    obtain([spec], store=store)
+    sealed(lambda content: content["spec"].pop("rate"))(store.path(spec))
+    assert store.get(spec).metrics["length"] == 3
+
+
+def test_texts_of_a_result_are_harmless_in_pages(store, log):
+    spec = Logged(name="one")
+    obtain([spec], store=store)
+    evil = "<script>x</script> ![](http://a) `<b>`{=html} $\\href{a}$ & <"
+    sealed(lambda content: content["provenance"].update(device=evil, data={"name": "a", "variant": evil}) or
+           content["metrics"].update({evil: evil}) or content["arrays"].update(told=[[evil]]))(store.path(spec))
+    result = store.get(spec)
+    for text in (result.provenance["device"], result.provenance["data"]["variant"], *list(result.metrics)[-1:],
+                 result.metrics[harmless(evil)], result.arrays["told"][0][0], provenance_line([result])):
+        assert not set("<>[]`$\\") & set(text) and html.unescape(text).count("<script>") >= 1
 
 
 def test_a_result_in_the_wrong_folder_is_not_trusted(store):
@@ -352,9 +472,3 @@ def test_changed_code_is_recorded(tmp_path, monkeypatch):
     assert len(clean["commit"]) == 40 and clean["dirty"] is False
     (tmp_path / "lib" / "a.py").write_text("a = 2\n")
     assert commit() == {"commit": clean["commit"], "dirty": True}
-
-
-def test_every_committed_result_is_intact():
-    for path in (ROOT / "data" / "results").glob("*/*.json"):
-        result = read_result(path, "reference")
-        assert dataclasses.asdict(result)["provenance"]["device"], path

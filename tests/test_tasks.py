@@ -214,6 +214,32 @@ def test_sst2_may_be_parquet_and_damage_is_named(tmp_path, monkeypatch):
         sst2.load()
 
 
+@pytest.mark.parametrize("labels", [[0, 0.5], [0, None], [1, 2], [True, False], ["0", "positive"]])
+def test_a_label_of_sst2_is_0_or_1_and_a_wrong_row_is_named(tmp_path, labels):
+    import pandas as pd
+    pd.DataFrame({"sentence": ["one", "two"], "label": labels}).to_parquet(tmp_path / "train.parquet")
+    with pytest.raises(DataDamaged, match=r"train.parquet cannot be read .*row [12] has the sentence '(one|two)' and the label"):
+        sst2.read(tmp_path / "train.parquet")
+
+
+def test_sst2_may_be_a_snapshot_of_hugging_face_or_begin_with_a_mark(tmp_path, monkeypatch):
+    import pandas as pd
+    monkeypatch.setenv("BOOK_DATA", str(tmp_path))
+    home = reviews(tmp_path)
+    plain = sst2.load()
+    for path in home.iterdir():
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert sst2.load() == plain
+    (home / "data").mkdir()
+    for name, split in (("train", "train"), ("dev", "validation")):
+        frame = pd.read_csv(home / f"{name}.tsv", sep="\t", encoding="utf-8-sig")
+        halves = (frame[:3], frame[3:]) if name == "train" else (frame,)
+        for part, rows in enumerate(halves):
+            rows.to_parquet(home / "data" / f"{split}-{part:05}-of-{len(halves):05}.parquet")
+        (home / f"{name}.tsv").unlink()
+    assert sst2.load() == plain and sst2.find_reviews()[0]["where"] == str(home / "data")
+
+
 def test_missing_sst2_names_three_ways(tmp_path, monkeypatch):
     monkeypatch.setenv("BOOK_DATA", str(tmp_path))
     monkeypatch.setattr(sst2, "data_folders", lambda: [tmp_path])

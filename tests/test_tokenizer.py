@@ -111,6 +111,8 @@ def test_gpt2_is_named_when_it_is_missing(empty):
 def test_damaged_gpt2_files(empty, vocabulary):
     (empty / "gpt2").mkdir()
     (empty / "gpt2" / "vocab.json").write_text(vocabulary)
+    with pytest.raises(DataMissing, match="gpt2 holds a part of a data set: it lacks merges.txt"):
+        gpt2_tokenizer()
     (empty / "gpt2" / "merges.txt").write_text("#version: 0.2\n")
     with pytest.raises(DataDamaged, match="gpt2"):
         gpt2_tokenizer()

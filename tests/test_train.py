@@ -1,12 +1,15 @@
 """The training loop: what it computes, what it records, how it stops and goes on."""
 
 import dataclasses
+import json
 import math
+import os
 
 import pytest
 import torch
 import torch.nn.functional as F
 from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import nn
 
 from lib import train, training_state
@@ -393,6 +396,58 @@ def test_a_damaged_state_is_set_aside_and_training_starts_again(tmp_path, monkey
     assert "set aside" in capsys.readouterr().err
 
 
+def edited(change):
+    """A harm that puts other tensors or another record under a checksum of their own."""
+    def harm(folder):
+        tensors, record = training_state.load(folder)
+        change(tensors, record)
+        training_state.save(folder, tensors, record)
+    return harm
+
+
+def without_checksum(folder):
+    tensors, record = training_state.load(folder)
+    save_file(tensors, folder / training_state.FILE, metadata={"record": json.dumps(record)})
+
+
+MOMENT = "optimizer.0.0.exp_avg"
+
+
+@pytest.mark.parametrize("harm, words", [
+    (without_checksum, "has no checksum"),
+    (edited(lambda tensors, record: record.update(epoch=-5)), "epoch -5 of 4"),
+    (edited(lambda tensors, record: record.update(epoch=10**6)), "epoch 1000000 of 4"),
+    (edited(lambda tensors, record: record.update(epoch="2")), "epoch '2' of 4"),
+    (edited(lambda tensors, record: record.update(step=6)), "step 6 of 6"),
+    (edited(lambda tensors, record: record.update(epoch=0)), "step 0 of 6"),
+    (edited(lambda tensors, record: record["curves"]["train_loss"].pop()), "curves that are not 2 epochs long"),
+    (edited(lambda tensors, record: record.update(curves=[])), "curves"),
+    (edited(lambda tensors, record: record["watch"].update(start="high")), "a first loss of 'high'"),
+    (edited(lambda tensors, record: record.pop("watch")), "watch"),
+    (edited(lambda tensors, record: tensors.pop(MOMENT)), "remembers different things"),
+    (edited(lambda tensors, record: tensors.update({MOMENT: torch.ones(3)})), f"{MOMENT} fits no parameter"),
+    (edited(lambda tensors, record: tensors.update({"optimizer.0.99.exp_avg": torch.ones(3)})), "optimizer.0.99.exp_avg fits no"),
+    (edited(lambda tensors, record: tensors.update({"optimizer.5.0.exp_avg": torch.ones(3)})), "belongs to no optimiser"),
+    (edited(lambda tensors, record: tensors.update({"optimizer.x": torch.ones(3)})), "belongs to no optimiser"),
+    (edited(lambda tensors, record: tensors["model.0.weight"][0].fill_(math.nan)), "model.0.weight holds NaN"),
+    (edited(lambda tensors, record: tensors.update({"model.0.weight": tensors["model.0.weight"].double()})), "another model"),
+])
+def test_a_state_that_makes_no_sense_is_refused_before_anything_is_touched(tmp_path, monkeypatch, capsys, harm, words):
+    monkeypatch.setattr(train, "SAVE_EVERY_SECONDS", 0.0)
+    with pytest.raises(Killed):
+        fit(network(), Blobs(), classification_loss(), RECIPE, seed=0, checkpoint=tmp_path, report=kill_after(2))
+    harm(tmp_path)
+    model = network(seed=1)
+    training = train.Training(model, Blobs(), classification_loss(), RECIPE, 0, None, None, None)
+    weights, average = state(model), {name: value.clone() for name, value in training.average.average.items()}
+    training.resume(tmp_path)
+    assert words in capsys.readouterr().err
+    assert (training.epoch, training.curves, training.watch) == (0, {}, Watch())
+    assert_same(weights, state(model))
+    assert_same(average, training.average.average)
+    assert all(optimizer.state_dict()["state"] == {} for optimizer in training.optimizers)
+
+
 def test_state_is_not_written_more_often_than_every_minute(tmp_path, monkeypatch):
     assert train.SAVE_EVERY_SECONDS == 60
     now, written = [0.0], []
@@ -446,7 +501,7 @@ def test_training_in_pieces_is_the_same_to_the_bit(tmp_path):
 
 def test_an_interrupted_write_leaves_the_old_state(tmp_path, monkeypatch):
     training_state.save(tmp_path, {"a": torch.ones(3)}, {"epoch": 1})
-    monkeypatch.setattr(training_state.os, "replace", lambda *args: (_ for _ in ()).throw(Killed))
+    monkeypatch.setattr(os, "replace", lambda *args: (_ for _ in ()).throw(Killed))
     with pytest.raises(Killed):
         training_state.save(tmp_path, {"a": torch.zeros(3)}, {"epoch": 2})
     tensors, record = training_state.load(tmp_path)

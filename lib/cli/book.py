@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from lib import experiments
 from lib.book import build, chapter_parameters
-from lib.cli.names import as_wrong_use, find_chapter, value_of
+from lib.cli.names import as_wrong_use, find_chapter, values_of
 from lib.edition import make_edition
 
 
 def book(scale: str, given: dict[str, str], chapters: tuple[str, ...], jobs: int | None) -> int:
     only = [find_chapter(name) for name in chapters]
-    parameters = {name: value_of(text) for name, text in given.items()}
+    parameters = values_of(given, [chapter.module.Parameters for chapter in only or experiments.CHAPTERS])
     with as_wrong_use():
         chapter_parameters(only or experiments.CHAPTERS, scale, parameters)
     return build(scale, jobs, parameters, only)

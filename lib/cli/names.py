@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import typing
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from lib.checks import did_you_mean
 from lib.experiments import Chapter, chapter
-from lib.experiments.parameters import ChapterParameters, checked
+from lib.experiments.parameters import ChapterParameters, checked, takes_text
 from lib.spec import Spec
 from lib.store import Store
 
@@ -32,15 +33,24 @@ def find_chapter(name: str) -> Chapter:
 
 def read_parameters(where: Chapter, scale: str, given: dict[str, str]) -> ChapterParameters:
     """The chapter's parameters; ``given`` holds the texts of ``-p``."""
-    values = {"scale": scale} | {name: value_of(text) for name, text in given.items()}
     known = where.module.Parameters
     with as_wrong_use():
-        return checked(known, values)
+        return checked(known, {"scale": scale} | values_of(given, [known]))
+
+
+def values_of(given: dict[str, str], known: Iterable[type[ChapterParameters]]) -> dict[str, Any]:
+    """The texts of ``-p`` as values.  What is for a text parameter of one of the ``known`` stays as it was typed."""
+    if "scale" in given:
+        raise WrongUse("the scale is an option of its own: give --scale instead of -p scale")
+    texts = {name for cls in known for name, hint in typing.get_type_hints(cls).items() if takes_text(hint)}
+    read = {name: value_of(text) for name, text in given.items()}
+    return {name: given[name] if name in texts and value is not None else value for name, value in read.items()}
 
 
 def store_of(parameters: ChapterParameters) -> Store:
     """The default store, or the folder that a chapter's ``output`` parameter names for new results."""
-    return Store.default(getattr(parameters, "output", None))
+    with as_wrong_use():
+        return Store.default(getattr(parameters, "output", None))
 
 
 WORDS = {"None": None, "null": None, "True": True, "true": True, "False": False, "false": False}

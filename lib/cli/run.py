@@ -101,8 +101,8 @@ def shown(console: Console) -> Iterator[None]:
 
 
 def print_event(event: dict) -> None:
-    if event["fraction"] == 1.0 and event["text"] == "ran":
-        click.echo(f"[{event['done']}/{event['total']}] {event['spec']}")
+    if event["fraction"] == 1.0 and event["text"].startswith("ran"):
+        click.echo(f"[{event['done']}/{event['total']}] {event['spec']}{event['text'].removeprefix('ran')}")
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from lib.checks import one_of
-from lib.data import DataMissing
+from lib.data import DataDamaged, DataMissing
 from lib.results import Unavailable
 from lib.text import TextSet, TextSplit, load_text
 from lib.tokenizer import END, encode_stories
@@ -40,7 +40,7 @@ def available_text(corpus: Corpus, device: torch.device) -> TextSet:
     """The corpus on ``device``; data that are missing make the Spec unavailable, not the chapter fail."""
     try:
         text = load_text(corpus.name, corpus.vocabulary, device, corpus.stories)
-    except DataMissing as error:
+    except (DataDamaged, DataMissing) as error:
         raise Unavailable(str(error)) from error
     if corpus.dialect == "plain":
         return text

@@ -9,7 +9,7 @@ from lib.experiments.corpora import Corpus
 from lib.experiments.growth_checks import CommuteRun, ExactnessRun, NoiseRun, PresetRun
 from lib.experiments.growth_gpt import GrowthRun
 from lib.experiments.growth_pace import PaceRun
-from lib.experiments.parameters import ChapterParameters
+from lib.experiments.parameters import ChapterParameters, numbers
 from lib.growth.depth import Deepen
 from lib.growth.faults import NoiseFault, TiedFault
 from lib.growth.growth import Growth
@@ -61,13 +61,6 @@ class Parameters(ChapterParameters):
     @property
     def ordered(self) -> tuple[str, ...]:
         return tuple(part.strip() for part in self.order.split(","))
-
-
-def numbers(name: str, text: str) -> tuple[float, ...]:
-    try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError:
-        raise ValueError(f"{name} is {text!r}: give numbers, separated by commas") from None
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from lib.augment import Augmentation
-from lib.data import DataMissing, ImageSet, load_images
+from lib.data import DataDamaged, DataMissing, ImageSet, load_images
 from lib.results import Unavailable
 
 #: Side and channels of the images, known without loading them.
@@ -29,5 +29,5 @@ def available_images(dataset: str, train_examples: int | None, device: torch.dev
     """:func:`lib.data.load_images`; data that are missing make the Spec unavailable, not the chapter fail."""
     try:
         return load_images(dataset, device, train_examples)
-    except DataMissing as error:
+    except (DataDamaged, DataMissing) as error:
         raise Unavailable(str(error)) from error

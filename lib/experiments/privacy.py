@@ -9,7 +9,7 @@ from lib.augment import Augmentation
 from lib.checks import require
 from lib.data import check_name
 from lib.experiments.images import LIGHT, SHAPES, other_shape
-from lib.experiments.parameters import ChapterParameters
+from lib.experiments.parameters import ChapterParameters, numbers
 from lib.experiments.privacy_shares import PolynomialRun, SharedRun
 from lib.experiments.privacy_train import BaselineRun, ReplacedRun
 from lib.models.resnet import ResNetConfig, resnet18
@@ -47,10 +47,7 @@ class Parameters(ChapterParameters):
 
     @property
     def shares(self) -> tuple[float, ...]:
-        try:
-            return tuple(round(float(part) / 100, 6) for part in self.budgets.split(","))
-        except ValueError:
-            raise ValueError(f"budgets is {self.budgets!r}: give numbers, separated by commas") from None
+        return tuple(round(number / 100, 6) for number in numbers("budgets", self.budgets))
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields, replace
 from lib.checks import require
 from lib.data import check_name
 from lib.experiments.images import SHAPES, other_shape
-from lib.experiments.parameters import ChapterParameters
+from lib.experiments.parameters import ChapterParameters, numbers
 from lib.experiments.pruning_barrier import BarrierRun
 from lib.experiments.pruning_cocktail import CocktailRun
 from lib.experiments.pruning_coarsen import CoarseRun, levels
@@ -68,10 +68,7 @@ class Parameters(ChapterParameters):
     @property
     def numbers(self) -> tuple[float, ...]:
         """The wanted ratios as numbers."""
-        try:
-            return tuple(float(part) for part in self.ratios.split(","))
-        except ValueError:
-            raise ValueError(f"ratios is {self.ratios!r}: give numbers, separated by commas") from None
+        return numbers("ratios", self.ratios)
 
 
 def studies(parameters: Parameters) -> dict[str, list[Spec]]:

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import ClassVar
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import nn
 
-from lib import measure
+from lib import measure, tensor_file
 from lib.augment import Augmentation
 from lib.checks import require
 from lib.data import ImageBatches, ImageSet, Split
@@ -72,8 +72,8 @@ class DenseRun(Spec):
                       checkpoint=session.checkpoint, report=session.report,
                       after_step=lambda model, step: keep(model, session.folder, step) if step in self.snapshots else None,
                       evaluate=lambda model: scored(model, images.validation, images, recipe, "val"))
-        session.save_weights(model, **{at(step): load_file(snapshot(session.folder, step)) for step in self.snapshots
-                                       if snapshot(session.folder, step).exists()})
+        session.save_weights(model, **{at(step): tensor_file.read(snapshot(session.folder, step))[0]
+                                       for step in self.snapshots if snapshot(session.folder, step).exists()})
         shutil.rmtree(snapshot(session.folder, 0).parent, ignore_errors=True)
         metrics = {"diverged": history.diverged, "train_seconds": history.seconds, "steps": steps,
                    "parameters": measure.parameters(model), "weights": sum(w.numel() for w in prunable(model).values()),
@@ -109,11 +109,7 @@ def snapshot(folder: Path, step: int) -> Path:
 
 def keep(model: nn.Module, folder: Path, step: int) -> None:
     """Write the weights to a file of their own: a training that is killed and resumed does not pass that step again."""
-    path = snapshot(folder, step)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}, part)
-    part.replace(path)
+    tensor_file.write(snapshot(folder, step), model.state_dict())
 
 
 def scored(model: nn.Module, split: Split, images: ImageSet, recipe: Recipe, name: str) -> dict[str, float]:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lib import sst2
 from lib.checks import one_of, require
-from lib.data import DataMissing
+from lib.data import DataDamaged, DataMissing
 from lib.masked_lm import Special
 from lib.results import Unavailable
 from lib.story_tasks import story_task
@@ -67,7 +67,7 @@ def material(source: Source) -> Material:
     try:
         text = load_text(source.name, source.vocabulary, "cpu", source.stories)
         reviews = [sentence for sentence, _ in sst2.load().train] if source.reviews else []
-    except DataMissing as error:
+    except (DataDamaged, DataMissing) as error:
         raise Unavailable(str(error)) from error
     special = Special.after(source.vocabulary)
     splits = (text.train, text.validation, text.test)
@@ -98,5 +98,5 @@ def task_of(source: Source, name: str, train: int, held_out: int) -> Task:
             return story_task(name, read.stories, read.tokenizer, read.special, source.context, train, held_out,
                               read.variant)
         return sst2_task(read.tokenizer, read.special, source.context, train)
-    except DataMissing as error:
+    except (DataDamaged, DataMissing) as error:
         raise Unavailable(str(error)) from error

@@ -83,7 +83,7 @@ def without_quietest(tensors: dict[str, Tensor], count: int) -> tuple[dict[str, 
     place = {block: i for i, block in enumerate(sorted(loudness.keys() - set(quiet)))}
     kept = {name if (block := block_of(name)[0]) is None else f"blocks.{place[block]}.{block_of(name)[1]}": tensor
             for name, tensor in tensors.items() if block_of(name)[0] not in quiet}
-    return kept, max((loudness[block] for block in quiet), default=0.0) / max(loudness.values())
+    return kept, max((loudness[block] for block in quiet), default=0.0) / (max(loudness.values()) or 1.0)
 
 
 def unfold(tensor: Tensor, layout: Sequence[Axis], ratios: dict[str, int]) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,7 +27,8 @@ TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
 class Report:
     """What :func:`verify` found.
 
-    ``max_difference``  largest difference of two logits;  ``logit_std``: of the logits before;  ``relative``: their ratio
+    ``max_difference``  largest difference of two logits;  ``logit_std``: of the logits before;  ``relative``: their ratio,
+                    infinite where a function of no spread was changed, not a number where a logit is none
     ``loss_before``, ``loss_after``  nats per token
     ``structure``  see :func:`lib.growth.structure.structure`
     ``router``     empty without experts.  ``logit_std`` over experts (mean over tokens and layers), and of the worst layer:
@@ -56,7 +58,9 @@ def verify(before: GPT, after: GPT, tokens_BN: Tensor) -> Report:
         made, routings = after.with_routing(tokens_BN)
     difference, std = float((made - expected).abs().max()), float(expected.std())
     gate_sum = float(torch.stack([routing.gate_TK.sum(-1).mean() for routing in routings]).mean()) if routings else 1.0
-    return Report(difference, std, difference / std, next_token_loss(expected, tokens_BN),
+    # Logits that are all equal, or none, are left by training that diverged.
+    relative = difference / std if std > 0 else math.inf if difference > 0 else difference
+    return Report(difference, std, relative, next_token_loss(expected, tokens_BN),
                   next_token_loss(made, tokens_BN), structure(before, after, gate_sum),
                   router_health(logits_LTE, routings))
 

@@ -116,7 +116,7 @@ class Attention(nn.Module):
 
     def forward(self, x_BND: Tensor, rope: tuple[Tensor, Tensor] | None, cache: "LayerCache | None" = None) -> Tensor:
         B, N, _ = x_BND.shape
-        q, k, v = (layer(x_BND).view(B, N, -1, self.head_dim).transpose(1, 2) for layer in (self.q, self.k, self.v))
+        q, k, v = (layer(x_BND).unflatten(2, (-1, self.head_dim)).transpose(1, 2) for layer in (self.q, self.k, self.v))
         if rope is not None:
             q, k = rotate(q, *rope), rotate(k, *rope)
         if cache is not None:

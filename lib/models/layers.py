@@ -42,7 +42,7 @@ class Attention(nn.Module):
 def attend(x_BND: Tensor, qkv_weight: Tensor, qkv_bias: Tensor, out_weight: Tensor, out_bias: Tensor, heads: int) -> Tensor:
     """Attention with the given weights: ``qkv_weight`` [3·H·d, D] for H heads of d features, ``out_weight`` [D, H·d]."""
     B, N, _ = x_BND.shape
-    q, k, v = F.linear(x_BND, qkv_weight, qkv_bias).view(B, N, 3, heads, -1).permute(2, 0, 3, 1, 4)
+    q, k, v = F.linear(x_BND, qkv_weight, qkv_bias).unflatten(2, (3, heads, -1)).permute(2, 0, 3, 1, 4)
     y_BHNd = softmax_attention(q, k, v)
     return F.linear(y_BHNd.transpose(1, 2).flatten(2), out_weight, out_bias)
 

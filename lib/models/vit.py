@@ -188,7 +188,7 @@ class ViT(nn.Module):
         p = self.config.patch
         B, C, H, W = images.shape
         tiles = images.reshape(B, C, H // p, p, W // p, p)
-        return tiles.permute(0, 2, 4, 1, 3, 5).reshape(B, -1, C * p * p)
+        return tiles.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
 
     def patch_ids(self, images: Tensor) -> Tensor | None:
         """Patch code of each token [B, N]; None unless a router goes by them.  A class token has its own."""

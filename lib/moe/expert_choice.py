@@ -54,4 +54,4 @@ class ExpertChoice(nn.Module):
         probs_TE = probs_GNE.flatten(0, 1)
         return y_GND.reshape(x_BND.shape), Routing(
             expert_TE, torch.where(taken_TE, probs_TE, 0), probs_TE,
-            load_E=taken_TE.sum(0).float(), dropped=(~taken_TE.any(-1)).float().mean())
+            load_E=taken_TE.sum(0).float(), dropped=(~taken_TE.any(-1)).sum() / max(1, len(taken_TE)))

@@ -97,7 +97,7 @@ class Dispatch(torch.autograd.Function):
     def backward(ctx, grad_SD: Tensor):
         grad_ND = _take(grad_SD, ctx.rows)
         if ctx.K > 1:
-            grad_ND = grad_ND.view(-1, ctx.K, grad_ND.shape[1]).sum(1)
+            grad_ND = grad_ND.unflatten(0, (-1, ctx.K)).sum(1)
         return grad_ND, None, None
 
 
@@ -107,7 +107,7 @@ class Combine(torch.autograd.Function):
     @staticmethod
     def forward(ctx, y_SD: Tensor, gate_TK: Tensor, rows: Rows) -> Tensor:
         T, K = gate_TK.shape
-        y_TKD = _take(y_SD, rows).view(T, K, -1)
+        y_TKD = _take(y_SD, rows).unflatten(0, (T, K))
         ctx.save_for_backward(y_TKD, gate_TK)
         ctx.rows = rows
         return (y_TKD * gate_TK[..., None]).sum(1) if K > 1 else y_TKD[:, 0] * gate_TK

@@ -61,7 +61,8 @@ def routing(expert_TK: Tensor, gate_TK: Tensor, experts: int, probs_TE: Tensor |
             losses: dict[str, Tensor] | None = None) -> Routing:
     """A :class:`Routing` whose load and drop rate are counted from ``expert_TK``."""
     load_E = count(expert_TK, experts)
-    return Routing(expert_TK, gate_TK, probs_TE, load_E, 1 - load_E.sum() / expert_TK.numel(), losses or {})
+    dropped = 1 - load_E.sum() / expert_TK.numel() if expert_TK.numel() else load_E.new_zeros(())
+    return Routing(expert_TK, gate_TK, probs_TE, load_E, dropped, losses or {})
 
 
 def count(expert_TK: Tensor, experts: int) -> Tensor:

@@ -32,7 +32,7 @@ class SoftMoE(nn.Module):
         dispatch_BNES, combine_BNES = self.weights(x_BND)
         B, N, E, S = dispatch_BNES.shape
         slots_EBSD = torch.einsum("bnes,bnd->ebsd", dispatch_BNES.to(x_BND.dtype), x_BND)
-        out_EBSD = experts.slots(slots_EBSD.reshape(E, B * S, -1)).view(E, B, S, -1)
+        out_EBSD = experts.slots(slots_EBSD.flatten(1, 2)).unflatten(1, (B, S))
         y_BND = torch.einsum("bnes,ebsd->bnd", combine_BNES.to(out_EBSD.dtype), out_EBSD)
         share_TE = combine_BNES.sum(-1).flatten(0, 1)
         return y_BND, all_experts(share_TE, dispatch_BNES.detach().sum((0, 1, 3)), share_TE)

@@ -12,13 +12,13 @@ Nothing in it is executed: it holds numbers.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import lzma
-import os
-import uuid
 import zlib
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,10 +26,12 @@ import torch
 from torch import Tensor, nn
 
 from lib.checks import require
+from lib.quantization import bits
 from lib.quantization.families import FAMILIES, as_its_config_says, packable
 from lib.quantization.fold import unfilled
 from lib.quantization.positions import GROUPS, Positions, read_positions, write_positions
-from lib.quantization.values import Values, read_values, section_of, value_bytes, write_values
+from lib.quantization.values import FORMS, WIDEST, Values, read_values, section_of, value_bytes, write_values
+from lib.whole_file import replacing
 
 __all__ = ["FAMILIES", "Sizes", "Unreadable", "about", "dense_xz_bytes", "packable", "read", "sizes_of", "write", "xz_bytes"]
 
@@ -38,6 +40,14 @@ CHECK = 32
 
 #: Sections of a weight that may have codebooks of their own: one, or 16 times 4 of rows and columns.
 GRIDS = ((1, 1), (16, 4))
+
+
+#: What a header tells of, and as what.
+HEADER = {"model": str, "config": dict, "about": dict, "tensors": list}
+
+#: Nothing larger is written, and a file that says otherwise is refused before memory is taken: parameters of the network,
+#: its layers, and bytes of the header once it is unpacked.
+MOST_PARAMETERS, MOST_LAYERS, LONGEST_HEADER = 100_000_000, 1_000, 1 << 20
 
 
 class Unreadable(ValueError):
@@ -78,14 +88,8 @@ def write(model: nn.Module, path: Path, about: dict[str, str] | None = None) -> 
     Raises ValueError for an architecture that is not one of :data:`FAMILIES`, and for weights that are not finite.
     """
     data, sizes = packed(model, about or {})
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
-        temporary.write_bytes(data)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(Path(path)) as part:
+        part.write_bytes(data)
     return sizes
 
 
@@ -95,13 +99,11 @@ def read(path: Path) -> nn.Module:
     Raises FileNotFoundError, and :class:`Unreadable` for a damaged, shortened or foreign file.
     """
     header, body = opened(path)
-    model = built(header)
-    try:
+    with held_to_its_header(path):
+        model = built(header)
         for (name, tensor), how in zip(tensors(model), header["tensors"], strict=True):
             body = read_tensor(tensor, how, body)
         require(not len(body), "it is longer than its header says")
-    except (ValueError, TypeError, KeyError, IndexError) as error:
-        raise Unreadable(f"{path} does not hold what its header says: {error}") from error
     return model
 
 
@@ -112,12 +114,13 @@ def about(path: Path) -> dict[str, str]:
 
 def sizes_of(path: Path) -> Sizes:
     """The sizes that :func:`write` returned.  Raises as :func:`read` does."""
-    header, body = opened(path)
+    header, _ = opened(path)
     found = Sizes()
-    for (name, tensor), how in zip(tensors(built(header)), header["tensors"], strict=True):
-        if how:
-            places, values = described(how)
-            found = added(found, name, tensor, places, values, occupied(places, tensor))
+    with held_to_its_header(path):
+        for (name, tensor), how in zip(tensors(outlined(header)), header["tensors"], strict=True):
+            if how:
+                places, values = described(how, tensor)
+                found = added(found, name, tensor, places, values, occupied(places, tensor))
     return added_header(found, Path(path).stat().st_size)
 
 
@@ -139,6 +142,8 @@ def packed(model: nn.Module, about: dict[str, str]) -> tuple[bytes, Sizes]:
     require(not any(isinstance(module, nn.modules.batchnorm._BatchNorm) or hasattr(module, "parametrizations")
                     for module in model.modules()),
             "the network still has batch norm, masks or codebooks: give fold(model, image_shape)")
+    count = sum(tensor.numel() for _, tensor in tensors(model))
+    require(count <= MOST_PARAMETERS, f"the network has {count:,} parameters; files are for up to {MOST_PARAMETERS:,}")
     require(as_its_config_says(model), "the network is not what its config says, as when channels were removed without "
             "telling it, or has a mixture of experts: a file of safetensors can hold it")
     default = FAMILIES[kind][1]
@@ -192,7 +197,8 @@ def added_header(sizes: Sizes, whole: int) -> Sizes:
 
 def opened(path: Path) -> tuple[dict, memoryview]:
     """Header and body of a file whose checksum is right."""
-    data = Path(path).read_bytes()
+    with open(path, "rb") as file:
+        data = file.read(8 * MOST_PARAMETERS)
     if data[:len(MAGIC)] != MAGIC:
         raise Unreadable(f"{path} is no packed network: write one with lib.quantization.packed.write")
     start = len(MAGIC) + 4
@@ -200,21 +206,51 @@ def opened(path: Path) -> tuple[dict, memoryview]:
         raise Unreadable(f"{path} is damaged or cut short: its checksum does not fit; write or copy it again")
     end = start + int.from_bytes(data[len(MAGIC):start], "big")
     try:
-        header = json.loads(zlib.decompress(data[start:end]))
-        return header, memoryview(data)[end:-CHECK]
-    except (ValueError, zlib.error) as error:
+        unpacking = zlib.decompressobj()
+        header = json.loads(unpacking.decompress(data[start:end], LONGEST_HEADER))
+        require(unpacking.eof, f"it is longer than {LONGEST_HEADER} bytes, or cut short")
+        require(isinstance(header, dict) and {name: type(header.get(name)) for name in HEADER} == HEADER,
+                f"it must tell of {', '.join(HEADER)}")
+        require(all(isinstance(word, str) for word in header["about"].values()), "what it says about the network is no text")
+    except (ValueError, RecursionError, zlib.error) as error:
         raise Unreadable(f"{path} has a header that cannot be read: {error}") from error
+    return header, memoryview(data)[end:-CHECK]
+
+
+@contextlib.contextmanager
+def held_to_its_header(path: Path) -> Iterator[None]:
+    """Whatever is wrong with what the header says of the file becomes :class:`Unreadable`, with the file's name."""
+    try:
+        yield
+    except (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        raise Unreadable(f"{path} does not hold what its header says, or is of another version of this library: {error}") from error
+
+
+def outlined(header: dict) -> nn.Module:
+    """The architecture without memory for its parameters.  Raises ValueError for one that is too large."""
+    require(header["model"] in FAMILIES, f"there is no architecture {header['model']!r}")
+    network, config = FAMILIES[header["model"]]
+    check_layers(header["config"])
+    with torch.device("meta"):
+        model = unfilled(network(config(**{name: as_tuples(value) for name, value in header["config"].items()})))
+    count = sum(tensor.numel() for tensor in (*model.parameters(), *model.buffers()))
+    require(count <= MOST_PARAMETERS, f"it has {count:,} parameters, more than {MOST_PARAMETERS:,}")
+    return model
+
+
+def check_layers(config: dict) -> None:
+    """Raise ValueError for more layers than a network may have: each takes time, even where it takes no memory."""
+    def counts(value) -> list[int]:
+        return [inner for part in value for inner in counts(part)] if isinstance(value, list) else [value]
+
+    layers = [max(len(counts(value)) for value in config.values())] if config else []
+    layers += [sum(counts(config[name])) for name in ("depth", "blocks") if name in config]
+    require(all(number <= MOST_LAYERS for number in layers), f"it has {max(layers, default=0):,} layers, more than {MOST_LAYERS:,}")
 
 
 def built(header: dict) -> nn.Module:
     """The architecture, with zeros for parameters."""
-    try:
-        network, config = FAMILIES[header["model"]]
-        with torch.device("meta"):
-            model = unfilled(network(config(**{name: as_tuples(value) for name, value in header["config"].items()})))
-    except (KeyError, TypeError, ValueError) as error:
-        raise Unreadable(f"written by another version of this library: {error}") from error
-    model = model.to_empty(device="cpu")
+    model = outlined(header).to_empty(device="cpu")
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.zero_()
@@ -225,10 +261,17 @@ def as_tuples(value):
     return tuple(as_tuples(part) for part in value) if isinstance(value, list) else value
 
 
-def described(how: list) -> tuple[Positions, Values]:
+def described(how: list, tensor: Tensor) -> tuple[Positions, Values]:
+    """How a tensor was written.  Raises ValueError or TypeError for what :func:`packed` would not have written of its size."""
     parts = len(fields(Positions))
-    values = Values(*how[parts:])
-    return Positions(*how[:parts]), Values(**asdict(values) | {"grid": tuple(values.grid)})
+    places, values = Positions(*how[:parts]), Values(*how[parts:])
+    numbers = (places.count, places.parameter, places.unary, values.bits, values.entries, values.sections, values.counter, *values.grid)
+    require(all(type(number) is int and number >= 0 for number in numbers), "a size is no whole number from 0")
+    require(places.group in GROUPS and type(places.rare) is bool and places.count <= tensor.numel() and places.parameter < 32
+            and places.bytes <= bits.packed_bytes(tensor.numel(), 1) + 1, "its positions do not fit the tensor")
+    require(tuple(values.grid) in GRIDS and values.bits in FORMS[values.form] and values.counter <= WIDEST
+            and values.entries <= tensor.numel() and values.sections <= tensor.numel(), "its codebooks do not fit the tensor")
+    return places, replace(values, grid=tuple(values.grid))
 
 
 def occupied(places: Positions, tensor: Tensor) -> int:
@@ -242,7 +285,7 @@ def read_tensor(tensor: Tensor, how: list | int, body: memoryview) -> memoryview
     """Fill ``tensor`` from the front of ``body``; returns the rest."""
     if not how:
         return body
-    places, values = described(how)
+    places, values = described(how, tensor)
     mask = read_positions(body[:places.bytes], places, tuple(tensor.shape))
     rest = body[places.bytes:]
     section = section_of(tuple(tensor.shape), values.grid)[mask]

@@ -72,8 +72,10 @@ def read_positions(data: bytes, how: Positions, shape: Sequence[int]) -> np.ndar
     """The bool array [shape].  Raises ValueError when ``data`` and ``shape`` do not fit ``how``."""
     axes = alike(how.group, len(shape))
     coarse = tuple(1 if axis in axes else size for axis, size in enumerate(shape))
-    places = np.cumsum(bits.unrice(data[:how.bytes], how.count, how.parameter) + 1) - 1
     flat = np.full(int(np.prod(coarse)), not how.rare)
+    gaps = bits.unrice(data[:how.bytes], how.count, how.parameter)
+    require((gaps < len(flat)).all(), "a position lies outside the tensor")      # or their sum might overflow
+    places = np.cumsum(gaps + 1) - 1
     require(not len(places) or places[-1] < len(flat), "a position lies outside the tensor")
     flat[places] = how.rare
     return np.broadcast_to(flat.reshape(coarse), tuple(shape)).copy()

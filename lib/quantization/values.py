@@ -18,6 +18,9 @@ from lib.quantization import bits
 #: Codes may have at most this many bits.
 WIDEST = 8
 
+#: Forms of values, and the bits that each of them may take.
+FORMS = {"fp32": (32,), "fp16": (16,), "codes": tuple(range(WIDEST + 1))}
+
 
 @dataclass(frozen=True)
 class Values:
