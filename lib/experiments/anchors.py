@@ -76,8 +76,9 @@ class AnchorRun(Spec):
         arrays = {}
         for name, split in (("val", images.validation), ("test", images.test)):
             plain, mirrored = answers(model, split, images, self.recipe.precision)
-            metrics |= {f"{name}_accuracy": plain.double().mean().item(),
-                        f"{name}_accuracy_mirrored": mirrored.double().mean().item()}
+            metrics[f"{name}_accuracy"] = plain.double().mean().item()
+            if self.augmentation.flip or self.augmentation.alternate:   # a mirrored digit is another sign
+                metrics[f"{name}_accuracy_mirrored"] = mirrored.double().mean().item()
             arrays[f"{name}_correct"] = written(plain)
         return Outcome(significant(metrics), significant(history.curves), arrays, images.provenance())
 
