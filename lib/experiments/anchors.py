@@ -31,6 +31,7 @@ from lib.results import Outcome, significant
 from lib.spec import Spec
 from lib.store import Session
 from lib.train import History, Recipe, classification_loss, evaluate_classifier, fit
+from lib.whole_file import replacing
 
 NETWORKS = {WhitenedCNNConfig: WhitenedCNN, VGGConfig: VGG, ViTConfig: ViT}
 
@@ -156,10 +157,8 @@ def go_on_from(before: tuple[Spec, ...], session: Session) -> None:
 
 def hand_over(source: Path, target: Path) -> None:
     """Copy a file so that ``target`` is whole or not there."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f".{target.name}.part")
-    shutil.copyfile(source, part)
-    part.replace(target)
+    with replacing(target) as part:
+        shutil.copyfile(source, part)
 
 
 @torch.no_grad()
