@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from lib import notebooks
-from lib.claims import MARKS, Claim, Verdict, claims, judge, papers
+from lib.claims import IDENTITY, Claim, Verdict, claims, judge, papers
 from lib.experiments import CHAPTERS, Chapter
 from lib.notebooks import Project
 from lib.origin import short
 from lib.replay import Edition, stored
 from lib.results import Results, significant
 from lib.store import Store
+from lib.verdict import MARKS
 
 #: In place of a verdict, where nothing that the claim reads is stored.
 NOT_RUN = "not run"
@@ -56,8 +57,11 @@ class Entry:
 
 
 def columns(prefix: str, verdict: Verdict | None) -> dict[str, Any]:
-    found = verdict and {"verdict": verdict.verdict, "n": verdict.n, "mean": verdict.mean, "low": verdict.low,
-                         "high": verdict.high, "why": verdict.text}
+    """What a verdict says, with its numbers in the claim's unit: 1.5 where the unit is points, not 0.015."""
+    factor = verdict and (100 if verdict.claim.unit in ("points", "percent") else 1)
+    found = verdict and {"verdict": verdict.verdict, "n": verdict.n,
+                         **{name: None if (value := getattr(verdict, name)) is None else value * factor
+                            for name in ("mean", "low", "high")}, "why": verdict.text}
     return {f"{prefix}_{name}": significant(found[name]) if found else None
             for name in ("verdict", "n", "mean", "low", "high", "why")}
 
@@ -102,11 +106,21 @@ def claim_sections(chapter: Chapter, project: Project) -> dict[str, str]:
 
 
 def tally(found: Sequence[Entry]) -> dict[str, int]:
-    """How many claims have each verdict; those with nothing stored are :data:`NOT_RUN`."""
+    """How many claims have each verdict; those with nothing stored are :data:`NOT_RUN`, and identities are left out."""
     counts = dict.fromkeys((*MARKS, NOT_RUN), 0)
-    for entry in found:
+    for entry in judged(found):
         counts[entry.best.verdict if entry.best else NOT_RUN] += 1
     return counts
+
+
+def judged(found: Iterable[Entry]) -> list[Entry]:
+    """The entries that have or could have a verdict: all but the identities."""
+    return [entry for entry in found if not is_identity(entry)]
+
+
+def is_identity(entry: Entry) -> bool:
+    """Return whether the claim holds by construction; a broken identity counts as a claim, so that nobody overlooks it."""
+    return entry.claim.identity is not None and (entry.best is None or entry.best.verdict in (IDENTITY, "not testable"))
 
 
 def by_chapter(found: Iterable[Entry]) -> dict[Chapter, list[Entry]]:

@@ -114,7 +114,7 @@ def test_names():
 # Claims
 
 def seeded(spec: Spec, seed: int) -> Spec:
-    from lib.experiments.pruning import with_seed
+    from lib.experiments.seeds import with_seed
     return with_seed(spec, seed)
 
 

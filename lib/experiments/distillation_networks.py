@@ -15,6 +15,7 @@ from lib.experiments.distillation_sparse import SparseToDense
 from lib.experiments.distillation_tinybert import GeneralRun, TinyRun
 from lib.experiments.images import LIGHT
 from lib.experiments.moe_vit import ViTRun
+from lib.experiments.seeds import seeded
 from lib.experiments.tickets_finetune import FinetuneRun, TaskSize
 from lib.experiments.tickets_pretrain import PretrainRun
 from lib.experiments.tickets_text import Source
@@ -223,14 +224,3 @@ def text_studies(size: Networks) -> dict[str, list[Spec]]:
         "tinybert parts": tuned(side, replace(tiny, first=None), replace(tiny, lesson="answers"), replace(tiny, copies=0)),
         "layer maps": tuned(side, *(replace(tiny, map=name, first=replace(general, map=name)) for name in maps)),
     }
-
-
-def seeded(seeds: Iterable[int], *specs: Spec) -> list[Spec]:
-    """Each Spec with each seed, each of them once."""
-    return list(dict.fromkeys(with_seed(spec, seed) for spec in specs for seed in seeds))
-
-
-def with_seed(spec: Spec, seed: int) -> Spec:
-    """The run and all that it builds on, with this seed."""
-    fields = {name: getattr(spec, name, None) for name in ("parent", "teacher", "first")}
-    return replace(spec, seed=seed, **{name: with_seed(other, seed) for name, other in fields.items() if other is not None})

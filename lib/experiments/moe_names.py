@@ -21,7 +21,13 @@ def method(result: Result) -> str:
         return "ewa"
     if router in ("thor", "adamix") and not fields["consistency"]:
         return "adamix, one pass, no agreement" if router == "adamix" else "thor, no agreement"
-    return router
+    return router + gate(fields)
+
+
+def gate(fields: dict) -> str:
+    """What of a router's gate or table is not as usual."""
+    return {("switch", "share"): ", gate by share", ("bias", "softmax"): ", softmax", ("hash", "patch"): ", by patch"}.get(
+        (fields["moe.router"], fields[{"switch": "moe.single_gate", "bias": "moe.scores"}.get(fields["moe.router"], "moe.hash_by")]), "")
 
 
 def with_experts(result: Result) -> str:

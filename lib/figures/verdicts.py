@@ -8,9 +8,9 @@ import plotly.graph_objects as go
 
 from lib.figures.theme import canvas, listed, wrapped
 
-#: From what held to what did not; lightness falls with it, so that the order is seen without colour too.
-COLOURS = {"reproduced": "#2f9e62", "partly": "#a3930f", "not reproduced": "#d9742b", "not testable": "#8a8f94",
-           "not run": "#c3c6c9"}
+#: Three verdicts that decide, in colours; those that do not are grey.
+COLOURS = {"reproduced": "#2f9e62", "weaker": "#a3930f", "not seen": "#d9742b", "undecided": "#8a8f94",
+           "not testable": "#b4b8bb", "not run": "#dcdee0"}
 
 
 def verdict_bars(counts: Mapping[str, Mapping[str, int]]) -> go.Figure:
