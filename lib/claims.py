@@ -224,7 +224,7 @@ def judge(claim_id: str | Claim, results_by_study: Studies) -> Verdict:
     claim = claim_id if isinstance(claim_id, Claim) else find(claim_id)
     studies = {name: results_by_study[name] for name in claim.study}
     if not any(len(results) for results in studies.values()):
-        return Verdict(claim, "not testable", f"No result of {' or '.join(claim.study)}{why(*studies.values())}.")
+        return Verdict(claim, "not testable", f"Nothing of it was run yet: no result of {' or '.join(claim.study)}{why(*studies.values())}.")
     try:
         found = claim.function()(studies)
     except NotTestable as reason:

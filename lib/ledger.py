@@ -73,25 +73,30 @@ def entries(scale: str, store: Store | None = None, project: Project | None = No
 
 
 def of_chapter(chapter: Chapter, scale: str, store: Store, project: Project) -> list[Entry]:
-    judged = [claim for claim in claims().values() if claim.subject == chapter.subject]
-    if not judged:
+    found = [claim for claim in claims().values() if claim.subject == chapter.subject]
+    if not found:
         return []
     sections = claim_sections(chapter, project)
     committed = Edition(chapter.module, store)
     specs = chapter.module.studies(chapter.module.Parameters(scale=scale))
-    wanted = dict.fromkeys(study for claim in judged for study in claim.study if study in specs)
+    wanted = dict.fromkeys(study for claim in found for study in claim.study if study in specs)
     here = {study: stored(specs[study], store) for study in wanted}
-    return [entry_of(claim, chapter, sections.get(claim.id), committed.results(claim.study),
-                     {study: here.get(study, Results((), ())) for study in claim.study}) for claim in judged]
+    edition = {claim: committed.results(claim.study) for claim in found}
+    waiting = any(len(results) for studies in edition.values() for results in studies.values())
+    return [entry_of(claim, chapter, sections.get(claim.id), edition[claim],
+                     {study: here.get(study, Results((), ())) for study in claim.study}, waiting) for claim in found]
 
 
 def entry_of(claim: Claim, chapter: Chapter, section: str | None, edition: dict[str, Results],
-             own: dict[str, Results]) -> Entry:
+             own: dict[str, Results], waiting: bool = False) -> Entry:
+    """The entry of a claim; ``waiting``: its chapter has an edition, so what is not in it is said to be not testable yet."""
     def verdict(results: dict[str, Results]) -> Verdict | None:
         return judge(claim, results) if any(map(len, results.values())) else None
 
+    there = verdict(edition) or (judge(claim, edition) if waiting else None)
+
     places = {short(result.provenance["device"]) for results in edition.values() for result in results}
-    return Entry(claim, chapter, section, verdict(edition), verdict(own), ", ".join(sorted(places)))
+    return Entry(claim, chapter, section, there, verdict(own), ", ".join(sorted(places)))
 
 
 def claim_sections(chapter: Chapter, project: Project) -> dict[str, str]:

@@ -19,6 +19,7 @@ from lib.experiments.seeds import seeded
 from lib.experiments.tickets_finetune import FinetuneRun, TaskSize
 from lib.experiments.tickets_pretrain import PretrainRun
 from lib.experiments.tickets_text import Source
+from lib.experiments.tickets_words import BagOfWordsRun
 from lib.masked_lm import CHOSEN
 from lib.models.encoder import EncoderConfig
 from lib.models.resnet import ResNetConfig, resnet18
@@ -159,6 +160,7 @@ def exit_studies(size: Networks) -> dict[str, list[Spec]]:
     parts = replace(own, alpha=0.0, weight=0.0), replace(own, weight=0.0), replace(own, attention=False)
     return {
         "self": seeded(seeds, plain, own),
+        "self longer": seeded(seeds, replace(plain, recipe=replace(size.exit_recipe, epochs=2 * size.exit_recipe.epochs))),
         "references": seeded(side, *(replace(own, reference=name) for name in ("ensemble", "transitive", "dense"))),
         "self parts": seeded(side, *parts[:size.parts]),
         "places": seeded(side, *(replace(own, places=places) for places in size.other_places)),
@@ -219,6 +221,7 @@ def text_studies(size: Networks) -> dict[str, list[Spec]]:
 
     side = range(min(size.side, size.seeds))
     return {
+        "words": [BagOfWordsRun(source=texts.source, task=texts.task, size=texts.size)],
         "tinybert": tuned(range(size.seeds), tiny, replace(tiny, first=alone, lesson="labels", copies=0),
                           replace(tiny, first=None, lesson="labels", copies=0)),
         "tinybert parts": tuned(side, replace(tiny, first=None), replace(tiny, lesson="answers"), replace(tiny, copies=0)),

@@ -133,6 +133,8 @@ def student_studies(size: Students) -> dict[str, list[Spec]]:
     return {
         "teacher": seeded(seeds, teacher),
         "alone": seeded(seeds, alone),
+        # Labels alone for twice and four times as long: what the seconds that a teacher takes would be worth without one.
+        "longer": seeded(seeds, *(replace(alone, recipe=replace(size.second, epochs=times * size.second.epochs)) for times in (2, 4))),
         "methods": seeded(seeds, *methods),
         "sweep": seeded(side, *(replace(pair, temperature=t, alpha=a) for t in size.sweep[0] for a in size.sweep[1])),
         "patient": seeded(seeds, mixed, replace(alone, recipe=patient.recipe)),

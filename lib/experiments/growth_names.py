@@ -79,7 +79,7 @@ def how_trained(spec: dict[str, Any]) -> str:
         parts.append("lower rate")
     if spec["trained"] == "new blocks":
         parts.append("new blocks only")
-    if dropout := first_network(spec)["dropout"]:
+    if dropout := first_network(spec).get("dropout"):
         parts.append(f"dropout {dropout:g}")
     return "".join(f", {part}" for part in parts)
 

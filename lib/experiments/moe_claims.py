@@ -45,7 +45,9 @@ def switch(runs: Results, **fields) -> Results:
              "moe.z_loss": 0.0, "moe.policy": "dropless", "moe.router_precision": "fp32", "moe.router_init": 0.1,
              "moe.jitter": 0.0, "moe.single_gate": "probability"}
     wanted = usual | {f"moe.{name}": value for name, value in fields.items()}
-    return Results(tuple(r for r in runs if all(r.fields.get(n) == v for n, v in wanted.items())), runs.missing)
+    # Results that are older than a field have what it defaults to.
+    return Results(tuple(r for r in runs if r.fields.get("moe.router") and all(r.fields.get(n, usual.get(n)) == v for n, v in wanted.items())),
+                   runs.missing)
 
 
 def routed(runs: Results, router: str, **fields) -> Results:

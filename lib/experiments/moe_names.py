@@ -26,8 +26,10 @@ def method(result: Result) -> str:
 
 def gate(fields: dict) -> str:
     """What of a router's gate or table is not as usual."""
-    return {("switch", "share"): ", gate by share", ("bias", "softmax"): ", softmax", ("hash", "patch"): ", by patch"}.get(
-        (fields["moe.router"], fields[{"switch": "moe.single_gate", "bias": "moe.scores"}.get(fields["moe.router"], "moe.hash_by")]), "")
+    own = {"switch": ("moe.single_gate", "share", ", gate by share"), "bias": ("moe.scores", "softmax", ", softmax"),
+           "hash": ("moe.hash_by", "patch", ", by patch")}
+    field, value, words = own.get(fields["moe.router"], ("", None, ""))
+    return words if field and fields.get(field) == value else ""
 
 
 def with_experts(result: Result) -> str:
