@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from lib.experiments.growth_names import method, of_spec, ordered, share
+from lib.experiments.growth_names import method, ordered, share
 from lib.experiments.growth_saving import envelope_saving
 from lib.results import Results
 from lib.statistics import NotTestable, paired, paired_differences, why
@@ -89,10 +89,10 @@ def hypercloning_saves_uncharged(studies: Studies) -> list[float]:
 def even_minus(studies: Studies, name: str) -> list[float]:
     """Equal copies against copies that differ, with dropout: without anything that tells them apart they can never separate."""
     runs = studies["dropout"]
-    even, other = ([one for one in runs if of_spec(one.spec).startswith(which)] for which in (EVEN, name))
-    if not even or not other:
+    if not len(runs):
         raise NotTestable(f"nothing in the trainings at hand tells equal copies apart: they are without dropout and deterministic{why(runs)}")
-    return difference(Results(tuple(even), runs.missing), Results(tuple(other), runs.missing))
+    even, other = (called(runs, *(found for one in runs if (found := method(one)).startswith(which))) for which in (EVEN, name))
+    return difference(even, other)
 
 
 def even_minus_noise(studies: Studies) -> list[float]:

@@ -22,13 +22,15 @@ TEST = "test_accuracy"
 
 
 def scores(studies: Studies, kind: str) -> dict[str, list[float]]:
-    """Test accuracies by task of the whole network, of the same without pre-training ("scratch"), or of counted "words"."""
-    found: dict[str, list[float]] = {}
-    for results in studies.values():
-        for r in results:
-            if (value := score(r, kind)) is not None:
-                found.setdefault(r.spec["task"], []).append(value)
-    return found
+    """Test accuracies by task of the whole network, of the same without pre-training ("scratch"), or of counted "words".
+
+    Of a task that was run with several numbers of examples, those with the most.
+    """
+    found: dict[str, dict[int, list[float]]] = {}
+    for r in {r.key: r for results in studies.values() for r in results}.values():
+        if (value := score(r, kind)) is not None:
+            found.setdefault(r.spec["task"], {}).setdefault(r.spec["size"]["train"], []).append(value)
+    return {task: of_size[max(of_size)] for task, of_size in found.items()}
 
 
 def score(r: Result, kind: str) -> float | None:
