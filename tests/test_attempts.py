@@ -6,7 +6,6 @@ import pytest
 
 from lib.attempts import VALUE, log, read_attempts
 from lib.ledger import entries
-from lib.ledger_page import measured
 from lib.store import Store
 
 
