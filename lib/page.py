@@ -31,6 +31,7 @@ from lib.origin import provenance_line, short
 from lib.provenance import device_name
 from lib.replay import Edition
 from lib.results import Result, Results
+from lib.scales import PLANNED
 from lib.spec import Spec
 from lib.store import Store, obtain
 
@@ -63,7 +64,7 @@ def open_chapter(subject: str, namespace: dict[str, Any]) -> ChapterRun:
     run = ChapterRun(subject, parameters, names)
     place = device.pick(None)
     line = f"Scale **{parameters.scale}** on {short(device_name(place))}, torch {torch.__version__}."
-    if reason := parameters.hindrance:
+    if (reason := parameters.hindrance) and reason != PLANNED:
         line += f" Stored results are replayed and nothing is run: {reason}."
     prose(line)
     return run
