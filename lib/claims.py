@@ -229,11 +229,10 @@ def judge(claim_id: str | Claim, results_by_study: Studies) -> Verdict:
         found = claim.function()(studies)
     except NotTestable as reason:
         return Verdict(claim, "not testable", sentence(str(reason)))
-    items = test_items(claim, studies)
     if isinstance(found, Mapping):
-        verdict = together(claim, {name: of_values(claim, values, items, studies) for name, values in found.items()})
+        verdict = together(claim, {name: of_values(claim, values, tested_items(claim, studies, name), studies) for name, values in found.items()})
     else:
-        verdict = of_values(claim, found, items, studies)
+        verdict = of_values(claim, found, tested_items(claim, studies), studies)
     try:
         for need in claim.needs:
             need.check(claim.subject, studies)
@@ -243,10 +242,21 @@ def judge(claim_id: str | Claim, results_by_study: Studies) -> Verdict:
     return verdict
 
 
-def test_items(claim: Claim, studies: Studies) -> int | None:
-    """Return how many items the claim's accuracies are of, the fewest where studies differ; None where it is about no accuracies."""
-    found = [result.provenance.get("data", {}).get(claim.items) for results in studies.values() for result in results]
-    return min((count for count in found if isinstance(count, int)), default=None) if claim.items else None
+def tested_items(claim: Claim, studies: Studies, part: str | None = None) -> int | None:
+    """Return how many items the claim's accuracies are of, the fewest where studies differ; None where it is about no accuracies.
+
+    ``part``  the task or data set that is judged: results of it alone count, where any bears its name
+    """
+    if not claim.items:
+        return None
+    data = [result.provenance.get("data", {}) for results in studies.values() for result in results]
+    own = [one for one in data if part and plainly(one.get("name", "")) == plainly(part)]
+    return min((one[claim.items] for one in own or data if isinstance(one.get(claim.items), int)), default=None)
+
+
+def plainly(name: str) -> str:
+    """``SST-2`` and ``sst2`` are one data set."""
+    return "".join(filter(str.isalnum, name)).lower()
 
 
 def of_values(claim: Claim, values: Values | NotTestable, items: int | None, studies: Studies) -> Verdict:

@@ -3,7 +3,7 @@
 import pytest
 
 from lib import claims
-from lib.claims import IDENTITY, Bound, Claim, Need, judge
+from lib.claims import IDENTITY, Bound, Claim, Need, judge, tested_items as items_of
 from lib.experiments import CHAPTERS
 from lib.results import Missing, Result, Results
 from lib.spec import Spec
@@ -63,6 +63,13 @@ def test_parts_are_judged_one_by_one(monkeypatch):
     assert verdict.verdict == "reproduced" and "counting words is as good" in verdict.text.lower()
     parts["name"] = NotTestable("too")
     assert judge(claim(), {"s": results(1.0)}).verdict == "not testable"
+
+
+def test_each_part_has_its_own_number_of_items(monkeypatch):
+    studies = {"s": Results(tuple(Result("t", name, {}, {}, {}, {}, {"device": "cpu", "data": {"name": name, "test": test}})
+                                  for name, test in (("name", 1000), ("sst2", 872))))}
+    assert [items_of(claim(items="test"), studies, part) for part in ("name", "SST-2", None, "another")] == [1000, 872, 872, 872]
+    assert items_of(claim(items=None), studies, "name") is None
 
 
 def test_a_need_that_is_not_met_comes_before_any_verdict(monkeypatch):

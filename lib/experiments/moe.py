@@ -109,6 +109,8 @@ def studies(parameters: Parameters) -> dict[str, list[Spec]]:
                   other("hash", hash_by="position" if switch.experts <= FEWEST_POSITIONS else "patch"))
 
     found = {
+        # One network, as one command of the Switch-ViT project trains one.
+        "model": baseline[:1] if parameters.dense_only else runs(replace(switch, experts=sweep[-1]), seeds=every[:1]),
         "accuracy": baseline + seeded(longer, every) + runs(*(replace(switch, experts=e) for e in sweep))
         + ewa + whole + thor + adamix,
         "routers": baseline + switched + routed,

@@ -79,7 +79,7 @@ def saved(curve: list[float], base: list[float]) -> float:
 
 
 def after_first_epoch(runs: Results) -> dict[int, float]:
-    return {r.fields["seed"]: r.curves["val_accuracy"][0] for r in runs}
+    return by_seed(runs, "all of these", lambda r: "all of these", lambda r: r.curves["val_accuracy"][0])
 
 
 # Switch

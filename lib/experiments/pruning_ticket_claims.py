@@ -27,8 +27,7 @@ def place(run: Result, density: float) -> int:
 
 
 def at_level(runs: Iterable[Result], name: str, level: int, value: str = TEST) -> BySeed:
-    found = {r.fields["seed"]: dict(zip(r.curves["level"], r.curves[value])).get(level) for r in runs if method(r) == name}
-    return {seed: number for seed, number in found.items() if number is not None}
+    return by_seed(runs, name, lambda r: dict(zip(r.curves["level"], r.curves[value])).get(level))
 
 
 def of_kind(runs: Results, experiment: str, **fields) -> list[Result]:
