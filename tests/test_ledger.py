@@ -13,7 +13,7 @@ from lib import ledger, ledger_page
 from lib.__main__ import main
 from lib.claims import Bound, claims, papers
 from lib.experiments import CHAPTERS
-from lib.ledger import NOT_RUN, entries, tally
+from lib.ledger import NOT_RUN, entries, is_identity, judged, tally
 from lib.notebooks import Project
 from lib.replay import Edition
 from lib.results import Outcome, Result, write_result
@@ -45,13 +45,14 @@ def test_verdicts_are_those_of_the_chapters(committed):
         if entry.chapter == MOE and entry.edition:
             from lib.claims import judge
             assert judge(entry.claim, edition.results(entry.claim.study)) == entry.edition
-    assert sum(tally(committed).values()) == len(committed)
+    assert sum(tally(committed).values()) == len(judged(committed)) == len(committed) - sum(map(is_identity, committed))
+    assert any(map(is_identity, committed))
     assert any(entry.edition for entry in committed) and not any(entry.own for entry in committed)
 
 
 def test_an_empty_store_knows_no_verdict(tmp_path):
     found = entries("smoke", Store(tmp_path / "reference", tmp_path / "own"))
-    assert tally(found)[NOT_RUN] == len(found) == len(claims())
+    assert tally(found)[NOT_RUN] == len(judged(found)) and len(found) == len(claims())
     assert all(entry.best is None and ledger_page.row_of(entry)[3:] == ["–", "–"] for entry in found)
 
 
