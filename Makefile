@@ -11,11 +11,11 @@ TORCH  ?= auto
 export VENV PYTHON EXTRAS TORCH SCALE
 export PATH := $(if $(filter /%,$(VENV)),$(VENV),$(CURDIR)/$(VENV))/bin:$(PATH)
 
-.PHONY: help book edition test quick doctor install clean
+.PHONY: help book edition test quick test-lowest lock doctor install clean
 .DEFAULT_GOAL := help
 
 help:           ## this list
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
 	@echo "variables:  SCALE=smoke|laptop|cpu|gpu (now $$SCALE)  VENV=folder  PYTHON=interpreter  TORCH=auto|cpu|default"
 
 book: install   ## execute every chapter at SCALE and render the book into _book/
@@ -29,6 +29,17 @@ test: install   ## every test
 
 quick: install  ## the tests that take no more than a few seconds each
 	"$$VENV/bin/python" -m pytest -m "not slow"
+
+test-lowest:    ## the fast tests with the lowest versions that pyproject.toml allows, in .venv-lowest
+	@test .venv-lowest/.installed -nt pyproject.toml || { \
+		"$$PYTHON" -m venv --clear .venv-lowest && "$$PYTHON" tests/lowest_versions.py >.venv-lowest/versions.txt && \
+		.venv-lowest/bin/python -m pip install --quiet -r .venv-lowest/versions.txt && touch .venv-lowest/.installed; }
+	PYTHONPATH=. .venv-lowest/bin/python -m pytest -m "not slow"
+
+lock: install   ## pin the newest versions and their hashes in requirements.lock
+	"$$VENV/bin/python" -m pip install --quiet uv
+	"$$VENV/bin/python" -m uv pip compile --quiet --universal --python-version 3.11 --upgrade --generate-hashes --no-emit-index-url \
+		--no-header --no-annotate --all-extras pyproject.toml -o requirements.lock
 
 doctor: install  ## what this machine has: devices, tools, data sets, stored results
 	"$$VENV/bin/python" -m lib doctor

@@ -90,7 +90,9 @@ def edition(chapters, jobs) -> None:
 
 
 @main.command()
-@click.argument("chapter")
+@click.argument("chapter", required=False)
+@click.option("--all", "everything", is_flag=True, help="All chapters, what decides most first, at low priority.")
+@click.option("--processes", type=click.IntRange(min=1), help="With --all: processes that share the work; one per core by default.")
 @SCALES
 @PARAMETERS
 @click.option("--study", "studies", multiple=True, metavar="NAME", help="Only this study; may be repeated.")
@@ -99,16 +101,25 @@ def edition(chapters, jobs) -> None:
 @click.option("--device", help="cuda, mps or cpu; the best one by default.")
 @click.option("--time-limit", type=Minutes(min=0), metavar="MINUTES",
               help="Begin no further result after this long; the same command carries on (exit status 3).")
-def run(chapter, scale, given, studies, key, only_list, device, time_limit) -> None:
-    """Run what a chapter lacks, and store it.
+def run(chapter, everything, processes, scale, given, studies, key, only_list, device, time_limit) -> None:
+    """Run what a chapter lacks, or with --all what the book lacks, and store it.
 
     CHAPTER is a number, subject or file name.  What is stored is never run again, so the command may be
     stopped and repeated at will, and several may share the work.  For data parallel training over several
     machines start it with torchrun: torchrun ... -m lib run moe.
     """
-    from lib.cli import run as command
+    from lib.cli import queue, run as command
+    if everything == bool(chapter):
+        raise click.UsageError("name a chapter, or ask for --all of them")
+    if everything and (given or studies or key or only_list):
+        raise click.UsageError("--all takes no parameters, studies or names: every chapter runs as the book has it")
+    if processes and not everything:
+        raise click.UsageError("--processes goes with --all")
     with plainly():
-        status = command.run(chapter, scale, given, studies, key, only_list, device, time_limit)
+        if everything:
+            status = queue.run(scale, processes, device, time_limit)
+        else:
+            status = command.run(chapter, scale, given, studies, key, only_list, device, time_limit)
     raise SystemExit(status)
 
 

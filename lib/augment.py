@@ -24,7 +24,9 @@ class Augmentation:
     """What is done to training images, in this order.  The defaults do nothing.
 
     ``crop``: shift by up to this many pixels each way (pad and crop back); ``crop_padding``: ``"zeros"``
-    (black, as in the ResNet recipe) or ``"reflect"``.  ``flip``: mirror half of the images.
+    (black, as in the ResNet recipe) or ``"reflect"``.  ``flip``: mirror half of the images, drawn anew each time;
+    ``alternate``: mirror a random half in the first epoch and from then on each image every second time, so that two
+    epochs show both sides of all (arXiv 2404.00498, section 3.6); done by :class:`lib.data.ImageBatches`.
     ``randaugment``: (n, magnitude 0..30), n operations each.  ``colour_jitter``: strength s, factors
     uniform in [1 - s, 1 + s].  ``cutout``: side of the masked square in pixels.  ``random_erasing``:
     probability.  ``mixup``, ``cutmix``: the α of Beta(α, α); with both, each batch uses one of them.
@@ -41,6 +43,7 @@ class Augmentation:
     mixup: float = 0.0
     cutmix: float = 0.0
     crop_padding: str = "zeros"
+    alternate: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "randaugment", tuple(self.randaugment))  # a list when read from JSON
@@ -51,6 +54,8 @@ class Augmentation:
             raise ValueError(f"random_erasing is a probability, got {self.random_erasing}")
         if len(self.randaugment) != 2 or self.randaugment[0] < 0 or not 0 <= self.randaugment[1] <= MAX_MAGNITUDE:
             raise ValueError(f"randaugment is (n >= 0, magnitude 0 to {MAX_MAGNITUDE}), got {self.randaugment}")
+        if self.flip and self.alternate:
+            raise ValueError("flip draws anew what alternate has decided: use one of them")
         if self.crop_padding not in PADDINGS:
             raise ValueError(f"crop_padding is one of {', '.join(PADDINGS)}, got {self.crop_padding!r}")
 

@@ -24,6 +24,7 @@ import yaml
 
 from lib import ROOT
 from lib.checks import did_you_mean
+from lib.data_mix import MixedData, check_unmixed
 from lib.results import Results
 from lib.statistics import UNITS, Estimate, NotTestable, student, why
 
@@ -181,15 +182,17 @@ def find(claim_id: str) -> Claim:
 def judge(claim_id: str | Claim, results_by_study: Mapping[str, Results]) -> Verdict:
     """Compare one claim with results.
 
-    results_by_study must hold every study the claim reads (KeyError otherwise); a study may be empty.
+    results_by_study must hold every study the claim reads (KeyError otherwise); a study may be empty.  Results of two
+    variants of one data set decide nothing.
     """
     claim = claim_id if isinstance(claim_id, Claim) else find(claim_id)
     studies = {name: results_by_study[name] for name in claim.study}
     if not any(len(results) for results in studies.values()):
         return Verdict(claim, "not testable", f"No result of {' or '.join(claim.study)}{why(*studies.values())}.")
     try:
+        check_unmixed(result for results in studies.values() for result in results)
         values = tuple(float(value) for value in claim.function()(studies))
-    except NotTestable as reason:
+    except (NotTestable, MixedData) as reason:
         return Verdict(claim, "not testable", sentence(str(reason)))
     if not values:
         return Verdict(claim, "not testable", f"No value of {claim.values}{why(*studies.values())}.")

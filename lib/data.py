@@ -236,6 +236,7 @@ class ImageBatches:
         self.augmentation = augmentation
         self.seed = seed
         self._order: tuple[int, Tensor] | None = None
+        self._first_mirrored: Tensor | None = None
 
     @property
     def steps(self) -> int:
@@ -251,7 +252,10 @@ class ImageBatches:
             raise IndexError(f"step {step} lies outside the epoch's {self.steps} steps")
         chosen = self._epoch_order(epoch)[step * self.batch_size:(step + 1) * self.batch_size]
         generator = _generator("batch", self.seed, epoch, step)
-        images = distort(self.split.images[chosen], self.augmentation, generator)
+        images = self.split.images[chosen]
+        if self.augmentation.alternate:
+            images = torch.where(self._mirrored(epoch)[chosen, None, None, None], images.flip(-1), images)
+        images = distort(images, self.augmentation, generator)
         inputs = normalise(images, self.image_set)
         return mask_and_mix(inputs, self.split.labels[chosen], self.image_set.classes, self.augmentation, generator)
 
@@ -260,6 +264,13 @@ class ImageBatches:
             order = torch.randperm(len(self.split), generator=_generator("order", self.seed, epoch))
             self._order = epoch, order.to(self.split.labels.device)
         return self._order[1]
+
+    def _mirrored(self, epoch: int) -> Tensor:
+        """bool [N]: which images of the split are mirrored in this epoch."""
+        if self._first_mirrored is None:
+            first = torch.randint(2, (len(self.split),), generator=_generator("mirror", self.seed), dtype=torch.bool)
+            self._first_mirrored = first.to(self.split.labels.device)
+        return self._first_mirrored if epoch % 2 == 0 else ~self._first_mirrored
 
 
 def _generator(*key: str | int) -> torch.Generator:

@@ -11,7 +11,7 @@ import sys
 import tempfile
 import urllib.request
 from contextlib import nullcontext, redirect_stderr, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -162,13 +162,16 @@ def load(dataset: Dataset) -> Decoded:
     Raises :class:`DataMissing` when it cannot be had, :class:`DataDamaged` when a file is unreadable.
     """
     files = find(dataset) or _download(dataset)
-    return _read_official(dataset, files) if files.form == "official" else _read_parquet_cached(dataset, files)
+    if files.form == "official":
+        return _read_official(dataset, files)
+    decoded = _read_parquet_cached(dataset, files)
+    return replace(decoded, variant=decoded.variant + _exceptions(dataset, files))
 
 
 def variant(dataset: Dataset, files: Files) -> str:
     """Which variant the files hold, without decoding all of them (for ``doctor``)."""
     if files.form == "parquet":
-        return _parquet_variant({parquet_format(files.train[0], dataset.label)})
+        return _parquet_variant({parquet_format(files.train[0], dataset.label)}) + _exceptions(dataset, files)
     return _official_variant(dataset, [_content(path) for path in files.train + files.test])
 
 
@@ -186,6 +189,15 @@ def _parquet_variant(formats: set[str]) -> str:
     if formats <= LOSSLESS:
         return "parquet, lossless"
     return f"parquet, {'+'.join(sorted(formats - LOSSLESS))} re-encoding"
+
+
+def _exceptions(dataset: Dataset, files: Files) -> str:
+    """Return what the variant adds where ``not_exact.tsv`` (a header, then a line per image) lists stand-ins."""
+    listed = files.folder / "not_exact.tsv"
+    if not listed.is_file():
+        return ""
+    count = sum(bool(line.strip()) for line in listed.read_text(encoding="utf-8").splitlines()[1:])
+    return f", {count} of {dataset.train + dataset.test} images with a JPEG's pixels"
 
 
 def _checked(dataset: Dataset, files: Files, train: tuple, test: tuple, kind: str) -> Decoded:
@@ -221,7 +233,7 @@ def _read_parquet_cached(dataset: Dataset, files: Files) -> Decoded:
     The cache file carries the fingerprint of its pixels.  One that does not match (a damaged disk, a
     killed writer) is decoded and written anew.
     """
-    digest = hashlib.sha256(b"1")  # the layout of the cache file
+    digest = hashlib.sha256(b"2")  # the layout of the cache file, and how variants are told apart
     for path in files.train + files.test:
         digest.update(hashlib.sha256(path.read_bytes()).digest())
     name = f"decoded/{dataset.name}-{digest.hexdigest()[:16]}.safetensors"

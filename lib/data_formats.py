@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 #: Image formats that store every pixel as it was.
-LOSSLESS = frozenset({"PNG", "BMP", "PPM"})
+LOSSLESS = frozenset({"PNG", "BMP", "PPM", "lossless WebP"})
 
 
 #: Bytes of an unpacked idx file; MNIST's largest has 47 million.
@@ -109,7 +109,7 @@ def read_parquet(paths: tuple[Path, ...], label: str, shape: tuple[int, int, int
                  ) -> tuple[np.ndarray, np.ndarray, set[str]]:
     """Hugging Face style parquet: an image column (``img`` or ``image``, with ``bytes``) and ``label``.
 
-    Returns images, labels, and the image formats met (``{"JPEG"}``, ``{"PNG"}`` …).  Raises
+    Returns images, labels, and the image formats met (``{"JPEG"}``, ``{"lossless WebP"}`` …).  Raises
     :class:`DataDamaged` naming the file, and for a bad picture its row.
     """
     images, labels, formats = [], [], set()
@@ -134,7 +134,7 @@ def parquet_format(path: Path, label: str) -> str:
     from PIL import Image
     with _naming(path):
         encoded, _ = next(_parquet_rows(path, label, batch=1), (b"", 0))
-        return Image.open(io.BytesIO(encoded)).format or "unknown"
+        return _format(encoded, Image.open(io.BytesIO(encoded)))
 
 
 def _parquet_rows(path: Path, label: str, batch: int = 2048) -> Iterator[tuple[bytes, int]]:
@@ -155,8 +155,13 @@ def _decode(encoded: bytes, shape: tuple[int, int, int]) -> tuple[np.ndarray, st
         if picture.size != shape[:0:-1]:             # told by its header, before it is unpacked
             raise ValueError(f"it has {picture.width} by {picture.height} pixels")
         pixels = np.asarray(picture.convert("L" if shape[0] == 1 else "RGB"))
-        kind = picture.format or "unknown"
+        kind = _format(encoded, picture)
     pixels = pixels.reshape(*pixels.shape[:2], -1).transpose(2, 0, 1)
     if pixels.shape != shape:
         raise ValueError(f"it has shape {pixels.shape}")
     return pixels, kind
+
+
+def _format(encoded: bytes, picture) -> str:
+    """Return the name of a picture's format.  Only a WebP whose first chunk is VP8L keeps every pixel."""
+    return "lossless WebP" if encoded[8:16] == b"WEBPVP8L" else picture.format or "unknown"

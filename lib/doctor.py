@@ -17,6 +17,7 @@ import lib
 from lib import ROOT, device as devices
 from lib.data import find_data
 from lib.sst2 import find_reviews
+from lib.precision import bf16_units
 from lib.store import Store
 from lib.text import find_text
 
@@ -43,11 +44,20 @@ def machine() -> list[tuple[str, str]]:
         ("Python", f"{platform.python_version()} on {platform.system()} {platform.machine()} ({sys.executable})"),
         ("lib", f"{lib.__version__} in {ROOT}"),
         ("torch", f"{torch.__version__}, {torch.get_num_threads()} threads"),
+        ("bfloat16", bfloat16()),
         ("CUDA", gpus or "no GPU: the gpu scale is replayed, not run"),
         ("MPS", "yes" if torch.backends.mps.is_available() else "no"),
         ("chosen device", f"{best['type']}: {best['name']}{memory}"),
         ("free disk", f"{shutil.disk_usage(ROOT).free / 2**30:.0f} GiB"),
     ]
+
+
+def bfloat16() -> str:
+    """Say what this processor computes bfloat16 with, and what that means for the hours of an edition."""
+    units = bf16_units(torch.device("cpu"))
+    if units is None:
+        return "no units: scale cpu computes in fp32, 3 to 6 times as long"
+    return f"{units}: scale cpu computes in it"
 
 
 def tools() -> list[tuple[str, str]]:

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lib.checks import require
-from lib.train import autocast
+from lib.precision import autocast
 
 #: The share of the tokens that BERT predicts, and of these the shares that are hidden by [MASK] and by a random token; the
 #: rest is left as it is (its section 3.1).

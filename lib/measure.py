@@ -20,9 +20,9 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_model
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from lib.device import synchronise
+from lib.flop_count import count_flops
 
 
 def parameters(model: nn.Module) -> int:
@@ -51,40 +51,13 @@ def active_parameters(model: nn.Module) -> int:
 
 @torch.no_grad()
 def flops(model: nn.Module, *inputs: torch.Tensor) -> int:
-    """Floating-point operations of one forward pass in evaluation mode; a multiply-add counts 2.
-
-    Counted by ``torch.utils.flop_counter`` while the pass runs: matrix products, convolutions and
-    scaled-dot-product attention (in full, also when it is causal), and here also grouped and
-    matrix-vector products.  Not counted: element-wise work, norms, softmax outside attention, lookups,
-    sparse products.
-    """
+    """Return the floating-point operations of one forward pass in evaluation mode, as :func:`count_flops` counts them."""
     mode = model.training
     model.eval()
-    # These fused inference kernels of nn.MultiheadAttention and nn.TransformerEncoderLayer are not counted.
-    fast = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with FlopCounterMode(display=False, custom_mapping=PRODUCTS) as counter:
-            model(*inputs)
+        return count_flops(lambda: model(*inputs))
     finally:
-        torch.backends.mha.set_fastpath_enabled(fast)
         model.train(mode)
-    return counter.get_total_flops()
-
-
-def grouped_mm_flops(a_shape, b_shape, offsets_shape=None, *args, out_shape=None, **kwargs) -> int:
-    """[T, d] × [E, d, h] with rows cut into groups (every row counted), or [E, S, d] × [E, d, h]."""
-    if len(a_shape) == len(b_shape) == 2:  # the inner dimension is cut: a weight gradient
-        return 2 * a_shape[0] * a_shape[1] * b_shape[1]
-    return 2 * math.prod(a_shape) * b_shape[-1]
-
-
-def mv_flops(a_shape, b_shape, *args, out_shape=None, **kwargs) -> int:
-    return 2 * math.prod(a_shape)
-
-
-#: Products that torch's counter leaves out.
-PRODUCTS = {torch.ops.aten._grouped_mm: grouped_mm_flops, torch.ops.aten.mv: mv_flops, torch.ops.aten.dot: mv_flops}
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,8 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from lib.muon import Muon
+
 OPTIMIZERS = ("adamw", "sgd", "muon")
 
 #: Kernels that update all tensors in one launch exist for these.
@@ -17,9 +19,8 @@ def build(model: nn.Module, kind: str, *, lr: float, weight_decay: float,
     """Optimisers that together own every trainable parameter of ``model`` once.
 
     "adamw": decoupled weight decay (arXiv 1711.05101).  "sgd": Nesterov momentum, weight decay as an L2
-    gradient.  "muon": orthogonalised momentum (Jordan 2024) for the weights of hidden linear layers, see
-    :func:`hidden_matrices`, and AdamW for all else.  Its updates are scaled to AdamW's root mean square
-    (arXiv 2502.16982, section 2.2), so one ``lr`` and one ``weight_decay`` serve both.
+    gradient.  "muon": orthogonalised momentum (:mod:`lib.muon`) for the weights of hidden layers, see
+    :func:`hidden_weights`, and AdamW without weight decay for all else; one ``lr`` serves both.
     """
     if kind not in OPTIMIZERS:
         raise ValueError(f"unknown optimizer {kind!r}: use one of {', '.join(OPTIMIZERS)}")
@@ -32,15 +33,15 @@ def build(model: nn.Module, kind: str, *, lr: float, weight_decay: float,
         groups = decay_groups(named, weight_decay)
         optimizers = [torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=momentum > 0, fused=fused)]
     else:
-        matrices = hidden_matrices(model) if kind == "muon" else set()
+        matrices = hidden_weights(model) if kind == "muon" else set()
         rest = [(name, p) for name, p in named if p not in matrices]
         optimizers = []
         if rest:
-            optimizers.append(torch.optim.AdamW(decay_groups(rest, weight_decay), lr=lr, betas=betas, fused=fused))
+            decay = 0.0 if matrices else weight_decay
+            optimizers.append(torch.optim.AdamW(decay_groups(rest, decay), lr=lr, betas=betas, fused=fused))
         if matrices:
             chosen = [p for _, p in named if p in matrices]
-            optimizers.append(torch.optim.Muon(chosen, lr=lr, weight_decay=weight_decay, momentum=momentum,
-                                               adjust_lr_fn="match_rms_adamw"))
+            optimizers.append(Muon(chosen, lr=lr, weight_decay=weight_decay, momentum=momentum))
     return optimizers
 
 
@@ -71,19 +72,27 @@ def decays(name: str, parameter: nn.Parameter) -> bool:
     return parameter.ndim > 1 and not bias and not place
 
 
-def hidden_matrices(model: nn.Module) -> set[nn.Parameter]:
-    """Weights that Muon may have: of ``nn.Linear`` layers inside the network, also when parametrized.
+def hidden_weights(model: nn.Module) -> set[nn.Parameter]:
+    """Weights that Muon may have: of linear layers, convolutions and stacked experts inside the network.
 
-    Embeddings, a head tied to one, and layers called ``head`` or ``classifier`` stay with AdamW, as its
-    author advises.  So do stacked expert weights [E, d, h]: they are no matrices, and Newton-Schulz over
-    all experts costs more than the model itself; convolutions likewise.
+    Also those behind a mask (parametrized).  Embeddings, a head tied to one, layers called ``head`` or ``classifier``,
+    and what reads pixels stay with AdamW, as its author advises.
     """
     embedded = {module.weight for module in model.modules() if isinstance(module, nn.Embedding)}
     found = set()
     for name, module in model.named_modules():
-        if isinstance(module, nn.Linear) and not {"head", "lm_head", "classifier"} & set(name.split(".")):
+        if {"head", "lm_head", "classifier"} & set(name.split(".")):
+            continue
+        if isinstance(module, (nn.Linear, nn.Conv2d)):
             if torch.nn.utils.parametrize.is_parametrized(module, "weight"):
                 found.add(module.parametrizations.weight.original)
             else:
                 found.add(module.weight)
-    return {p for p in found - embedded if p.requires_grad and p.ndim == 2}
+        else:
+            found |= {p for own, p in module.named_parameters(recurse=False) if p.ndim == 3 and decays(own, p)}   # experts
+    return {p for p in found - embedded if p.requires_grad and not reads_pixels(p)}
+
+
+def reads_pixels(weight: nn.Parameter) -> bool:
+    """Whether this is a convolution of an image's one or three channels."""
+    return weight.ndim == 4 and weight.shape[1] in (1, 3)

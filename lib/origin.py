@@ -6,12 +6,17 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from lib.data_mix import check_unmixed
 from lib.results import Result
 
 
 def provenance_line(results: Iterable[Result]) -> str:
-    """One line: how many results of what, seeds, devices, data, commit, torch."""
+    """One line: how many results of what, seeds, devices, data, commit, torch.
+
+    Raises :class:`lib.data_mix.MixedData` when they were made from two variants of one data set.
+    """
     results = list(results)
+    check_unmixed(results)
     if not results:
         return "calculated, nothing measured"
     seen = {name: sorted({str(value) for value in values if value is not None}) for name, values in {

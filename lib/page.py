@@ -22,6 +22,7 @@ from IPython.display import Markdown, display
 
 from lib import ROOT, device
 from lib.claims import Verdict, find, judge
+from lib.data_mix import check_unmixed
 from lib.experiments import chapter
 from lib.experiments.parameters import ChapterParameters, checked
 from lib.figures import label
@@ -94,7 +95,10 @@ class ChapterRun:
         self._edition = Edition(self.module, self.store)
 
     def results(self, study: str) -> Results:
-        """Results of a study at this run's parameters: replayed where stored, run where missing."""
+        """Results of a study at this run's parameters: replayed where stored, run where missing.
+
+        Raises :class:`lib.data_mix.MixedData` when they were made from two variants of one data set.
+        """
         if study not in self._results:
             specs, reason = self.study(study), self.parameters.hindrance
             recompute = self.parameters.recompute and not reason
@@ -108,6 +112,7 @@ class ChapterRun:
                 obtain(lacking, store=self.store, recompute=True)
             self._recomputed.update(lacking)
             self._results[study] = obtain(specs, store=self.store, cannot_run=reason)
+            check_unmixed(self._results[study])
         return self._results[study]
 
     def study(self, name: str) -> list[Spec]:

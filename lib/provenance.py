@@ -11,6 +11,7 @@ from datetime import datetime, timezone
 import torch
 
 from lib import ROOT
+from lib.precision import bf16_units
 
 
 @functools.cache
@@ -37,6 +38,7 @@ def provenance(device: torch.device) -> dict[str, object]:
         "device": device_name(device),
         "device_type": device.type,
         "threads": torch.get_num_threads(),
+        "bf16_units": bf16_units(device),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "cuda": torch.version.cuda if device.type == "cuda" else None,

@@ -38,6 +38,11 @@ class Spec:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @property
+    def builds_on(self) -> tuple["Spec", ...]:
+        """Specs whose weights running this one may ask for: those among its fields, unless a subclass knows better."""
+        return tuple(part for field in dataclasses.fields(self) if isinstance(part := getattr(self, field.name), Spec))
+
+    @property
     def label(self) -> str:
         """A line for progress bars and messages: the fields that differ from their defaults."""
         flat = flatten(changed_fields(self))

@@ -251,8 +251,8 @@ def obtain(specs: Iterable[Spec], *, store: Store | None = None, device: str | N
         if deadline is not None and distributed.broadcast(time.monotonic() > deadline):
             missing |= {spec: Missing(spec, OUT_OF_TIME) for spec in pending}
             break
-        # First what no other process is busy with; only when nothing else is left, wait for that.
-        spec = next((s for s in pending if not busy(store, s)), pending[0])
+        # First what no other process is busy with, nor with what it builds on; only when nothing else is left, wait for that.
+        spec = next((s for s in pending if not any(busy(store, each) for each in lineage(s))), pending[0])
         pending.remove(spec)
         session = Session(place, store, spec, lambda part, text, spec=spec: progress.running(spec.label, part, text))
         try:
@@ -262,6 +262,13 @@ def obtain(specs: Iterable[Spec], *, store: Store | None = None, device: str | N
             missing[spec] = Missing(spec, str(error))
             progress.finished(spec.label, str(error))
     return Results(tuple(found[s] for s in specs if s in found), tuple(missing[s] for s in specs if s in missing))
+
+
+def lineage(spec: Spec) -> Iterator[Spec]:
+    """The Spec and all that it builds on, the nearest first."""
+    yield spec
+    for parent in spec.builds_on:
+        yield from lineage(parent)
 
 
 def busy(store: Store, spec: Spec) -> bool:

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from lib import sst2
 from lib.checks import require
 from lib.masked_lm import Special
-from lib.train import autocast
+from lib.precision import autocast
 
 STORY_TASKS = ("order", "shuffled", "name")
 

@@ -27,10 +27,11 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from lib import grammar, stories, text_cache, text_files
-from lib.checks import did_you_mean, one_of, require
+from lib.checks import did_you_mean, require
 from lib.data import UnknownDataset
 from lib.data_files import DataMissing
 from lib.data_formats import DataDamaged
+from lib.precision import autocast
 from lib.text_cache import Encoded
 from lib.text_files import Texts
 from lib.tokenizer import (
@@ -268,7 +269,6 @@ def evaluate_text(model: nn.Module, split: TextSplit, context: int, batch_size: 
     The model, ``[B, N]`` to logits ``[B, N, V]``, is evaluated where it is and keeps its mode.  Raises
     ValueError for an unknown precision, and for a context longer than what is evaluated.
     """
-    one_of("precision", precision, ("fp32", "bf16"))
     require(tokens is None or tokens >= 1, f"tokens must be at least 1, got {tokens}")
     targets = split.tokens[:tokens]
     require(1 <= context <= len(targets), f"context={context} must lie between 1 and the {len(targets)} tokens to predict")
@@ -283,7 +283,7 @@ def evaluate_text(model: nn.Module, split: TextSplit, context: int, batch_size: 
     model.eval()
     sums = []
     for inputs_BN, targets_BN in batches:
-        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+        with autocast(device, precision):
             logits = model(inputs_BN.to(device)).float()
         sums.append(F.cross_entropy(logits.flatten(0, 1), targets_BN.to(device).flatten(), reduction="sum"))
     model.train(mode)

@@ -29,16 +29,15 @@ from lib.checks import one_of, require
 from lib.data import ImageSet, Split, normalise
 from lib.device import synchronise
 from lib.ema import WeightAverage
-from lib.schedule import warmup_cosine
+from lib.precision import PRECISIONS, autocast
+from lib.schedule import SCHEDULES, rate
 from lib.training_log import Means, Watch, append, check_progress, joined
-
-PRECISIONS = ("fp32", "bf16")
 
 #: Steps between looks at the loss.  Looking makes the device wait, so it is not done at every step.
 LOOK_EVERY = 100
 
-#: Training state is written at epoch ends, but not more often than this.
-SAVE_EVERY_SECONDS = 30.0
+#: Training state is written this often, between two steps, and at the end of an epoch: all that a killed run loses.
+SAVE_EVERY_SECONDS = 60.0
 
 Loss = Callable[[nn.Module, Tensor, Tensor], tuple[Tensor, dict[str, Tensor]]]
 
@@ -57,10 +56,11 @@ class Recipe:
     optimizer: "adamw", "sgd" (Nesterov) or "muon", see :func:`lib.optim.build`.
     betas: AdamW's.  momentum: of SGD and Muon (0.95 is usual for the latter).
     warmup: fraction of all steps in which the learning rate climbs to ``lr``; then it follows half a
-    cosine down to ``final_lr * lr``.
+    cosine, or with ``schedule="linear"`` a straight line, down to ``final_lr * lr``.
     clip: largest norm of the whole gradient, None for no limit.  ema: decay of the weight average that
     is evaluated and returned, None for none.
-    precision: "bf16" computes forward and backward in bfloat16 by autocast; weights stay fp32.
+    precision: "bf16" computes forward and backward in bfloat16 by autocast; weights stay fp32.  "auto" does
+    so where the device has units for it, see :mod:`lib.precision`.
     batch_size and label_smoothing are for those who build the batches and the loss.
     """
 
@@ -79,6 +79,7 @@ class Recipe:
     precision: str = "fp32"
     channels_last: bool = False
     compile: bool = False
+    schedule: str = "cosine"
 
     def __post_init__(self):
         def must(holds: bool, name: str, allowed: str) -> None:
@@ -86,6 +87,7 @@ class Recipe:
 
         one_of("optimizer", self.optimizer, optim.OPTIMIZERS)
         one_of("precision", self.precision, PRECISIONS)
+        one_of("schedule", self.schedule, SCHEDULES)
         must(self.epochs >= 0 and self.epochs == int(self.epochs), "epochs", "a whole number from 0")
         must(self.batch_size >= 1 and self.batch_size == int(self.batch_size), "batch_size", "a whole number from 1")
         must(0 < self.lr < math.inf, "lr", "a number above 0")
@@ -120,7 +122,7 @@ class History:
 
 
 def fit(model: nn.Module, batches: Batches, loss: Loss, recipe: Recipe, *, seed: int,
-        optimizers: list[Optimizer] | None = None,
+        optimizers: list[Optimizer] | None = None, until: int | None = None,
         evaluate: Callable[[nn.Module], dict[str, float | list]] | None = None,
         after_step: Callable[[nn.Module, int], None] | None = None,
         checkpoint: Path | None = None, report: Callable[[float, str], None] | None = None) -> History:
@@ -128,12 +130,14 @@ def fit(model: nn.Module, batches: Batches, loss: Loss, recipe: Recipe, *, seed:
 
     loss(model, inputs, targets) returns the scalar to minimise and scalars to log as epoch means.  All
     that learns must be part of ``model``.  optimizers: ready-made ones, with rates of their own or with what
-    they remember of an earlier training; None: those that the recipe asks for.  evaluate(model) is called after each epoch, in evaluation
+    they remember of an earlier training; None: those that the recipe asks for.  until: stop after this many of the
+    recipe's epochs, as if killed there: the state is kept in ``checkpoint``, from which another call goes on, and the
+    model holds the weights as trained, not their average.  evaluate(model) is called after each epoch, in evaluation
     mode, without gradients, on the averaged weights if any.  after_step(model, step) follows the
     optimiser's step number ``step``, from 1.  report(fraction, text) is told of progress.
 
     The global random state is set at each epoch from (seed, epoch), the same in every process, so draws
-    inside the model repeat.  With ``checkpoint`` (a folder) the state is kept there at epoch ends and
+    inside the model repeat.  With ``checkpoint`` (a folder) the state is kept there about every minute and
     training goes on from it, on the CPU to the bit; state that a hook keeps must be in the model's
     buffers.  The caller removes the folder when the result is safe (``shutil.rmtree``).  A damaged state,
     or one of another training, is renamed to ``*.damaged`` and training starts again.
@@ -150,18 +154,19 @@ def fit(model: nn.Module, batches: Batches, loss: Loss, recipe: Recipe, *, seed:
     training = Training(model, batches, loss, recipe, seed, optimizers, after_step, report or (lambda fraction, text: None))
     if checkpoint:
         training.resume(checkpoint)
-    while training.epoch < recipe.epochs and training.watch.diverged_at is None:
-        values = training.run_epoch()
+    last = recipe.epochs if until is None else min(until, recipe.epochs)
+    while training.epoch < last and training.watch.diverged_at is None:
+        values = training.run_epoch(checkpoint)
         if training.watch.diverged_at is None:
             if evaluate:
                 values = joined(values, training.evaluate(evaluate), "evaluate")
             training.epoch += 1
         append(training.curves, values)
         if checkpoint and training.watch.diverged_at is None:
-            training.save(checkpoint)
+            training.save(checkpoint, now=training.epoch == until)
         training.report_progress(0, values)
 
-    if training.average:
+    if training.average and last == recipe.epochs:
         training.average.apply()
     model.eval()
     # What follows draws the same random numbers whether training was resumed or not.
@@ -190,7 +195,9 @@ class Training:
                                                     betas=recipe.betas, momentum=recipe.momentum)
         self.trained = [p for o in self.optimizers for group in o.param_groups for p in group["params"]]
         self.average = WeightAverage(model, recipe.ema) if recipe.ema else None
-        self.epoch = 0
+        self.epoch = self.step = 0
+        self.means = Means()
+        self.spent = 0.0   # seconds of the unfinished epoch before it was resumed
         self.curves: dict[str, list] = {}
         self.watch = Watch()
         self.saved = time.perf_counter()
@@ -199,14 +206,16 @@ class Training:
     def seconds(self) -> float:
         return self.curves["seconds"][-1] if self.curves else 0.0
 
-    def run_epoch(self) -> dict[str, float]:
-        """Train for one epoch, or until the loss diverges.  Returns the epoch's values for the curves."""
+    def run_epoch(self, checkpoint: Path | None) -> dict[str, float]:
+        """Train for one epoch, or for the rest of one, or until the loss diverges.  Returns its values for the curves."""
         self.model.train()
-        reseed(self.seed, self.epoch)
+        if self.step == 0:
+            reseed(self.seed, self.epoch)
         synchronise(self.device)
-        start, means, steps = time.perf_counter(), Means(), self.batches.steps
-        for step in range(steps):
+        self.begun, means, steps = time.perf_counter(), self.means, self.batches.steps
+        for step in range(self.step, steps):
             means.add(self.run_step(step))
+            self.step = step + 1
             first, last = self.epoch == step == 0, step + 1 == steps
             if first or last or (step + 1) % LOOK_EVERY == 0:
                 recent = means.look()
@@ -215,9 +224,12 @@ class Training:
                     break
                 if not last:
                     self.report_progress((step + 1) / steps, recent)
+            if checkpoint and not last and distributed.world_size() == 1:   # others hold sums of their own
+                self.save(checkpoint)
         synchronise(self.device)
         distributed.average(b for b in self.model.buffers() if b.is_floating_point())
-        seconds = self.seconds + time.perf_counter() - start
+        seconds = self.seconds + self.spent + time.perf_counter() - self.begun
+        self.step, self.means, self.spent = 0, Means(), 0.0
         own = {"lr": self.optimizers[0].param_groups[0]["lr"], "seconds": seconds}
         return joined(own, means.epoch(), "the loss")
 
@@ -231,8 +243,8 @@ class Training:
         distributed.average_gradients(self.trained)
         if recipe.clip is not None:
             nn.utils.clip_grad_norm_(self.trained, recipe.clip)
-        optim.set_lr(self.optimizers, warmup_cosine(taken, recipe.epochs * self.batches.steps,
-                                                    recipe.warmup, recipe.final_lr))
+        optim.set_lr(self.optimizers, rate(recipe.schedule, taken, recipe.epochs * self.batches.steps,
+                                           recipe.warmup, recipe.final_lr))
         for optimizer in self.optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
@@ -271,13 +283,18 @@ class Training:
         return {"recipe": dataclasses.asdict(self.recipe) | {"betas": list(self.recipe.betas)},
                 "seed": self.seed, "steps": self.batches.steps}
 
-    def save(self, folder: Path) -> None:
-        if not distributed.is_main() or time.perf_counter() - self.saved < SAVE_EVERY_SECONDS:
+    def save(self, folder: Path, now: bool = False) -> None:
+        """Write the state, if the last time is long enough ago or it must be ``now``."""
+        if not distributed.is_main() or not now and time.perf_counter() - self.saved < SAVE_EVERY_SECONDS:
             return
         average = self.average.average if self.average else {}
-        training_state.save(folder, training_state.tensors_of(self.model, self.optimizers, average),
-                            {"training": self.identity(), "epoch": self.epoch, "curves": self.curves,
-                             "watch": dataclasses.asdict(self.watch)})
+        tensors = training_state.tensors_of(self.model, self.optimizers, average) | self.means.tensors()
+        record = {"training": self.identity(), "epoch": self.epoch, "step": self.step, "curves": self.curves,
+                  "watch": dataclasses.asdict(self.watch), "means": self.means.counts_and_sums(),
+                  "spent": self.spent + time.perf_counter() - self.begun if self.step else 0.0}
+        if self.step:
+            tensors |= random_state(self.device)
+        training_state.save(folder, tensors, record)
         self.saved = time.perf_counter()
 
     def resume(self, folder: Path) -> None:
@@ -296,22 +313,32 @@ class Training:
         try:
             if record["training"] != self.identity():
                 raise ValueError("written with another recipe, seed or number of steps")
-            epoch, curves, watch = record["epoch"], record["curves"], Watch(**record["watch"])
-            check_progress(epoch, curves, watch, self.recipe.epochs)
+            epoch, step, curves, watch = record["epoch"], record["step"], record["curves"], Watch(**record["watch"])
+            check_progress(epoch, step, curves, watch, self.recipe.epochs, self.batches.steps)
+            means, spent = Means.restored(record["means"], tensors, self.device), float(record["spent"])
+            if step:   # first, since it may refuse; training that starts again seeds itself
+                set_random_state(self.device, tensors)
             training_state.restore(tensors, self.model, self.optimizers, self.average.average if self.average else {})
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
             training_state.set_aside(folder, f"it does not fit ({error})")
             return
-        self.epoch, self.curves, self.watch = epoch, curves, watch
+        self.epoch, self.step, self.curves, self.watch, self.means, self.spent = epoch, step, curves, watch, means, spent
+
+
+def random_state(device: torch.device) -> dict[str, Tensor]:
+    """The global random state that draws inside the model come from, under names for the training state."""
+    states = {"random.cpu": torch.get_rng_state()}
+    return states | ({"random.cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {})
+
+
+def set_random_state(device: torch.device, tensors: dict[str, Tensor]) -> None:
+    torch.set_rng_state(tensors["random.cpu"])
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(tensors["random.cuda"], device)
 
 
 def reseed(seed: int, epoch: int) -> None:
     torch.manual_seed((seed << 20) + epoch)
-
-
-def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager:
-    """Context for forward passes: bfloat16 where that is safe ("bf16"), or nothing ("fp32")."""
-    return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else contextlib.nullcontext()
 
 
 def classification_loss(label_smoothing: float = 0.0) -> Loss:

@@ -42,6 +42,23 @@ class Means:
         self.recent, self.recent_counts = {}, {}
         return {name: sums[name] / counts[name] for name in sums}
 
+    def counts_and_sums(self) -> dict[str, dict]:
+        """What :meth:`restored` needs besides :meth:`tensors`, as JSON data."""
+        return {"recent_counts": self.recent_counts, "sums": self.sums, "counts": self.counts}
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The sums that still lie on the device."""
+        return {f"recent.{name}": value for name, value in self.recent.items()}
+
+    @classmethod
+    def restored(cls, record: dict[str, dict], tensors: dict[str, Tensor], device: torch.device) -> "Means":
+        """Return the means as they were when saved.  Raises KeyError or ValueError where something is missing."""
+        means = cls()
+        require(all(isinstance(part, dict) for part in record.values()), "means that are none")
+        means.recent_counts, means.sums, means.counts = (record[name] for name in ("recent_counts", "sums", "counts"))
+        means.recent = {name: tensors[f"recent.{name}"].to(device) for name in means.recent_counts}
+        return means
+
     def epoch(self) -> dict[str, float]:
         """Means over all that was looked at."""
         return {name: self.sums[name] / self.counts[name] for name in self.sums}
@@ -84,11 +101,12 @@ def joined(values: dict, more: dict, source: str) -> dict:
     return values | more
 
 
-def check_progress(epoch: int, curves: dict[str, list], watch: Watch, epochs: int) -> None:
-    """Raise ValueError unless these are what training keeps after ``epoch`` of its ``epochs``."""
-    require(type(epoch) is int and 1 <= epoch <= epochs, f"epoch {epoch!r} of {epochs}")
-    require(bool(curves) and all(type(curve) is list and len(curve) == epoch for curve in curves.values()),
-            f"curves that are not {epoch} epochs long")
+def check_progress(epoch: int, step: int, curves: dict[str, list], watch: Watch, epochs: int, steps: int) -> None:
+    """Raise ValueError unless these are what training keeps in step ``step`` of ``steps`` after ``epoch`` of ``epochs``."""
+    require(type(epoch) is int and 0 <= epoch <= epochs, f"epoch {epoch!r} of {epochs}")
+    require(type(step) is int and 0 <= step < steps and epoch + step > 0, f"step {step!r} of {steps} in epoch {epoch}")
+    require(type(curves) is dict and bool(curves) == bool(epoch)
+            and all(type(curve) is list and len(curve) == epoch for curve in curves.values()), f"curves that are not {epoch} epochs long")
     require(watch.start is None or isinstance(watch.start, (int, float)) and math.isfinite(watch.start),
             f"a first loss of {watch.start!r}")
     require(type(watch.high) is int and 0 <= watch.high < Watch.PATIENCE and watch.diverged_at is None, "a loss that diverged")

@@ -7,7 +7,6 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from lib.distillation.early_exit import NEVER
 from lib.distillation.exits import ExitConfig, ExitNet
@@ -23,7 +22,7 @@ from lib.experiments.benchmark_stages import Exits, Prune
 from lib.experiments.benchmark_start import StartRun
 from lib.experiments.benchmark_task import Task, build
 from lib.figures import compare
-from lib.measure import PRODUCTS
+from lib.flop_count import count_flops
 from lib.models.resnet import ResNetConfig
 from lib.models.vit import ViT, ViTConfig
 from lib.pruning.mask import attach
@@ -47,18 +46,12 @@ def points(axis, precision="fp32"):
     return ScalingRun(axis=axis, values=SIZES[axis], geometry=SMALL, precision=precision).points(CPU)
 
 
-def counted(call):
-    with FlopCounterMode(display=False, custom_mapping=PRODUCTS) as counter:
-        call()
-    return counter.get_total_flops()
-
-
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("axis", AXES)
 def test_work_is_what_the_counter_counts(axis, precision):
     for point in points(axis, precision):
         if point.series != "compressed rows":   # torch counts no sparse products
-            more = counted(point.call) - point.cost.flops
+            more = count_flops(point.call) - point.cost.flops
             # A mixture also routes, may pad, and makes gradients of biases by products.
             assert more >= 0 if axis == "experts" and point.value > 1 else more == 0, (point.series, point.value, point.passes)
     assert {point.passes for point in points(axis)} == {"forward", "training"}
@@ -111,7 +104,7 @@ def test_a_probe_knows_its_rate():
     square, copy = product(8, CPU, torch.float32), copying(0.5, CPU)
     assert square.rate(2.0) == 8**3 and copy.amount == 2**20 and torch.equal(copy.call(), torch.ones(2**17))
     thrice = square.repeated(3)
-    assert counted(square.call) == square.amount and counted(thrice.call) == thrice.amount == 3 * square.amount
+    assert count_flops(square.call) == square.amount and count_flops(thrice.call) == thrice.amount == 3 * square.amount
     assert Cost(100, 10).seconds(10, 10) == 10 and Cost(100, 1000).seconds(10, 10) == 100
 
 
@@ -184,7 +177,7 @@ def test_early_exits_are_left():
     nets = [EarlyExit(ExitNet(ExitConfig(TASK.cnn, (1,))), [limit]).eval() for limit in (0.0, NEVER)]
     with torch.no_grad():
         early, late = (Contender(net, torch.float32).call(inputs, alone=True) for net in nets)
-        assert counted(early) < counted(late) and isinstance(early(), int)
+        assert count_flops(early) < count_flops(late) and isinstance(early(), int)
         assert Contender(nets[0], torch.float32).call(inputs, alone=False)().shape == (1, 10)
 
 

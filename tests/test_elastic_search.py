@@ -11,9 +11,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
-from lib import measure
 from lib.data import load_images, normalise
 from lib.elastic import latency
 from lib.elastic.config import Size, Space
@@ -25,6 +23,7 @@ from lib.elastic.predict import AccuracyPredictor, quality
 from lib.elastic.search import front, hypervolume, random_search, search
 from lib.elastic.supernet import ElasticViT, geometry
 from lib.experiments.elastic_search import COSTS, METHODS, Search, SearchRun
+from lib.flop_count import count_flops
 from lib.moe.layer import MoEConfig
 from lib.spec import Spec
 from lib.store import Store, obtain
@@ -200,12 +199,7 @@ def test_the_latency_table_adds_up(network):
 def test_where_time_is_arithmetic_the_parts_predict_whole_networks(network, monkeypatch):
     """With FLOPs for seconds, which no other process disturbs; experts one by one, so that none are padding."""
     def count(calls, rounds, device):
-        return {name: [counted(call)] * rounds for name, call in calls.items()}
-
-    def counted(call) -> int:
-        with FlopCounterMode(display=False, custom_mapping=measure.PRODUCTS) as counter:
-            call()
-        return counter.get_total_flops()
+        return {name: [count_flops(call)] * rounds for name, call in calls.items()}
 
     monkeypatch.setattr(latency, "take_turns", count)
     images = torch.randn(8, 1, 8, 8)

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from lib import optim
+from lib.muon import Muon
 
 
 class Small(nn.Module):
@@ -18,6 +19,7 @@ class Small(nn.Module):
         self.cls = nn.Parameter(torch.randn(1, 1, 8))
         self.norm = nn.LayerNorm(8)
         self.conv = nn.Conv2d(3, 8, 3)
+        self.hidden_conv = nn.Conv2d(8, 8, 3, bias=False)
         self.attention = nn.Linear(8, 24)
         self.w_in = nn.Parameter(torch.randn(4, 8, 16))
         self.b_in = nn.Parameter(torch.randn(4, 16))
@@ -53,11 +55,11 @@ def test_biases_norms_and_positions_do_not_decay(kind):
     assert {group["weight_decay"] for group in optimizer.param_groups} == {0.0, 0.3}
 
 
-def test_muon_takes_hidden_matrices_only():
+def test_muon_takes_the_weights_of_hidden_layers_only():
     model = Small()
     adamw, muon = optim.build(model, "muon", lr=0.1, weight_decay=0.1)
-    assert isinstance(adamw, torch.optim.AdamW) and isinstance(muon, torch.optim.Muon)
-    assert names(model, owned(model, [muon])) == {"attention.weight"}
+    assert isinstance(adamw, torch.optim.AdamW) and isinstance(muon, Muon)
+    assert names(model, owned(model, [muon])) == {"attention.weight", "hidden_conv.weight", "w_in"}
 
 
 def test_muon_takes_the_weight_behind_a_mask_and_leaves_heads():

@@ -66,6 +66,23 @@ def test_what_is_imported_is_declared_and_what_is_declared_is_used():
     assert base <= used
 
 
+def test_each_dependency_is_pinned_with_its_hashes_and_from_no_address():
+    """``make lock`` writes the file."""
+    lock = (ROOT / "requirements.lock").read_text()
+    entries = re.split(r"\n(?=\S)", lock.strip())
+    unpinned = [entry for entry in entries if not re.match(r"[a-z0-9-]+==[\w.+]+( ; [^\n]+)? \\\n    --hash=sha256:[0-9a-f]{64}", entry)]
+    assert not unpinned
+    declared = PROJECT["dependencies"] + sum(PROJECT["optional-dependencies"].values(), [])
+    assert names(declared) <= {entry.partition("==")[0] for entry in entries}
+    assert not re.search(r"://|index-url|find-links|file:|@", lock)
+
+
+def test_each_dependency_has_a_lowest_version():
+    """``make test-lowest`` tests them."""
+    declared = PROJECT["dependencies"] + sum(PROJECT["optional-dependencies"].values(), [])
+    assert [requirement for requirement in declared if not re.match(r"[\w.-]+>=\d", requirement)] == []
+
+
 def test_version_is_stated_once():
     from lib import __version__
     assert PROJECT["version"] == __version__

@@ -134,6 +134,15 @@ def test_numbered_parts_in_a_folder(given, stories):
     assert loaded.train.stories == loaded.validation.stories == 200 and loaded.test.stories == 20
 
 
+def test_further_files_beside_the_splits_change_nothing(given, stories):
+    """More stories are a corpus of their own: what was trained on ``train.parquet`` stays what it was."""
+    write_both(given, stories[:300], stories[300:320])
+    before = load_text("tinystories", 300).provenance()
+    for name in ("train_extra", "train_lowercase"):
+        write(given / "tinystories" / f"{name}.parquet", stories[320:700])
+    assert load_text("tinystories", 300).provenance() == before
+
+
 def test_misread_punctuation_is_repaired_and_told(given, stories):
     right = "“Can’t we?” – said Zoë… “No.”\n‘€’ â caf\u00e9"
     wrong = right.split("‘")[0]
@@ -267,6 +276,8 @@ def test_the_real_files():
     again = load_text("tinystories", 50_257, train_stories=300)
     assert told(again, again.train) == told(loaded, loaded.train)[:300]
     assert told(again, again.test) == told(loaded, loaded.test) and again.test.bytes == loaded.test.bytes
+    if loaded.variant.startswith("sample of 4043 stories (and 1059"):   # the book's own results are made from it
+        assert load_text("tinystories", 512).fingerprint == "1dfd3e2e50da061e"
 
 
 # ---- batches ------------------------------------------------------------------------------------------------

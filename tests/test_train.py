@@ -15,7 +15,7 @@ from torch import nn
 from lib import train, training_state
 from lib.data import load_images, normalise
 from lib.ema import WeightAverage
-from lib.schedule import warmup_cosine
+from lib.schedule import rate, warmup_cosine
 from lib.train import Recipe, classification_loss, evaluate_classifier, fit, language_model_loss
 from lib.training_log import Watch, append
 
@@ -65,7 +65,7 @@ def assert_same(first, second):
 # --- recipe, schedule, losses ---------------------------------------------------------------------
 
 @pytest.mark.parametrize("wrong, named", [
-    ({"optimizer": "adam"}, "'adamw', 'sgd', 'muon'"), ({"precision": "fp16"}, "'fp32', 'bf16'"),
+    ({"optimizer": "adam"}, "'adamw', 'sgd', 'muon'"), ({"precision": "fp16"}, "'fp32', 'bf16', 'auto'"), ({"schedule": "step"}, "'cosine', 'linear'"),
     ({"epochs": -1}, "epochs"), ({"epochs": 1.5}, "epochs"), ({"batch_size": 0}, "batch_size"), ({"lr": 0.0}, "lr"),
     ({"lr": math.nan}, "lr"), ({"weight_decay": -1.0}, "weight_decay"), ({"betas": (0.9, 1.0)}, "betas"),
     ({"momentum": 1.0}, "momentum"), ({"warmup": 1.0}, "warmup"), ({"final_lr": 2.0}, "final_lr"),
@@ -82,6 +82,15 @@ def test_schedule_climbs_then_falls_along_a_cosine():
     assert factors[10] == 1 and factors[55] == pytest.approx(0.01 + 0.99 / 2)
     assert all(a >= b for a, b in zip(factors[10:], factors[11:])) and 0.01 < factors[-1] < 0.02
     assert warmup_cosine(0, 1, 0.0, 0.0) == 1
+
+
+def test_the_straight_schedule_climbs_alike_and_ends_at_its_last_step():
+    factors = [rate("linear", step, 100, 0.1, 0.2) for step in range(100)]
+    assert factors[:11] == pytest.approx([i / 10 for i in range(1, 11)] + [1.0])
+    assert factors[55] == pytest.approx(0.6) and factors[-1] == pytest.approx(0.2 + 0.8 / 90)
+    assert [rate("cosine", step, 100, 0.1, 0.01) for step in (3, 50)] == [warmup_cosine(step, 100, 0.1, 0.01) for step in (3, 50)]
+    with pytest.raises(ValueError, match="'cosine', 'linear'"):
+        rate("step", 0, 1, 0.0, 0.0)
 
 
 def test_smoothing_treats_hard_and_soft_targets_alike():
@@ -409,6 +418,12 @@ MOMENT = "optimizer.0.0.exp_avg"
     (edited(lambda tensors, record: record.update(epoch=-5)), "epoch -5 of 4"),
     (edited(lambda tensors, record: record.update(epoch=10**6)), "epoch 1000000 of 4"),
     (edited(lambda tensors, record: record.update(epoch="2")), "epoch '2' of 4"),
+    (edited(lambda tensors, record: record.update(step=99)), "step 99 of 6 in epoch 2"),
+    (edited(lambda tensors, record: record.update(epoch=0)), "step 0 of 6 in epoch 0"),
+    (edited(lambda tensors, record: record.update(step=3)), "random.cpu"),
+    (edited(lambda tensors, record: record.update(step=3) or tensors.update({"random.cpu": torch.zeros(5, dtype=torch.uint8)})), "RNG"),
+    (edited(lambda tensors, record: record["means"].update(sums=None)), "means that are none"),
+    (edited(lambda tensors, record: record.update(spent="long")), "long"),
     (edited(lambda tensors, record: record["curves"]["train_loss"].pop()), "curves that are not 2 epochs long"),
     (edited(lambda tensors, record: record.update(curves=[])), "curves"),
     (edited(lambda tensors, record: record["watch"].update(start="high")), "a first loss of 'high'"),
@@ -431,14 +446,14 @@ def test_a_state_that_makes_no_sense_is_refused_before_anything_is_touched(tmp_p
     weights, average = state(model), {name: value.clone() for name, value in training.average.average.items()}
     training.resume(tmp_path)
     assert words in capsys.readouterr().err
-    assert (training.epoch, training.curves, training.watch) == (0, {}, Watch())
+    assert (training.epoch, training.step, training.curves, training.watch) == (0, 0, {}, Watch())
     assert_same(weights, state(model))
     assert_same(average, training.average.average)
     assert all(optimizer.state_dict()["state"] == {} for optimizer in training.optimizers)
 
 
-def test_state_is_not_written_more_often_than_every_30_seconds(tmp_path, monkeypatch):
-    assert train.SAVE_EVERY_SECONDS == 30
+def test_state_is_not_written_more_often_than_every_minute(tmp_path, monkeypatch):
+    assert train.SAVE_EVERY_SECONDS == 60
     now, written = [0.0], []
     monkeypatch.setattr(train.time, "perf_counter", lambda: now[0])
     monkeypatch.setattr(training_state, "save", lambda *args: written.append(now[0]))
@@ -449,7 +464,43 @@ def test_state_is_not_written_more_often_than_every_30_seconds(tmp_path, monkeyp
 
     fit(network(), Blobs(), classification_loss(), dataclasses.replace(RECIPE, epochs=7), seed=0, evaluate=evaluate,
         checkpoint=tmp_path)
-    assert written == [36.0, 72.0]
+    assert written == [60.0]
+
+
+@pytest.mark.parametrize("change", [{}, {"optimizer": "muon", "schedule": "linear"}])
+def test_training_killed_within_an_epoch_goes_on_from_the_last_step_that_was_written(tmp_path, monkeypatch, change):
+    recipe = dataclasses.replace(RECIPE, **change)
+    through, resumed, taken = network(), network(seed=77), []
+    expected = fit(through, Blobs(), classification_loss(), recipe, seed=5, evaluate=accuracy)
+    after = torch.rand(())
+
+    def die_in_epoch_three(model, step):
+        if step == 16:
+            raise Killed
+
+    monkeypatch.setattr(train, "SAVE_EVERY_SECONDS", 0.0)
+    with pytest.raises(Killed):
+        fit(network(), Blobs(), classification_loss(), recipe, seed=5, evaluate=accuracy, checkpoint=tmp_path,
+            after_step=die_in_epoch_three)
+    history = fit(resumed, Blobs(), classification_loss(), recipe, seed=5, evaluate=accuracy, checkpoint=tmp_path,
+                  after_step=lambda model, step: taken.append(step))
+    assert taken == list(range(16, 25))   # 15 steps were kept, three of them of the third epoch
+    assert torch.equal(torch.rand(()), after)
+    assert_same(state(through), state(resumed))
+    assert without_seconds(history) == without_seconds(expected)
+
+
+def test_training_in_pieces_is_the_same_to_the_bit(tmp_path):
+    through, pieces = network(), network()
+    expected = fit(through, Blobs(), classification_loss(), RECIPE, seed=5, evaluate=accuracy)
+    first = fit(pieces, Blobs(), classification_loss(), RECIPE, seed=5, evaluate=accuracy, checkpoint=tmp_path, until=3)
+    assert first.epochs == 3 and first.curves["lr"] == expected.curves["lr"][:3]
+    with safe_open(tmp_path / training_state.FILE, framework="pt") as file:
+        assert torch.equal(file.get_tensor("model.0.weight"), pieces[0].weight)   # as trained, not the average
+    last = network(seed=77)
+    history = fit(last, Blobs(), classification_loss(), RECIPE, seed=5, evaluate=accuracy, checkpoint=tmp_path)
+    assert_same(state(through), state(last))
+    assert without_seconds(history) == without_seconds(expected)
 
 
 def test_an_interrupted_write_leaves_the_old_state(tmp_path, monkeypatch):

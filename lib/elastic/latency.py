@@ -21,7 +21,7 @@ from lib.elastic.subnet import LayerUnits, Subnet
 from lib.elastic.supernet import ElasticViT
 from lib.measure import take_turns
 from lib.models.vit import ViT
-from lib.train import autocast
+from lib.precision import autocast
 
 Ffn = tuple[int, int | None, int | None]
 

@@ -15,11 +15,12 @@ from lib.checks import require
 from lib.experiments.corpora import Corpus, available_text
 from lib.models.gpt import GPT, GPTConfig
 from lib.moe.losses import moe_language_model_loss
+from lib.precision import autocast
 from lib.results import Outcome, significant
 from lib.spec import Spec
 from lib.store import Session
 from lib.text import TextBatches, evaluate_text
-from lib.train import Recipe, autocast, fit
+from lib.train import Recipe, fit
 
 #: Sequences on which recall is judged, never trained on but by chance.
 HELD_OUT = 2000

@@ -10,10 +10,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
-from torch.utils.flop_counter import FlopCounterMode
 
 from lib.checks import one_of
 from lib.experiments.attention_contenders import TYPES, Attention, Setting, contenders, share_computed
+from lib.flop_count import count_flops
 from lib.measure import latency, peak_memory, ratio, take_turns
 from lib.results import Outcome, significant
 from lib.roofline import copying, product
@@ -95,7 +95,7 @@ class MemoryRun(Spec):
             for name, call in calls.items():
                 one = timed_call(call, q, k, v, do, training=True)
                 for what, value in {"peak": peak_memory(one, session.device), "kept": kept_bytes(call, q, k, v),
-                                    "flops": counted_flops(one)}.items():
+                                    "flops": count_flops(one)}.items():
                     arrays.setdefault(f"{what}_{name}", []).append(value)
             session.report((done + 1) / len(self.lengths), f"{length} tokens")
         return Outcome({}, arrays=arrays)
@@ -112,12 +112,6 @@ def kept_bytes(attention: Attention, q: Tensor, k: Tensor, v: Tensor) -> int:
     with saved_tensors_hooks(note, lambda x: x):
         attention(*inputs)
     return sum(kept.values())
-
-
-def counted_flops(call: Callable[[], object]) -> int:
-    with FlopCounterMode(display=False) as counter:
-        call()
-    return counter.get_total_flops()
 
 
 @dataclass(frozen=True, kw_only=True)

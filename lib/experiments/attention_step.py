@@ -19,10 +19,10 @@ from lib.measure import ratio, take_turns
 from lib.models.gpt import GPT, Attention, GPTConfig
 from lib.models.rotary import rotate
 from lib.moe.losses import moe_language_model_loss
+from lib.precision import autocast
 from lib.results import Outcome, significant
 from lib.spec import Spec
 from lib.store import Session
-from lib.train import autocast
 
 KINDS: dict[str, Engine] = {"standard": standard, "fused": sdpa}
 

@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from lib import measure
 from lib.data import ImageSet, Split, normalise
 from lib.models.layers import Attention
+from lib.precision import autocast
 from lib.pruning.mask import layers
 from lib.quantization import packed
 from lib.quantization.fold import baked, fold, halved
-from lib.train import autocast
 
 #: Images per forward pass of an evaluation.
 CHUNK = 500

@@ -18,10 +18,11 @@ from lib.experiments.distillation_methods import METHODS, Setting
 from lib.experiments.images import available_images
 from lib.models.cnn import BaselineCNN, CNNConfig
 from lib.models.resnet import ResNet, ResNetConfig
+from lib.precision import autocast
 from lib.results import Outcome, significant
 from lib.spec import Spec
 from lib.store import Session
-from lib.train import Recipe, autocast, classification_loss, evaluate_classifier, fit
+from lib.train import Recipe, classification_loss, evaluate_classifier, fit
 
 Config = CNNConfig | ResNetConfig
 

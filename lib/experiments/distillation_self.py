@@ -20,10 +20,11 @@ from lib.distillation.exits import ExitConfig, ExitNet
 from lib.distillation.self_distillation import self_distillation_loss
 from lib.experiments.images import available_images
 from lib.models.resnet import ResNetConfig
+from lib.precision import autocast
 from lib.results import Outcome, significant
 from lib.spec import Spec
 from lib.store import Session
-from lib.train import Recipe, autocast, classification_loss, evaluate_classifier, fit
+from lib.train import Recipe, classification_loss, evaluate_classifier, fit
 
 #: Images that go through a network at a time when all classifiers are judged.
 CHUNK = 1000

@@ -16,11 +16,12 @@ from lib.data import ImageBatches, ImageSet, Split
 from lib.distillation.hinton import check_settings, hinton_loss
 from lib.experiments.images import available_images
 from lib.models.cnn import PRESETS, BaselineCNN, CNNConfig, preset
+from lib.precision import autocast
 from lib.pruning.channels import prune_to
 from lib.results import Outcome, significant
 from lib.spec import Spec
 from lib.store import Session
-from lib.train import Loss, Recipe, autocast, classification_loss, evaluate_classifier, fit
+from lib.train import Loss, Recipe, classification_loss, evaluate_classifier, fit
 
 #: A training step costs the forward pass, and about twice that for the gradients of activations and weights.
 FORWARDS_PER_STEP = 3

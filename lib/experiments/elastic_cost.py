@@ -27,10 +27,10 @@ from lib.measure import ratio, take_turns
 from lib.models.vit_file import load_vit, save_vit
 from lib.moe.layer import MoEConfig
 from lib.moe.losses import moe_classification_loss
+from lib.precision import autocast
 from lib.results import Outcome
 from lib.spec import Spec
 from lib.store import Session
-from lib.train import autocast
 
 #: Images whose logits are compared, and the larger of the batches that are timed; fewer where there are not so many.
 COMPARED = 256

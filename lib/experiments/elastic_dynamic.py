@@ -27,10 +27,11 @@ from lib.experiments.images import available_images
 from lib.experiments.pictures import png
 from lib.models.vit import ViT
 from lib.moe.routing import Routing
+from lib.precision import autocast
 from lib.results import Outcome, significant
 from lib.spec import Spec
 from lib.store import Session
-from lib.train import Recipe, autocast, evaluate_classifier, fit
+from lib.train import Recipe, evaluate_classifier, fit
 
 #: Training images that the importance of hidden units is measured on.
 CALIBRATION_IMAGES = 1000

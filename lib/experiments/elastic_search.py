@@ -24,10 +24,11 @@ from lib.elastic.predict import AccuracyPredictor
 from lib.elastic.search import front, hypervolume, random_search, search
 from lib.elastic.subnet import Policy
 from lib.elastic.supernet import ElasticViT
+from lib.precision import autocast
 from lib.results import Outcome, significant
 from lib.spec import Spec
 from lib.store import Session
-from lib.train import autocast, evaluate_classifier
+from lib.train import evaluate_classifier
 
 #: What a budget can be of.
 COSTS = ("parameters", "flops", "latency_ms")

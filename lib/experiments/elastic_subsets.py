@@ -15,10 +15,11 @@ from lib.elastic.subnet import DEPTHS, EXPERTS, Policy
 from lib.elastic.supernet import ElasticViT
 from lib.experiments.elastic_vit import ElasticRun, part
 from lib.experiments.moe_vit import routing_tables
+from lib.precision import autocast
 from lib.results import Outcome
 from lib.spec import Spec
 from lib.store import Session
-from lib.train import autocast, evaluate_classifier
+from lib.train import evaluate_classifier
 
 #: Training images that importance is measured on; validation images behind a table of routing.
 CALIBRATION = 1000

@@ -15,10 +15,10 @@ from lib.measure import take_turns
 from lib.models.gpt import GPT, GPTConfig
 from lib.models.gpt_cost import training_flops
 from lib.moe.losses import moe_language_model_loss
+from lib.precision import autocast
 from lib.results import Outcome
 from lib.spec import Spec
 from lib.store import Session
-from lib.train import autocast
 
 
 @dataclass(frozen=True, kw_only=True)

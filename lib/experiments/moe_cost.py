@@ -15,10 +15,10 @@ from lib.measure import ratio, take_turns
 from lib.models.vit import ViT, ViTConfig, preset, seed_geometry
 from lib.moe.backend_cost import backend_cost
 from lib.moe.layer import MoEConfig
+from lib.precision import autocast
 from lib.results import Outcome
 from lib.spec import Spec
 from lib.store import Session
-from lib.train import autocast
 
 
 @dataclass(frozen=True, kw_only=True)

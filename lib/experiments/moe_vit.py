@@ -27,10 +27,11 @@ from lib.moe.partition import expert_weight_averaging
 from lib.moe.routing import Routing, routing
 from lib.moe.sparse_to_dense import copy_non_expert_weights, sparse_to_dense_loss
 from lib.moe.thor import thor_loss
+from lib.precision import autocast
 from lib.results import Outcome, significant
 from lib.spec import Spec
 from lib.store import Session
-from lib.train import History, Recipe, autocast, classification_loss, evaluate_classifier, fit
+from lib.train import History, Recipe, classification_loss, evaluate_classifier, fit
 
 #: Accuracy whose first epoch the Switch-ViT project reports.
 THRESHOLD = 0.75

@@ -16,6 +16,7 @@ from lib.checks import one_of, require
 from lib.experiments.tickets_finetune import FinetuneRun, scored, tune
 from lib.models.encoder import Classifier
 from lib.models.encoder_remove import smaller
+from lib.precision import autocast
 from lib.results import Outcome, significant
 from lib.spec import Spec
 from lib.store import Session
@@ -23,7 +24,7 @@ from lib.tasks import TaskBatches
 from lib.tickets.early import (DRAWN_AT, HEADS, NEURONS, PENALTY, Slimmed, Ticket, check_every, distances, early_bird,
                                random_ticket, slimming_loss)
 from lib.tickets.masks import overlap
-from lib.train import Recipe, autocast, classification_loss
+from lib.train import Recipe, classification_loss
 
 #: Which ticket is trained: drawn after a fifth of an epoch, when masks have settled, at the end of the search, or at random;
 #: or the whole network.

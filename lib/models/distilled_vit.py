@@ -40,8 +40,7 @@ class DistilledViT(ViT):
 
     def layers(self, images: Tensor) -> list[Tensor]:
         """Tokens [B, 2 + N, D] before the first block and behind each, the last ones normalised."""
-        patches_BNP = self.patches(images)
-        x_BND = self.embed(patches_BNP) + self.positions[:patches_BNP.shape[1]]
+        x_BND = self.embedded(images) + self.positions[:self.config.patches]
         two_2D = torch.stack([self.class_token, self.distillation_token]).to(x_BND.dtype)
         seen = [torch.cat([two_2D.expand(len(x_BND), 2, -1), x_BND], dim=1)]
         for block in self.blocks:

@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lib.checks import require
+from lib.models.softmax_attention import softmax_attention
 
 #: One mask per layer.  A mask has one row for all inputs, [1, n], or one for each, [B, n]; None lets everything through.
 Masks = Sequence[Tensor | None] | None
@@ -107,7 +108,7 @@ class Attention(nn.Module):
             return self.out.bias.expand_as(x_BND)
         B, N, _ = x_BND.shape
         q, k, v = (layer(x_BND).view(B, N, self.heads, self.head_dim).transpose(1, 2) for layer in (self.q, self.k, self.v))
-        y_BHNd = F.scaled_dot_product_attention(q, k, v, attn_mask=seen_B11N)
+        y_BHNd = softmax_attention(q, k, v, seen_B11N)
         if mask_BH is not None:
             y_BHNd = masked(y_BHNd, mask_BH[:, :, None, None])
         return self.out(y_BHNd.transpose(1, 2).flatten(2))

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from lib.checks import one_of, require
 from lib.models.feedforward import KINDS, FeedForward
 from lib.models.rotary import angles, rotate
+from lib.models.softmax_attention import softmax_attention
 from lib.moe.experts import Experts
 from lib.moe.layer import MoEConfig, MoELayer
 from lib.moe.routing import Routing
@@ -123,7 +124,7 @@ class Attention(nn.Module):
         if k.shape[1] < q.shape[1]:   # repeated rather than ``enable_gqa``, for which CPUs have no fast kernel
             k, v = (t.repeat_interleave(q.shape[1] // t.shape[1], dim=1) for t in (k, v))
         # A single new token may see all that is cached; is_causal would align it with the first key.
-        y_BHNd = F.scaled_dot_product_attention(q, k, v, is_causal=N > 1)
+        y_BHNd = softmax_attention(q, k, v, causal=N > 1)
         return self.out(y_BHNd.transpose(1, 2).flatten(2))
 
 

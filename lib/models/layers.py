@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lib.models.softmax_attention import softmax_attention
+
 
 class Mlp(nn.Module):
     """y = W_2 gelu(W_1 x + b_1) + b_2, the transformer's feed-forward network (FFN)."""
@@ -41,7 +43,7 @@ def attend(x_BND: Tensor, qkv_weight: Tensor, qkv_bias: Tensor, out_weight: Tens
     """Attention with the given weights: ``qkv_weight`` [3·H·d, D] for H heads of d features, ``out_weight`` [D, H·d]."""
     B, N, _ = x_BND.shape
     q, k, v = F.linear(x_BND, qkv_weight, qkv_bias).unflatten(2, (3, heads, -1)).permute(2, 0, 3, 1, 4)
-    y_BHNd = F.scaled_dot_product_attention(q, k, v)
+    y_BHNd = softmax_attention(q, k, v)
     return F.linear(y_BHNd.transpose(1, 2).flatten(2), out_weight, out_bias)
 
 

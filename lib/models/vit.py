@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from lib.checks import one_of
+from lib.models.conv_stem import ConvStem
 from lib.models.layers import Attention, Block, Mlp
 from lib.moe.experts import Experts
 from lib.moe.gate import truncated_normal_
@@ -22,6 +23,7 @@ from lib.moe.routing import Routing
 from lib.moe.whole_network import draw_network
 
 POOLS = ("mean", "class")
+STEMS = ("patch", "conv")
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class ViTConfig:
     ``drop_path``   stochastic depth of the last block, growing linearly from 0 at the first
     ``init``        weights of the blocks ~ N(0, init / fan-in), cut at 2σ; 0.1 is Switch's choice and close
                     to the usual σ = 0.02 at width 320
+    ``stem``        ``"patch"``, a linear map of each patch, or ``"conv"``, see :mod:`lib.models.conv_stem`
     """
 
     image_size: int = 32
@@ -55,6 +58,7 @@ class ViTConfig:
     positions: int | None = None
     init: float = 0.1
     head_dim: int | None = None
+    stem: str = "patch"
 
     def __post_init__(self) -> None:
         if self.image_size % self.patch:
@@ -68,6 +72,7 @@ class ViTConfig:
             if self.head_dim is None and self.width % heads:
                 raise ValueError(f"width {self.width} cannot be shared by {heads} heads: choose a multiple")
         one_of("pool", self.pool, POOLS)
+        one_of("stem", self.stem, STEMS)
         if self.positions is not None and self.positions < self.patches:
             raise ValueError(f"a table of {self.positions} positions is too small for {self.patches} patches")
         if not 0 <= self.drop_path < 1:
@@ -106,13 +111,14 @@ class ViTConfig:
 
 
 class ViT(nn.Module):
-    """Patches → linear embedding + learned positions → pre-norm blocks → norm → pool → head."""
+    """Patches → linear embedding or convolutional stem + learned positions → pre-norm blocks → norm → pool → head."""
 
     def __init__(self, config: ViTConfig):
         super().__init__()
         self.config = config
         pixels = config.channels * config.patch**2
-        self.embed = nn.Linear(pixels, config.width)
+        self.embed = (nn.Linear(pixels, config.width) if config.stem == "patch" else
+                      ConvStem(config.channels, config.width, config.patch))
         self.positions = nn.Parameter(torch.empty(config.positions or config.patches, config.width))
         self.class_token = nn.Parameter(torch.empty(config.width)) if config.pool == "class" else None
         self.blocks = nn.ModuleList(self.block(layer) for layer in range(config.depth))
@@ -141,7 +147,8 @@ class ViT(nn.Module):
                 nn.init.zeros_(module.bias)
             elif isinstance(module, Experts):
                 module.reset_parameters(self.config.init)
-        truncated_normal_(self.embed.weight, math.sqrt(1 / self.embed.in_features))
+        if self.config.stem == "patch":
+            truncated_normal_(self.embed.weight, math.sqrt(1 / self.embed.in_features))
         truncated_normal_(self.positions, 0.5)
         if self.class_token is not None:
             truncated_normal_(self.class_token, 0.5)
@@ -154,11 +161,10 @@ class ViT(nn.Module):
         """Logits, and the :class:`~lib.moe.routing.Routing` of each MoE layer, first to last."""
         if self.training:
             draw_network(self, images.device)
-        patches_BNP = self.patches(images)
-        x_BND = self.embed(patches_BNP) + self.positions[:patches_BNP.shape[1]]
+        x_BND = self.embedded(images) + self.positions[:self.config.patches]
         if self.class_token is not None:
             x_BND = torch.cat([self.class_token.expand(len(x_BND), 1, -1), x_BND], dim=1)
-        id_BN = self.patch_ids(patches_BNP)
+        id_BN = self.patch_ids(images)
 
         routings = []
         for block in self.blocks:
@@ -171,6 +177,12 @@ class ViT(nn.Module):
         logits = self.head(pooled_BD)
         return logits.to(torch.promote_types(logits.dtype, torch.float32)), routings
 
+    def embedded(self, images: Tensor) -> Tensor:
+        """What the stem makes of each patch [B, N, D], positions not yet added."""
+        if self.config.stem == "conv":
+            return self.embed(images).flatten(2).transpose(1, 2)
+        return self.embed(self.patches(images))
+
     def patches(self, images: Tensor) -> Tensor:
         """Images [B, C, H, W] as rows of patches, flattened: [B, N, C·p·p]."""
         p = self.config.patch
@@ -178,11 +190,11 @@ class ViT(nn.Module):
         tiles = images.reshape(B, C, H // p, p, W // p, p)
         return tiles.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
 
-    def patch_ids(self, patches_BNP: Tensor) -> Tensor | None:
+    def patch_ids(self, images: Tensor) -> Tensor | None:
         """Patch code of each token [B, N]; None unless a router goes by them.  A class token has its own."""
         if self.codes is None:
             return None
-        id_BN = self.codes(patches_BNP)
+        id_BN = self.codes(self.patches(images))
         if self.class_token is None:
             return id_BN
         return torch.cat([torch.full_like(id_BN[:, :1], self.config.patch_codes), id_BN], dim=1)

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from lib.checks import one_of, require
 from lib.models.encoder import Classifier
+from lib.precision import autocast
 from lib.tickets.flops import PREDICTOR, flops_share
-from lib.train import autocast
 
 #: Weight of the FLOPs' distance from their target, and of each layer's; as published and released.
 WEIGHT, PER_LAYER = 4.0, 5.0

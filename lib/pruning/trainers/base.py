@@ -19,11 +19,12 @@ from torch.optim import Optimizer
 
 from lib import optim
 from lib.checks import one_of, require
+from lib.precision import autocast
 from lib.pruning import allocate
 from lib.pruning.mask import Masks, attach, gradients, latent, prunable, set_masks, total
 from lib.pruning.schedule import cubic
 from lib.pruning.structure import structure
-from lib.train import Batches, Loss, Recipe, autocast
+from lib.train import Batches, Loss, Recipe
 
 
 @dataclass(frozen=True)

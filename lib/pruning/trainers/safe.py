@@ -16,7 +16,7 @@ from torch.func import functional_call
 
 from lib.pruning.mask import attach, latent, prunable
 from lib.pruning.trainers.base import Trainer, kept_highest
-from lib.schedule import warmup_cosine
+from lib.schedule import rate
 
 #: How far sharpness-aware minimisation looks, and the penalty's last weight.  The authors choose both anew for each density.
 RHO, PENALTY = 0.1, 1.0
@@ -74,7 +74,7 @@ class SAFE(Trainer):
                 dual.z.copy_(sums[name] * masks[name])
                 dual.u.add_(weight - dual.z)
         penalty = PENALTY * 0.5 * (1 - math.cos(math.pi * step / self.steps))
-        lr = self.recipe.lr * warmup_cosine(step - 1, self.steps, self.recipe.warmup, self.recipe.final_lr)
+        lr = self.recipe.lr * rate(self.recipe.schedule, step - 1, self.steps, self.recipe.warmup, self.recipe.final_lr)
         for weight, dual in zip(weights.values(), model.duals):
             weight.sub_(lr * penalty * (weight - dual.z + dual.u))
 
