@@ -30,11 +30,8 @@ test: install   ## every test
 quick: install  ## the tests that take no more than a few seconds each
 	"$$VENV/bin/python" -m pytest -m "not slow"
 
-test-lowest:    ## the fast tests with the lowest versions that pyproject.toml allows, in .venv-lowest
-	@test .venv-lowest/.installed -nt pyproject.toml || { \
-		"$$PYTHON" -m venv --clear .venv-lowest && "$$PYTHON" tests/lowest_versions.py >.venv-lowest/versions.txt && \
-		.venv-lowest/bin/python -m pip install --quiet -r .venv-lowest/versions.txt && touch .venv-lowest/.installed; }
-	PYTHONPATH=. .venv-lowest/bin/python -m pytest -m "not slow"
+test-lowest: install  ## the fast tests with the lowest versions that pyproject.toml allows, in .venv-lowest
+	@sh ./tests/lowest.sh
 
 lock: install   ## pin the newest versions and their hashes in requirements.lock
 	"$$VENV/bin/python" -m pip install --quiet uv

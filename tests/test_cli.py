@@ -117,6 +117,13 @@ def test_labels_put_first_what_differs():
     assert labels([Logged(name="one", rate=2.0), Logged(name="one", rate=3.0)])[first] == "test-logged rate=2 name=one"
 
 
+def test_a_label_of_its_own_is_kept():
+    class Titled(Logged):
+        label = "twenty networks"
+
+    assert list(labels([Titled(name="one"), Logged(name="one")]).values()) == ["twenty networks", "test-logged name=one"]
+
+
 def test_a_long_list_ends_with_the_reason(monkeypatch):
     monkeypatch.setattr("lib.cli.run.NAMED", 2)
     lines = call("run", "small", "--time-limit", "0", status=3).splitlines()

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from lib.augment import Augmentation
 from lib.checks import require
 from lib.data import check_name
+from lib.experiments.anchor_recipes import recipes
 from lib.experiments.benchmark_axes import AXES, Geometry
 from lib.experiments.benchmark_chain import ChainRun
 from lib.experiments.benchmark_machine import TimesRun, family_of
@@ -125,6 +126,7 @@ def studies(parameters: Parameters) -> dict[str, list[Spec]]:
     task, seeds, few = size.task, range(size.seeds), range(size.few)
     elastic = StartRun(task=task, method=Elastic())
     found = {
+        "anchors": [replace(run, seed=seed) for run in recipes(parameters.scale).values() for seed in range(size.seeds)],
         "dense": seeded((StartRun(task=task, family=family, method=Dense(size=width))
                          for family in FAMILIES for width in size.widths), seeds)
                  + seeded((StartRun(task=task, family=family, method=Dense(inner=0.5)) for family in FAMILIES), seeds),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from lib.experiments import CHAPTERS, Chapter
+from lib import experiments
+from lib.experiments import Chapter
 from lib.spec import Spec
 
 #: (subject, study) of what other chapters build on, or what decides most of a chapter's claims, the most worth first.
@@ -15,7 +16,7 @@ FIRST = (
 def in_order_of_worth(scale: str) -> list[tuple[Chapter, str, Spec]]:
     """Return every Spec of the book at ``scale`` once, with a chapter and a study that ask for it."""
     found: list[tuple[Chapter, str, Spec]] = []
-    for chapter in CHAPTERS:
+    for chapter in experiments.CHAPTERS:
         for study, specs in chapter.module.studies(chapter.module.Parameters(scale=scale)).items():
             found += [(chapter, study, spec) for spec in specs]
 

@@ -164,7 +164,7 @@ def flow_of(outputs: Tensor) -> Tensor:
 
 def neutralise(norm: nn.modules.batchnorm._BatchNorm) -> None:
     """The identity, but for eps."""
-    norm.eps = 0.0
+    norm.eps = 1e-38   # 1 + eps is 1, and PyTorch 2.11 refuses 0
     for tensor, value in ((norm.weight, 1.0), (norm.bias, 0.0), (norm.running_mean, 0.0), (norm.running_var, 1.0)):
         if tensor is not None:
             tensor.fill_(value)
