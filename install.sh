@@ -3,6 +3,7 @@
 # VENV (a folder), PYTHON (which makes it), EXTRAS (of pyproject.toml), and
 # TORCH: "cpu" for PyTorch without CUDA, "default" for what the package index gives, "auto" for cpu where there is no GPU.
 set -eu
+export PIP_DISABLE_PIP_VERSION_CHECK=1
 cd "$(dirname "$0")"
 
 WHEELS=https://download.pytorch.org/whl/cpu

@@ -51,6 +51,11 @@ def plainly() -> Iterator[None]:
         raise click.UsageError(str(error)) from error
     except PermissionError as error:
         raise click.ClickException(str(error)) from error
+    except OSError as error:
+        from lib.whole_file import NO_ROOM
+        if error.errno not in NO_ROOM:
+            raise
+        raise click.ClickException(error.strerror) from error
 
 
 CHAPTERS = click.option("--chapter", "chapters", multiple=True, metavar="CHAPTER",
@@ -139,16 +144,19 @@ def results(chapter, scale, given, as_json) -> None:
 
 
 @main.command()
-@SCALES
-@click.option("--as", "form", type=click.Choice(["csv", "json"]), help="Write the whole ledger in this form.")
-def claims(scale, form) -> None:
-    """Show every claim of the book with its verdict.
+@click.argument("chapter", required=False)
+@click.option("--scale", metavar="smoke|laptop|cpu|gpu", help="Judge your results at this scale; the one you ran most of by default.")
+@click.option("--verdict", "verdicts", multiple=True, metavar="VERDICT", help="Only claims with this verdict; may be repeated.")
+@click.option("--as", "form", type=click.Choice(["csv", "json"]), help="Write the ledger in this form.")
+def claims(chapter, scale, verdicts, form) -> None:
+    """Show how the book's claims fare.
 
-    By the reference edition, and by what is stored at SCALE.  Nothing is run.
+    By the reference edition, and by what is stored at SCALE.  Without CHAPTER or VERDICT a line per chapter, with
+    one of them a line per claim.  Nothing is run.
     """
     from lib.cli import claims as command
     with plainly():
-        command.show(scale, form)
+        command.show(chapter, scale, verdicts, form)
 
 
 @main.command()

@@ -26,6 +26,11 @@ def shown(console: Console) -> Iterator[Watcher]:
         yield Bars(progress)
 
 
+def words(event: dict) -> str:
+    """One line of :mod:`lib.progress` whose end may be cut off: how far it is comes before what it is about."""
+    return "  ".join(filter(None, [f"{event['done']}/{event['total']}", event["text"], event["spec"]]))
+
+
 @dataclass
 class Bars:
     """Two bars per chapter: its cells, and below it the result that is being computed."""
@@ -44,8 +49,7 @@ class Bars:
         self.progress.update(self.specs[chapter], visible=False)
 
     def spec(self, chapter: Chapter, event: dict) -> None:
-        words = f"{event['done']}/{event['total']}  {event['spec']}  {event['text']}"
-        self.progress.update(self.specs[chapter], completed=event["fraction"], visible=True, text=words[:100])
+        self.progress.update(self.specs[chapter], completed=event["fraction"], visible=True, text=words(event)[:100])
 
     def ended(self, execution: Execution) -> None:
         self.progress.update(self.specs[execution.chapter], visible=False)

@@ -162,10 +162,19 @@ def check_spec(result: Result, spec: Spec, path: Path) -> None:
 
     Fields that only one of them has are no contradiction: results outlive new fields.
     """
-    asked, stored = flatten(harmless(json.loads(json.dumps(all_fields(spec))))), flatten(result.spec)
-    for name in asked.keys() & stored.keys():
-        if asked[name] != stored[name]:
-            raise Damaged(f"{path}: it is the result of another Spec: {name} is {stored[name]!r}, not {asked[name]!r}")
+    if found := contradiction(result.spec, harmless(json.loads(json.dumps(all_fields(spec)))), "its Spec"):
+        raise Damaged(f"{path}: it is the result of another Spec: {found}")
+
+
+def contradiction(stored: Any, asked: Any, name: str) -> str | None:
+    """Where two Specs' fields differ, in words, looking only at fields that both have."""
+    if isinstance(stored, dict) and isinstance(asked, dict):
+        pairs = [(stored[key], asked[key], key) for key in stored.keys() & asked.keys()]
+    elif isinstance(stored, list) and isinstance(asked, list) and len(stored) == len(asked):
+        pairs = [(old, new, name) for old, new in zip(stored, asked)]
+    else:
+        return None if stored == asked else f"{name} is {stored!r:.80}, not {asked!r:.80}"
+    return next(filter(None, (contradiction(*pair) for pair in pairs)), None)
 
 
 @dataclass(frozen=True)

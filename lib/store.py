@@ -24,6 +24,7 @@ from filelock import FileLock, Timeout
 from torch import Tensor, nn
 
 from lib import ROOT, device as devices, distributed, folders, tensor_file
+from lib.labels import labels
 from lib.progress import Progress
 from lib.provenance import provenance
 from lib.results import Damaged, Missing, Outcome, Result, Results, Unavailable, check_spec, read_result, write_result
@@ -229,7 +230,7 @@ def obtain(specs: Iterable[Spec], *, store: Store | None = None, device: str | N
     specs = list(dict.fromkeys(specs))
     store = store or Store.default()
     place = devices.pick(device)
-    progress = Progress(len(specs))
+    progress, told = Progress(len(specs)), labels(specs)
     found: dict[Spec, Result] = {}
     missing: dict[Spec, Missing] = {}
 
@@ -238,10 +239,10 @@ def obtain(specs: Iterable[Spec], *, store: Store | None = None, device: str | N
         stored = None if recompute else distributed.broadcast(store.get(spec) if distributed.is_main() else None)
         if stored:
             found[spec] = stored
-            progress.finished(spec.label, "replayed")
+            progress.finished(told[spec], "replayed")
         elif cannot_run:
             missing[spec] = Missing(spec, cannot_run)
-            progress.finished(spec.label, cannot_run)
+            progress.finished(told[spec], cannot_run)
         else:
             pending.append(spec)
     if pending and distributed.is_main():
@@ -254,13 +255,13 @@ def obtain(specs: Iterable[Spec], *, store: Store | None = None, device: str | N
         # First what no other process is busy with, nor with what it builds on; only when nothing else is left, wait for that.
         spec = next((s for s in pending if not any(busy(store, each) for each in lineage(s))), pending[0])
         pending.remove(spec)
-        session = Session(place, store, spec, lambda part, text, spec=spec: progress.running(spec.label, part, text))
+        session = Session(place, store, spec, lambda part, text, spec=spec: progress.running(told[spec], part, text))
         try:
             found[spec] = run_once(spec, session, replay=not recompute)
-            progress.finished(spec.label, ", ".join(["ran", *dict.fromkeys(session.diverged)]))
+            progress.finished(told[spec], ", ".join(["ran", *dict.fromkeys(session.diverged)]))
         except Unavailable as error:
             missing[spec] = Missing(spec, str(error))
-            progress.finished(spec.label, str(error))
+            progress.finished(told[spec], str(error))
     return Results(tuple(found[s] for s in specs if s in found), tuple(missing[s] for s in specs if s in missing))
 
 

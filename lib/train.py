@@ -315,11 +315,11 @@ class Training:
                 raise ValueError("written with another recipe, seed or number of steps")
             epoch, step, curves, watch = record["epoch"], record["step"], record["curves"], Watch(**record["watch"])
             check_progress(epoch, step, curves, watch, self.recipe.epochs, self.batches.steps)
-            means, spent = Means.restored(record["means"], tensors, self.device), record["spent"]
-            training_state.restore(tensors, self.model, self.optimizers, self.average.average if self.average else {})
-            if step:
+            means, spent = Means.restored(record["means"], tensors, self.device), float(record["spent"])
+            if step:   # first, since it may refuse; training that starts again seeds itself
                 set_random_state(self.device, tensors)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            training_state.restore(tensors, self.model, self.optimizers, self.average.average if self.average else {})
+        except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
             training_state.set_aside(folder, f"it does not fit ({error})")
             return
         self.epoch, self.step, self.curves, self.watch, self.means, self.spent = epoch, step, curves, watch, means, spent

@@ -52,8 +52,9 @@ class Means:
 
     @classmethod
     def restored(cls, record: dict[str, dict], tensors: dict[str, Tensor], device: torch.device) -> "Means":
-        """Return the means as they were when saved.  Raises KeyError where something is missing."""
+        """Return the means as they were when saved.  Raises KeyError or ValueError where something is missing."""
         means = cls()
+        require(all(isinstance(part, dict) for part in record.values()), "means that are none")
         means.recent_counts, means.sums, means.counts = (record[name] for name in ("recent_counts", "sums", "counts"))
         means.recent = {name: tensors[f"recent.{name}"].to(device) for name in means.recent_counts}
         return means
@@ -101,11 +102,11 @@ def joined(values: dict, more: dict, source: str) -> dict:
 
 
 def check_progress(epoch: int, step: int, curves: dict[str, list], watch: Watch, epochs: int, steps: int) -> None:
-    """Raise ValueError unless these are what training keeps after ``epoch`` of its ``epochs`` and ``step`` of the next one's ``steps``."""
+    """Raise ValueError unless these are what training keeps in step ``step`` of ``steps`` after ``epoch`` of ``epochs``."""
     require(type(epoch) is int and 0 <= epoch <= epochs, f"epoch {epoch!r} of {epochs}")
-    require(type(step) is int and 0 <= step < steps and epoch + step > 0, f"step {step!r} of {steps}")
-    require(bool(curves) == (epoch > 0) and all(type(curve) is list and len(curve) == epoch for curve in curves.values()),
-            f"curves that are not {epoch} epochs long")
+    require(type(step) is int and 0 <= step < steps and epoch + step > 0, f"step {step!r} of {steps} in epoch {epoch}")
+    require(type(curves) is dict and bool(curves) == bool(epoch)
+            and all(type(curve) is list and len(curve) == epoch for curve in curves.values()), f"curves that are not {epoch} epochs long")
     require(watch.start is None or isinstance(watch.start, (int, float)) and math.isfinite(watch.start),
             f"a first loss of {watch.start!r}")
     require(type(watch.high) is int and 0 <= watch.high < Watch.PATIENCE and watch.diverged_at is None, "a loss that diverged")

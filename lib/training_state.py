@@ -63,7 +63,9 @@ def restore(tensors: dict[str, Tensor], model: nn.Module, optimizers: list[Optim
     stored = {name: tensor for name, tensor in tensors.items() if name.startswith(("model.", "average."))}
     if {n: (t.shape, t.dtype) for n, t in wanted.items()} != {n: (t.shape, t.dtype) for n, t in stored.items()}:
         raise ValueError("written for another model")
-    if spoilt := [name for name, tensor in tensors.items() if tensor.is_floating_point() and tensor.isnan().any()]:
+    kept = ("model.", "average.", "optimizer.")
+    if spoilt := [name for name, tensor in tensors.items()
+                  if name.startswith(kept) and tensor.is_floating_point() and tensor.isnan().any()]:
         raise ValueError(f"{spoilt[0]} holds NaN")
     states = optimizer_states(tensors, optimizers)
 

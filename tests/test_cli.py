@@ -1,5 +1,6 @@
 """The command line, on a small chapter of its own."""
 
+import errno
 import io
 import json
 import types
@@ -7,14 +8,16 @@ import types
 import pytest
 from click.testing import CliRunner
 from rich.console import Console
-from store_specs import Logged
+from store_specs import Logged, Teacher
 
 from conftest import ROOT
-from lib import experiments, launch
+from lib import experiments, launch, progress
 from lib.__main__ import main
+from lib.bars import words
 from lib.cli.names import value_of
 from lib.cli.run import shown
 from lib.experiments import Chapter
+from lib.labels import labels
 from lib.store import obtain
 
 
@@ -92,6 +95,59 @@ def test_time_limit_stops_between_results_and_the_same_command_goes_on(log, monk
     assert log() == ["one 0", "two 0", "three 0"]
 
 
+def test_a_chapter_is_found_by_its_file():
+    for name in ("98-small.ipynb", "chapters/98-small.ipynb", "/elsewhere/chapters/98-small.ipynb"):
+        assert call("run", name, "--list").count("missing") == 3
+
+
+def test_progress_says_first_how_far_it_is_then_what_differs(monkeypatch):
+    monkeypatch.setattr(progress, "watchers", seen := [])
+    seen.append(lambda event: told.append(words(event)))
+    told = []
+    obtain([Logged(name="one", rate=2.0), Logged(name="two", rate=2.0, seed=3), Logged(name="two", rate=2.0)], device="cpu")
+    assert told[:2] == ["0/3  half  test-logged name=one rate=2", "1/3  ran  test-logged name=one rate=2"]
+    assert "3/3  ran  test-logged name=two rate=2" in told and "2/3  ran  test-logged seed=3 name=two rate=2" in told
+
+
+def test_labels_put_first_what_differs():
+    first, second = Logged(name="one", rate=2.0), Logged(name="one", rate=2.0, seed=1)
+    assert list(labels([first, second]).values()) == ["test-logged name=one rate=2", "test-logged seed=1 name=one rate=2"]
+    third = Logged(name="two", rate=2.0)
+    assert labels([first, third, Teacher()])[third] == "test-logged name=two rate=2"
+    assert labels([Logged(name="one", rate=2.0), Logged(name="one", rate=3.0)])[first] == "test-logged rate=2 name=one"
+
+
+def test_a_label_of_its_own_is_kept():
+    class Titled(Logged):
+        label = "twenty networks"
+
+    assert list(labels([Titled(name="one"), Logged(name="one")]).values()) == ["twenty networks", "test-logged name=one"]
+
+
+def test_a_long_list_ends_with_the_reason(monkeypatch):
+    monkeypatch.setattr("lib.cli.run.NAMED", 2)
+    lines = call("run", "small", "--time-limit", "0", status=3).splitlines()
+    assert lines[-2:] == ["3 missing, not begun within the time limit", "98-small at scale laptop: 0 of 3 results stored"]
+    assert lines[-3] == "  … and 1 more, which --list shows" and Logged(name="one").key in lines[0]
+
+
+def test_ctrl_c_says_that_it_carries_on(monkeypatch):
+    def interrupted(*words, **more):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("lib.cli.run.obtain", interrupted)
+    assert "stopped; finished results are stored, the same command carries on" in call("run", "small", status=130)
+
+
+def test_a_full_disk_is_one_line_that_says_what_to_do(monkeypatch):
+    def full(path, result):
+        raise OSError(errno.ENOSPC, "no space")
+
+    monkeypatch.setattr("lib.whole_file.sync_folder", lambda folder: full(folder, None))
+    output = call("run", "small", status=1)
+    assert output.splitlines()[-1].startswith("Error: ") and "Make room, or set BOOK_RUNS" in output
+
+
 def test_what_could_not_run_is_named():
     output = call("run", "small", "-p", "word", "thirteen", status=1)
     assert "2 of 3 results stored" in output and "1 missing, thirteen needs a lucky machine" in output
@@ -146,7 +202,9 @@ def test_results_are_shown_as_tables_and_json():
     call("run", "small", "--study", "main", "--device", "cpu")
     summary = call("results")
     assert [word in summary for word in ("98-small", "main", "other")] == [True] * 3
-    assert call("results", "small").count("missing") == 1
+    listed = call("results", "small")
+    assert listed.count("missing") == 1 and all(Logged(name=name).key in listed for name in ("one", "two", "three"))
+    assert "test-logged name=three" in listed
     rows = json.loads(call("results", "--json"))
     assert [(row["study"], row["stored"]) for row in rows] == [
         ("main", "own"), ("main", "own"), ("other", None), ("other", "own")]

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from lib import ledger, ledger_page
 from lib.__main__ import main
 from lib.claims import Bound, claims, papers
+from lib.cli.claims import most_run
 from lib.experiments import CHAPTERS
 from lib.ledger import NOT_RUN, entries, is_identity, judged, tally
 from lib.notebooks import Project
@@ -108,9 +109,35 @@ def test_the_command_line_writes_the_ledger(monkeypatch, committed):
     assert told.exit_code == 0 and [row["claim"] for row in rows] == [entry.claim.id for entry in committed]
     listed = json.loads(CliRunner().invoke(main, ["claims", "--as", "json"]).output)
     assert {row["edition_verdict"] for row in listed} == {entry.edition.verdict if entry.edition else None for entry in committed}
-    assert "reproduced" in CliRunner().invoke(main, ["claims"]).output
     wrong = CliRunner().invoke(main, ["claims", "--scale", "lptop"])
     assert wrong.exit_code == 2 and "laptop" in wrong.output
+
+
+def test_the_command_line_sums_up_or_shows_a_chapter_or_a_verdict_with_reasons(monkeypatch, committed):
+    def told(*words, status=0):
+        answer = CliRunner().invoke(main, ["claims", *words])
+        assert answer.exit_code == status, answer.output
+        return answer.output
+
+    monkeypatch.setattr("lib.cli.claims.entries", lambda scale: committed)
+    summed = told()
+    assert len(summed.splitlines()) < 20 and all(entry.chapter.slug in summed for entry in committed)
+    one = told("privacy")
+    mine = [entry for entry in committed if entry.chapter.subject == "privacy"]
+    assert all(entry.claim.id in one and entry.best.text in one for entry in mine) and "switch-quality" not in one
+    verdict = committed[0].best.verdict
+    chosen = json.loads(told("--verdict", verdict, "--as", "json"))
+    assert [row["claim"] for row in chosen] == [entry.claim.id for entry in committed if entry.best and entry.best.verdict == verdict]
+    assert "no verdict 'maybe'; there are" in told("--verdict", "maybe", status=2)
+
+
+def test_own_results_are_judged_at_the_scale_that_was_run(tmp_path):
+    store = Store(tmp_path / "reference", tmp_path / "own")
+    assert most_run(store) == "laptop"
+    for spec in CHAPTERS[7].module.studies(CHAPTERS[7].module.Parameters(scale="smoke"))["baseline"]:
+        store.path(spec).parent.mkdir(parents=True, exist_ok=True)
+        store.path(spec).touch()
+    assert most_run(store) == "smoke"
 
 
 def test_criteria_are_spelled_out(committed):

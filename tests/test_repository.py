@@ -124,3 +124,13 @@ def test_make_help_names_every_target():
     shown = subprocess.run(["make", "--no-print-directory", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     targets = re.search(r"^\.PHONY: (.+)$", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)[1].split()
     assert [line.split()[0] for line in shown.splitlines()[:-1]] == targets
+
+
+def test_every_checkout_has_the_same_line_ends():
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a git checkout")
+    names = [".ci/run", "install.sh", "Makefile", "lib/store.py", "data/claims.yml", "chapters/01-moe-routing.ipynb"]
+    told = subprocess.run(["git", "check-attr", "eol", "text", "--", *names, "data/models/digits-vgg-10x.packed"], cwd=ROOT,
+                          capture_output=True, text=True, check=True).stdout
+    assert told.count("eol: lf") >= len(names) and "digits-vgg-10x.packed: text: unset" in told
+    assert not [path for path in files("*.py", "*.sh", "*.yml", "*.md", ".ci/*", "Makefile") if b"\r\n" in path.read_bytes()]

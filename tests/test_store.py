@@ -17,7 +17,7 @@ from conftest import ROOT
 from lib import distributed, progress, provenance
 from lib.markdown import harmless
 from lib.origin import provenance_line
-from lib.results import LARGEST, Damaged, check_spec, checksum, read_result, significant
+from lib.results import LARGEST, Damaged, check_spec, checksum, contradiction, read_result, significant
 from lib.spec import Spec
 from lib.store import OUT_OF_TIME, Outcome, Session, Store, obtain
 
@@ -348,11 +348,18 @@ def test_what_is_no_file_is_set_aside_too(store, log, make):
     assert len(list(store.path(spec).parent.glob(f"{spec.key}.damaged-*"))) == 1
 
 
-def test_results_outlive_new_fields(store, log):
+def test_results_outlive_new_fields_at_any_depth(store, log):
     spec = Logged(name="one")
     obtain([spec], store=store)
     sealed(lambda content: content["spec"].pop("rate"))(store.path(spec))
     assert store.get(spec).metrics["length"] == 3
+    old = {"runs": [{"type": "Run", "recipe": {"type": "Recipe", "lr": 1}}], "lr": [1, 2], "gone": 3}
+    new = {"runs": [{"type": "Run", "recipe": {"type": "Recipe", "lr": 1, "more": 0}}], "lr": [1, 2], "new": 4}
+    assert contradiction(old, new, "") is None
+    new["runs"][0]["recipe"]["lr"] = 2
+    assert contradiction(old, new, "") == "lr is 1, not 2"
+    assert contradiction({"runs": [{"type": "Run"}]}, {"runs": [{"type": "Walk"}]}, "") == "type is 'Run', not 'Walk'"
+    assert contradiction(old, new | {"lr": [1]}, "") in ("lr is [1, 2], not [1]", "lr is 1, not 2")
 
 
 def test_texts_of_a_result_are_harmless_in_pages(store, log):

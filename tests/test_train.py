@@ -418,8 +418,12 @@ MOMENT = "optimizer.0.0.exp_avg"
     (edited(lambda tensors, record: record.update(epoch=-5)), "epoch -5 of 4"),
     (edited(lambda tensors, record: record.update(epoch=10**6)), "epoch 1000000 of 4"),
     (edited(lambda tensors, record: record.update(epoch="2")), "epoch '2' of 4"),
-    (edited(lambda tensors, record: record.update(step=6)), "step 6 of 6"),
-    (edited(lambda tensors, record: record.update(epoch=0)), "step 0 of 6"),
+    (edited(lambda tensors, record: record.update(step=99)), "step 99 of 6 in epoch 2"),
+    (edited(lambda tensors, record: record.update(epoch=0)), "step 0 of 6 in epoch 0"),
+    (edited(lambda tensors, record: record.update(step=3)), "random.cpu"),
+    (edited(lambda tensors, record: record.update(step=3) or tensors.update({"random.cpu": torch.zeros(5, dtype=torch.uint8)})), "RNG"),
+    (edited(lambda tensors, record: record["means"].update(sums=None)), "means that are none"),
+    (edited(lambda tensors, record: record.update(spent="long")), "long"),
     (edited(lambda tensors, record: record["curves"]["train_loss"].pop()), "curves that are not 2 epochs long"),
     (edited(lambda tensors, record: record.update(curves=[])), "curves"),
     (edited(lambda tensors, record: record["watch"].update(start="high")), "a first loss of 'high'"),
@@ -442,7 +446,7 @@ def test_a_state_that_makes_no_sense_is_refused_before_anything_is_touched(tmp_p
     weights, average = state(model), {name: value.clone() for name, value in training.average.average.items()}
     training.resume(tmp_path)
     assert words in capsys.readouterr().err
-    assert (training.epoch, training.curves, training.watch) == (0, {}, Watch())
+    assert (training.epoch, training.step, training.curves, training.watch) == (0, 0, {}, Watch())
     assert_same(weights, state(model))
     assert_same(average, training.average.average)
     assert all(optimizer.state_dict()["state"] == {} for optimizer in training.optimizers)

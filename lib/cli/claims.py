@@ -7,22 +7,46 @@ import io
 import json
 
 import click
-from rich.console import Console
-from rich.table import Table
+from rich.markup import escape
+from rich.table import Column, Table
 
-from lib.cli.names import as_wrong_use
-from lib.ledger import NOT_RUN, Entry, entries, tally
-from lib.scales import check_scale
+from lib.checks import did_you_mean
+from lib.cli.names import WrongUse, as_wrong_use, find_chapter
+from lib.cli.tables import print_table
+from lib.experiments import CHAPTERS
+from lib.ledger import NOT_RUN, Entry, by_chapter, entries, tally
+from lib.scales import SCALES, check_scale
+from lib.store import Store
 
 
-def show(scale: str, form: str | None) -> None:
+def show(chapter: str | None, scale: str | None, verdicts: tuple[str, ...], form: str | None) -> None:
+    only = find_chapter(chapter) if chapter else None
     with as_wrong_use():
-        check_scale(scale)
+        scale = check_scale(scale or most_run(Store.default()))
     found = entries(scale)
+    known = tally(found)
+    for verdict in verdicts:
+        if verdict not in known:
+            raise WrongUse(f"no verdict {verdict!r}; there are {', '.join(known)}.{did_you_mean(verdict, known)}")
+    chosen = [entry for entry in found if (only is None or entry.chapter == only)
+              and (not verdicts or (entry.best.verdict if entry.best else NOT_RUN) in verdicts)]
     if form:
-        click.echo({"json": as_json, "csv": as_csv}[form](found), nl=False)
+        click.echo({"json": as_json, "csv": as_csv}[form](chosen), nl=False)
+    elif only or verdicts:
+        each(chosen, scale)
     else:
-        as_table(found, scale)
+        summary(found, scale)
+
+
+def most_run(store: Store) -> str:
+    """The scale of which the reader's own store holds most; "laptop" where it holds nothing."""
+    own = {path.stem for path in (store.own / "results").glob("*/*.json")}
+
+    def stored(scale: str) -> int:
+        studies = (chapter.module.studies(chapter.module.Parameters(scale=scale)) for chapter in CHAPTERS)
+        return len(own & {spec.key for named in studies for specs in named.values() for spec in specs})
+
+    return max(("laptop", *SCALES), key=stored) if own else "laptop"
 
 
 def as_json(found: list[Entry]) -> str:
@@ -38,12 +62,24 @@ def as_csv(found: list[Entry]) -> str:
     return out.getvalue()
 
 
-def as_table(found: list[Entry], scale: str) -> None:
-    table = Table("claim", "edition", "value", f"at {scale}", "value", caption=", ".join(
-        f"{count} {verdict}" for verdict, count in tally(found).items() if count))
+def summary(found: list[Entry], scale: str) -> None:
+    """A line per chapter: how many of its claims have which verdict."""
+    verdicts = [verdict for verdict, count in tally(found).items() if count]
+    table = Table("chapter", *verdicts, caption=f"the edition's verdicts, and those at {scale} where it has none; "
+                  "name a chapter or a --verdict to see each claim with its reason")
+    for chapter, own in by_chapter(found).items():
+        table.add_row(chapter.slug, *(str(tally(own)[verdict] or "") for verdict in verdicts))
+    table.add_section()
+    table.add_row("all", *(str(tally(found)[verdict]) for verdict in verdicts))
+    print_table(table)
+
+
+def each(found: list[Entry], scale: str) -> None:
+    """A line per claim: its verdict in the edition and at ``scale``, the value, and why."""
+    table = Table(Column("claim", no_wrap=True), "edition", f"at {scale}", "value", "why",
+                  caption=", ".join(f"{count} {verdict}" for verdict, count in tally(found).items() if count))
     for entry in found:
-        cells = []
-        for verdict in (entry.edition, entry.own):
-            cells += [verdict.marked, verdict.measured] if verdict else [NOT_RUN, ""]
-        table.add_row(entry.claim.id, *cells)
-    Console().print(table)
+        best = entry.best
+        table.add_row(entry.claim.id, *(verdict.marked if verdict else NOT_RUN for verdict in (entry.edition, entry.own)),
+                      escape(best.measured) if best else "", escape(best.text) if best else "nothing is stored that it reads")
+    print_table(table)

@@ -6,12 +6,14 @@ import json
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.table import Table
+from rich.markup import escape
+from rich.table import Column, Table
 
 from lib import experiments
 from lib.cli.names import find_chapter, read_parameters, store_of
+from lib.cli.tables import print_table
 from lib.experiments import Chapter
+from lib.labels import labels
 
 
 def show(chapter: str | None, scale: str, given: dict[str, str], as_json: bool) -> None:
@@ -30,11 +32,13 @@ def rows_of(chapter: Chapter, scale: str, given: dict[str, str]) -> list[dict[st
     parameters = read_parameters(chapter, scale, given)
     store = store_of(parameters)
     rows = []
-    for study, specs in chapter.module.studies(parameters).items():
+    studies = chapter.module.studies(parameters)
+    told = labels(spec for specs in studies.values() for spec in specs)
+    for study, specs in studies.items():
         for spec in specs:
             result = store.get(spec)
             provenance = result.provenance if result else {}
-            rows.append({"chapter": chapter.slug, "study": study, "key": spec.key, "spec": spec.label,
+            rows.append({"chapter": chapter.slug, "study": study, "key": spec.key, "spec": told[spec],
                          "stored": result.origin if result else None, "device": provenance.get("device"),
                          "device_type": provenance.get("device_type"),
                          "seconds": provenance.get("seconds"), "metrics": result.metrics if result else {}})
@@ -42,11 +46,11 @@ def rows_of(chapter: Chapter, scale: str, given: dict[str, str]) -> list[dict[st
 
 
 def show_each(rows: list[dict[str, Any]]) -> None:
-    table = Table("study", "name", "result of", "stored", "device", "seconds", caption=devices(rows))
+    table = Table("study", Column("name", no_wrap=True), "stored", "device", "seconds", "result of", caption=devices(rows))
     for row in rows:
-        table.add_row(row["study"], row["key"], row["spec"], row["stored"] or "missing", row["device_type"] or "",
-                      seconds(row["seconds"]))
-    Console().print(table)
+        table.add_row(row["study"], row["key"], row["stored"] or "missing", row["device_type"] or "",
+                      seconds(row["seconds"]), escape(row["spec"]))
+    print_table(table)
 
 
 def show_studies(rows: list[dict[str, Any]]) -> None:
@@ -57,7 +61,7 @@ def show_studies(rows: list[dict[str, Any]]) -> None:
         table.add_row(chapter, study, str(len(stored)), str(len(those) - len(stored)),
                       ", ".join(sorted({row["device_type"] for row in stored})),
                       seconds(sum(row["seconds"] for row in stored) if stored else None))
-    Console().print(table)
+    print_table(table)
 
 
 def devices(rows: list[dict[str, Any]]) -> str | None:

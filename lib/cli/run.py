@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import click
 import torch.distributed as dist
@@ -12,11 +12,20 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from lib import device as devices, distributed, launch, progress
+from lib.bars import words
 from lib.cli.names import as_wrong_use, find_chapter, pick_studies, read_parameters, store_of
 from lib.experiments import Chapter
 from lib.experiments.parameters import ChapterParameters
+from lib.labels import cut, labels
 from lib.spec import Spec
 from lib.store import OUT_OF_TIME, Results, Store, obtain
+
+
+#: Missing results that are named, and characters of what is said of each.
+NAMED, WIDTH = 20, 100
+
+#: What a shell reports of a program that Ctrl-C ended.
+STOPPED = 130
 
 
 def run(chapter: str, scale: str, given: dict[str, str], studies: tuple[str, ...], key: str | None,
@@ -53,18 +62,24 @@ def run(chapter: str, scale: str, given: dict[str, str], studies: tuple[str, ...
         if distributed.is_main():
             report(where, parameters, specs, results)
         return 0 if distributed.world_size() > 1 else status(results, parameters)  # torchrun spells out any other
+    except KeyboardInterrupt:
+        click.echo("\nstopped; finished results are stored, the same command carries on", err=True)
+        return STOPPED
     finally:
         distributed.shutdown()
 
 
 def report(where: Chapter, parameters: ChapterParameters, specs: list[Spec], results: Results) -> None:
-    """Say how much is stored now, and what is missing, by name and with the reason."""
+    """Say what is missing, by name, then why, and last how much is stored: the end of a long list is what people see."""
+    told, missing = labels(specs), results.missing
+    for reason in dict.fromkeys(absent.reason for absent in missing):
+        those = [absent.spec for absent in missing if absent.reason == reason]
+        for spec in those[:NAMED]:
+            click.echo(f"  {spec.key}  {cut(told[spec], WIDTH)}", err=True)
+        if len(those) > NAMED:
+            click.echo(f"  … and {len(those) - NAMED} more, which --list shows", err=True)
+        click.echo(f"{len(those)} missing, {reason}", err=True)
     click.echo(f"{where.slug} at scale {parameters.scale}: {len(results)} of {len(specs)} results stored")
-    for reason in dict.fromkeys(missing.reason for missing in results.missing):
-        those = [missing.spec for missing in results.missing if missing.reason == reason]
-        click.echo(f"{len(those)} missing, {reason}:", err=True)
-        for spec in those:
-            click.echo(f"  {spec.key}  {spec.label}", err=True)
 
 
 def status(results: Results, parameters: ChapterParameters) -> int:
@@ -74,10 +89,11 @@ def status(results: Results, parameters: ChapterParameters) -> int:
     return 2 if parameters.hindrance else 3 if reasons == {OUT_OF_TIME} else 1
 
 
-def list_specs(specs: Iterable[Spec], store: Store) -> None:
+def list_specs(specs: list[Spec], store: Store) -> None:
+    told = labels(specs)
     for spec in specs:
         result = store.get(spec)
-        click.echo(f"{spec.key}  {result.origin if result else 'missing':9}  {spec.label}")
+        click.echo(f"{spec.key}  {result.origin if result else 'missing':9}  {told[spec]}")
 
 
 @contextlib.contextmanager
@@ -94,7 +110,7 @@ def shown(console: Console) -> Iterator[None]:
         def draw(event: dict) -> None:
             part = 0 if event["fraction"] == 1.0 else event["fraction"]
             bars.update(task, total=event["total"], completed=event["done"] + part,
-                        description=f"{event['done']}/{event['total']}  {event['spec']}  {event['text']}")
+                        description=words(event))
 
         with watched(draw):
             yield

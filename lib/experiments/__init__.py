@@ -54,9 +54,10 @@ CHAPTERS = (
 
 
 def chapter(name: str) -> Chapter:
-    """Find a chapter by number ("1", "01"), slug or subject; ValueError names them all."""
+    """Find a chapter by number ("1", "01"), slug, subject or file name, with its folder or not; ValueError names them all."""
+    short = Path(name).name.removesuffix(".ipynb")
     for candidate in CHAPTERS:
-        if name in (candidate.slug, candidate.subject, str(candidate.number), f"{candidate.number:02d}"):
+        if short in (candidate.slug, candidate.subject, str(candidate.number), f"{candidate.number:02d}"):
             return candidate
     names = [c.subject for c in CHAPTERS] + [c.slug for c in CHAPTERS]
     raise ValueError(f"no chapter {name!r}; there are {', '.join(f'{c.number} ({c.subject})' for c in CHAPTERS)}."
