@@ -227,6 +227,8 @@ def judge(claim_id: str | Claim, results_by_study: Studies) -> Verdict:
     studies = {name: results_by_study[name] for name in claim.study}
     if not any(len(results) for results in studies.values()):
         return Verdict(claim, "not testable", f"Nothing of it was run yet: no result of {' or '.join(claim.study)}{why(*studies.values())}.")
+    if reason := mixed_data(studies):
+        return Verdict(claim, "not testable", reason)
     try:
         check_unmixed(result for results in studies.values() for result in results)
         found = claim.function()(studies)
@@ -243,6 +245,17 @@ def judge(claim_id: str | Claim, results_by_study: Studies) -> Verdict:
         seen = f" What was measured all the same: {verdict.measured}." if verdict.estimate else ""
         return Verdict(claim, "not testable", sentence(str(reason)) + seen, verdict.estimate, verdict.parts)
     return verdict
+
+
+def mixed_data(studies: Studies) -> str | None:
+    """Return why results cannot be compared that were made from two variants of one data set; None where there is one of each."""
+    variants: dict[str, set[str]] = {}
+    for results in studies.values():
+        for result in results:
+            if (data := result.provenance.get("data", {})).get("variant"):
+                variants.setdefault(data["name"], set()).add(data["variant"])
+    return next((f"Results of two variants of {name} cannot be compared: {'; '.join(sorted(found))}. Run the older ones again."
+                 for name, found in variants.items() if len(found) > 1), None)
 
 
 def tested_items(claim: Claim, studies: Studies, part: str | None = None) -> int | None:

@@ -65,6 +65,15 @@ def test_parts_are_judged_one_by_one(monkeypatch):
     assert judge(claim(), {"s": results(1.0)}).verdict == "not testable"
 
 
+def test_two_variants_of_one_data_set_are_not_compared(monkeypatch):
+    monkeypatch.setattr(Claim, "function", lambda self: lambda studies: [0.01, 0.02, 0.015])
+    made = [Result("t", variant, {}, {}, {}, {}, {"device": "cpu", "data": {"name": name, "variant": variant}})
+            for name, variant in (("cifar10", "JPEG re-encoding"), ("cifar10", "original pixels"), ("mnist", "official"))]
+    verdict = judge(claim(study=("s", "t")), {"s": Results((made[0],)), "t": Results((made[1],))})
+    assert verdict.verdict == "not testable" and "JPEG re-encoding; original pixels" in verdict.text
+    assert judge(claim(study=("s", "t")), {"s": Results((made[0],)), "t": Results((made[2],))}).verdict == "reproduced"
+
+
 def test_each_part_has_its_own_number_of_items(monkeypatch):
     studies = {"s": Results(tuple(Result("t", name, {}, {}, {}, {}, {"device": "cpu", "data": {"name": name, "test": test}})
                                   for name, test in (("name", 1000), ("sst2", 872))))}

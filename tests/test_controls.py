@@ -7,7 +7,9 @@ import torch
 from torch import nn
 
 from lib.data import ImageBatches, load_images
-from lib.experiments import distillation, elastic, growth, moe, privacy, pruning, tickets
+from lib.experiments import attention, benchmarks, distillation, elastic, growth, moe, privacy, pruning, tickets
+from lib.experiments.benchmark_methods import Dense
+from lib.experiments.benchmark_task import FAMILIES
 from lib.experiments.growth import chain
 from lib.experiments.pruning_init import InitialRun, official
 from lib.experiments.pruning_tickets import TicketRun, remaining
@@ -262,3 +264,24 @@ def test_what_is_left_after_rewinding_is_no_longer_than_the_whole():
     ticket = next(spec for spec in of(pruning, "smoke")["tickets"] if isinstance(spec, TicketRun) and spec.rewind)
     images = load_images("digits", train_examples=ticket.parent.train_examples)
     assert remaining(ticket.parent, images, ticket.rewind).epochs <= ticket.parent.recipe.epochs
+
+
+# Chapter 9
+
+def test_what_is_compressed_had_half_of_the_dense_networks_arithmetic():
+    found = of(benchmarks)
+    dense = [spec for spec in found["dense"] if spec.seed == 0 and spec.method == Dense()]
+    assert {spec.family for spec in dense} == set(FAMILIES) and all(spec.share == 1 for spec in dense)
+    for spec in found["compressed"]:
+        whole = next(one for one in dense if one.family == spec.parent.family)
+        assert unlike(replace(spec.parent, seed=0), whole) == {"share"} and spec.parent.share == 0.5
+
+
+# Chapter 7
+
+def test_contexts_differ_in_the_context_alone():
+    found = [spec for spec in of(attention)["stories"] if spec.seed == 0]
+    assert len({spec.context for spec in found}) == len(found) > 1
+    for spec in found[1:]:
+        assert unlike(spec, found[0]) <= {"context", "tokens", "steps", "recipe"}
+        assert spec.tokens * spec.steps == found[0].tokens * found[0].steps     # as many tokens read

@@ -54,9 +54,9 @@ def test_a_floor():
 def test_a_learning_curve():
     usual = {0: 0.80, 1: 0.82}
     needs.flat(usual, {0: 0.804, 1: 0.824}, 0.005, "the network")
-    with pytest.raises(NotTestable, match="2 times the training brings the network 5.0 points, more than the 0.5 that decide"):
+    with pytest.raises(NotTestable, match="twice the training brings the network 5.0 points, more than the 0.5 that decide"):
         needs.flat(usual, {0: 0.85, 1: 0.87}, 0.005, "the network")
-    with pytest.raises(NotTestable, match="was not trained 2 times as long"):
+    with pytest.raises(NotTestable, match="was not trained twice as long"):
         needs.flat(usual, {}, 0.005, "the network")
 
 

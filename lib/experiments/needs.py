@@ -35,11 +35,11 @@ def above_linear(accuracies: Collection[float], dataset: str, who: str) -> None:
 
 def flat(usual: Mapping[int, float], longer: Mapping[int, float], margin: float, who: str, times: float = 2) -> None:
     """What more training brings to ``who`` must be less than ``margin``: else an arm that is a little ahead in time wins."""
-    both = [seed for seed in usual if seed in longer]
+    both, spelled = [seed for seed in usual if seed in longer], "twice" if times == 2 else f"{times:.3g} times"
     if not both:
-        raise NotTestable(f"{who} was not trained {times:.3g} times as long, so nothing says what more training would bring")
+        raise NotTestable(f"{who} was not trained {spelled} as long, so nothing says what more training would bring")
     if (gain := float(np.mean([longer[seed] - usual[seed] for seed in both]))) >= margin:
-        raise NotTestable(f"{times:.3g} times the training brings {who} {100 * gain:.1f} points, more than the {100 * margin:g} that decide: "
+        raise NotTestable(f"{spelled} the training brings {who} {100 * gain:.1f} points, more than the {100 * margin:g} that decide: "
                           "it is still learning")
 
 

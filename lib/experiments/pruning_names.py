@@ -10,7 +10,7 @@ from lib.results import Result, Results
 OURS = "ours"
 
 #: Trainers as their papers write them.
-TRAINERS = {"gradual": "gradual", "rigl": "RigL", "granet": "GraNet", "acdc": "AC/DC", "str": "STR", "probmask": "ProbMask",
+TRAINERS = {"gradual": "gradual", "rigl": "RigL", "granet": "GraNet", "acdc": "AC/DC", "str": "STR-like", "probmask": "ProbMask",
             "safe": "SAFE"}
 
 SCORES = {"magnitude": "magnitude", "random": "random", "lamp": "LAMP", "snip": "SNIP", "grasp": "GraSP", "taylor": "Taylor",
