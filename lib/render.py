@@ -10,6 +10,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from filelock import FileLock
+
 from lib import notebooks, preview
 from lib.headlines import write_headlines
 from lib.notebooks import Project
@@ -54,6 +56,8 @@ def render(project: Project, folder: Path) -> Rendering:
 
     The pages are made in ``folder`` and replace the previous book only when they are complete.
     """
+    with FileLock(folder.parent / ".publish.lock"):
+        recover(project.book)
     stage(project, folder)
     write_headlines(folder)
     executed = {c.slug: notebooks.read(folder / "chapters" / f"{c.slug}.ipynb") for c in project.chapters}
@@ -111,11 +115,27 @@ def is_outdated(executed: Path, committed: Path) -> bool:
 
 
 def publish(made: Path, book: Path) -> Path:
-    """Put the folder ``made`` in the place of ``book``; returns the page to open."""
-    old = book.with_name(f"{book.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if book.exists():
-        book.rename(old)
-    made.rename(book)
-    shutil.rmtree(old, ignore_errors=True)
+    """Put the folder ``made`` in the place of ``book``; returns the page to open.
+
+    Two builds at different scales take turns, and one that is killed here leaves the book or what :func:`recover` finds.
+    """
+    with FileLock(made.parent.parent / ".publish.lock"):
+        recover(book)
+        old = aside(book)
+        if book.exists():
+            book.rename(old)
+        made.rename(book)
+        shutil.rmtree(old, ignore_errors=True)
     return book / "index.html"
+
+
+def recover(book: Path) -> None:
+    """Put the previous book back where a build was killed between taking it away and bringing the new one."""
+    if book.exists():
+        shutil.rmtree(aside(book), ignore_errors=True)
+    elif aside(book).exists():
+        aside(book).rename(book)
+
+
+def aside(book: Path) -> Path:
+    return book.with_name(f"{book.name}.old")

@@ -154,7 +154,8 @@ def check_types(result: Result) -> None:
     require(all(isinstance(curve, list) for curve in result.curves.values()), "a curve is no list")
     require(all(not isinstance(value, (dict, list)) for value in result.metrics.values()), "a metric is no single value")
     require(isinstance(result.provenance.get("device"), str), "its provenance names no device")
-    require(isinstance(result.provenance.get("data", {}), dict), "its provenance describes no data")
+    data = result.provenance.get("data", {})
+    require(isinstance(data, dict) and (not data or isinstance(data.get("name"), str)), "its provenance describes no data")
 
 
 def check_spec(result: Result, spec: Spec, path: Path) -> None:

@@ -173,7 +173,7 @@ def test_what_could_not_run_is_named():
     (["run", "small", "-p", "rate", "-1e400"], "parameter 'rate' takes numbers below 1,000,000,000,000, not -inf"),
     (["run", "small", "-p", "seeds", "1" * 5000], "parameter 'seeds' takes numbers below"),
     (["run", "small", "-p", "seeds", "1" * 50], "parameter 'seeds' takes numbers below 1,000,000,000,000, not more"),
-    (["run", "small", "-p", "seeds", "1001"], "must be at most 1000, not 1001"),
+    (["run", "small", "-p", "seeds", "101"], "must be at most 100, not 101"),
     (["run", "small", "-p", "seeds", "many " * 100], "parameter 'seeds' takes int or None, not 'many many"),
     (["run", "small", "--time-limit", "nan"], "'nan' is no length of time"),
     (["run", "small", "--time-limit", "8m"], "'8m' is not a valid float"),
@@ -181,6 +181,15 @@ def test_what_could_not_run_is_named():
 ])
 def test_wrong_use_says_what_is_right(words, message):
     assert message in " ".join(call(*words, status=2).split())
+
+
+def test_parameters_that_do_not_go_together_are_wrong_use(monkeypatch):
+    def refuse(parameters):
+        raise ValueError("width 17 must be a multiple of 16")
+
+    monkeypatch.setattr(experiments.CHAPTERS[0].module, "studies", refuse)
+    for command in ("run", "results"):
+        assert "width 17 must be a multiple of 16" in call(command, "small", status=2)
 
 
 def test_gpu_scale_without_a_gpu_replays_and_says_what_to_do(monkeypatch, log):

@@ -47,6 +47,12 @@ def values_of(given: dict[str, str], known: Iterable[type[ChapterParameters]]) -
     return {name: given[name] if name in texts and value is not None else value for name, value in read.items()}
 
 
+def studies_of(where: Chapter, parameters: ChapterParameters) -> dict[str, list[Spec]]:
+    """The chapter's studies; parameters that fit only each for itself are wrong use too."""
+    with as_wrong_use():
+        return where.module.studies(parameters)
+
+
 def store_of(parameters: ChapterParameters) -> Store:
     """The default store, or the folder that a chapter's ``output`` parameter names for new results."""
     with as_wrong_use():

@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from lib import experiments
-from lib.cli.names import find_chapter, read_parameters, store_of
+from lib.cli.names import find_chapter, read_parameters, store_of, studies_of
 from lib.cli.tables import print_table
 from lib.experiments import Chapter
 from lib.labels import labels
@@ -32,7 +32,7 @@ def rows_of(chapter: Chapter, scale: str, given: dict[str, str]) -> list[dict[st
     parameters = read_parameters(chapter, scale, given)
     store = store_of(parameters)
     rows = []
-    studies = chapter.module.studies(parameters)
+    studies = studies_of(chapter, parameters)
     told = labels(spec for specs in studies.values() for spec in specs)
     for study, specs in studies.items():
         for spec in specs:

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from lib import device as devices, distributed, launch, progress
 from lib.bars import words
-from lib.cli.names import as_wrong_use, find_chapter, pick_studies, read_parameters, store_of
+from lib.cli.names import as_wrong_use, find_chapter, pick_studies, read_parameters, store_of, studies_of
 from lib.experiments import Chapter
 from lib.experiments.parameters import ChapterParameters
 from lib.labels import cut, labels
@@ -34,7 +34,7 @@ def run(chapter: str, scale: str, given: dict[str, str], studies: tuple[str, ...
     begin = time.monotonic()
     where = find_chapter(chapter)
     parameters = read_parameters(where, scale, given)
-    specs = pick_studies(where.module.studies(parameters), studies, key)
+    specs = pick_studies(studies_of(where, parameters), studies, key)
     store = store_of(parameters)
     if only_list:
         list_specs(specs, store)

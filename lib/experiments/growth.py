@@ -31,6 +31,10 @@ GRAMMAR_TOKENS = 384
 STEPS = ("experts", "width", "depth")
 
 
+#: Layers of the final network; to list what grows to it takes time in proportion to their square.
+DEEPEST = 1000
+
+
 @dataclass(frozen=True, kw_only=True)
 class Parameters(ChapterParameters):
     """Chapter 3's knobs.  A knob left at None follows the scale."""
@@ -52,6 +56,7 @@ class Parameters(ChapterParameters):
         for name, least in {"steps": 10, "width": 16, "depth": 2, "experts": 2}.items():
             value = getattr(self, name)
             require(value is None or value >= least, f"{name} must be at least {least}, not {value}")
+        require(self.depth is None or self.depth <= DEEPEST, f"depth must be at most {DEEPEST}, not {self.depth}")
         require(self.lr is None or self.lr > 0, f"lr must be above 0, not {self.lr}")
         require(sorted(self.ordered) == sorted(STEPS),
                 f"order is {self.order!r}: it must name {', '.join(STEPS)}, each once")

@@ -20,7 +20,7 @@ from lib.scales import cannot_run, check_scale
 LARGEST = 10**12
 
 #: Most random seeds per configuration.
-MOST_SEEDS = 1000
+MOST_SEEDS = 100
 
 #: Most numbers in a list.
 MOST_NUMBERS = 100
