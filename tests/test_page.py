@@ -177,16 +177,16 @@ def test_claims_stand_beside_paper_reference_and_this_run(shown, tmp_path, toy_c
     row = shown[0].splitlines()[2]
     assert [cell.strip() for cell in row.replace("\\|", "/").split("|")[1:-1]] == [
         "It is / better. [@fedus2022switch]", "88 % (Table 1)",
-        "● reproduced<br>90.0 ± 0.0 % (n=3)<br>NVIDIA H200", "○ not reproduced<br>61.0 ± 2.5 % (n=3)"]
+        "? undecided<br>90.0 % (n=3)<br>NVIDIA H200", "○ not seen<br>61.0 ± 2.5 % (n=3)"]
     assert "Reproduced if at least 70 %" in shown[1] and "<details>" in shown[1]
 
 
 def test_a_claim_without_a_reference_has_a_dash_there_and_without_results_its_reason(shown, toy_claim, monkeypatch):
     page.ChapterRun("toy", Parameters(scale="smoke")).claims("toy-better")
-    assert "| – | ○ not reproduced" in shown[0]
+    assert "| – | ○ not seen" in shown[0]
     monkeypatch.setattr("lib.experiments.parameters.cannot_run", lambda scale: "there is no GPU")
     page.ChapterRun("toy", Parameters(scale="gpu")).claims("toy-better")
-    assert "– not testable<br>No result of main (there is no GPU)." in shown[2]
+    assert "– not testable<br>Nothing of it was run yet: no result of main (there is no GPU)." in shown[2]
 
 
 def test_prose_may_be_indented_like_the_code_around_it(shown):
