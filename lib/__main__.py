@@ -86,7 +86,7 @@ def edition(chapters, jobs) -> None:
     """Refresh the committed chapters.
 
     Your results at the reference scales are copied to data/results, and each chapter is executed by replay
-    at the best scale that is stored completely.
+    at the best scale at which most of its studies are stored.
     """
     from lib.cli import book as command
     with plainly():

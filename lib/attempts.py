@@ -15,7 +15,6 @@ from lib.checks import did_you_mean, require
 from lib.claims import claims
 from lib.experiments import Chapter, chapter
 from lib.ledger import Entry
-from lib.ledger_page import measured
 from lib.markdown import details
 
 #: A claim's value, where a text says {its-id}.
@@ -45,13 +44,18 @@ def read_attempts(path: Path = ROOT / "data" / "attempts.yml") -> list[Attempt]:
     return found
 
 
+def told(entry: Entry | None) -> str:
+    """What was measured, whether it decides anything or not."""
+    return entry.best.measured if entry and entry.best and entry.best.estimate else "not measured yet"
+
+
 def log(attempts: Sequence[Attempt], entries: Sequence[Entry]) -> str:
     """The entries as Markdown, each folded behind what was tried, with the values that its claims have now."""
     by_id = {entry.claim.id: entry for entry in entries}
 
     def value(match: re.Match) -> str:
         entry = by_id.get(match[1])
-        return f"[{measured(entry.best) if entry and entry.best else 'not measured yet'}](#claim-{match[1]})"
+        return f"[{told(entry)}](#claim-{match[1]})"
 
     return "\n\n".join(details(f"{attempt.date}, chapter {attempt.chapter.number}: {attempt.tried}", VALUE.sub(value, attempt.found))
                        for attempt in attempts)

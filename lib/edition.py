@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from lib.experiments import Chapter
 from lib.headlines import write_headlines
 from lib.manifest import specs_of, write_manifests
 from lib.notebooks import Project
-from lib.scales import REFERENCE_SCALES
+from lib.scales import REFERENCE_SCALES, REPLAYS
 from lib.store import Store
 
 
@@ -24,9 +25,9 @@ def make_edition(jobs: int | None = None, only: Sequence[Chapter] = (), project:
     """Refresh the committed chapters and results.
 
     First the results that the chapters' studies name at the reference scales are copied from the reader's
-    own store to ``data/results``.  Then each chapter is executed at the best scale all of whose results are
-    stored (``gpu``, then ``cpu``, else ``laptop``, live) and written to ``chapters/``, and what they say of their
-    results to the first page.
+    own store to ``data/results``.  Then each chapter is executed at the best scale most of whose studies are
+    stored (``gpu``, then ``cpu``; there it only replays, and a study that is planned but not run is shown as missing), else
+    at ``laptop``, live, and written to ``chapters/``, and what they say of their results to the first page.
     Returns the exit status: 1 when a chapter stopped; its committed notebook stays as it was.
     """
     project, store, console = project or Project(), store or Store.default(), console or Console()
@@ -42,7 +43,11 @@ def make_edition(jobs: int | None = None, only: Sequence[Chapter] = (), project:
         copied = f", {len(promoted)} results to data/results" if promoted else ""
         console.print(f"{chapter.slug}: scale {scale}{copied}", highlight=False)
     folder = project.build("edition")
-    executions = execute_shown(project, chapters, given, folder, jobs, console)
+    os.environ[REPLAYS] = "1"
+    try:
+        executions = execute_shown(project, chapters, given, folder, jobs, console)
+    finally:
+        del os.environ[REPLAYS]
     for execution in executions:
         if not execution.failure:
             committed = project.source(execution.chapter)
@@ -67,8 +72,9 @@ def promote(chapter: Chapter, store: Store) -> list[Path]:
 
 
 def best_scale(chapter: Chapter, store: Store, others: Sequence[Chapter] = ()) -> str:
-    """The first reference scale all of whose results are committed; ``laptop`` when there is none.
+    """The first reference scale at which most studies are committed, each with all its results; ``laptop`` when there is none.
 
+    Study by study: one that was planned later takes nothing from a chapter whose other studies are there.
     A chapter that summarises the ``others`` takes the least of their scales: results of the better ones are its
     reference edition anyway.
     """
@@ -76,8 +82,9 @@ def best_scale(chapter: Chapter, store: Store, others: Sequence[Chapter] = ()) -
         found = {best_scale(other, store) for other in others if not other.summarises}
         return next((scale for scale in ("laptop", *reversed(REFERENCE_SCALES)) if scale in found), "laptop")
     for scale in REFERENCE_SCALES:
-        specs = specs_of(chapter, scale)
-        if specs and all(store.get_reference(spec) for spec in specs):
+        studies = [specs for specs in chapter.module.studies(chapter.module.Parameters(scale=scale)).values() if specs]
+        whole = [specs for specs in studies if all(store.get_reference(spec) for spec in specs)]
+        if 2 * len(whole) > len(studies):
             return scale
     return "laptop"
 

@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from lib import notebooks
-from lib.claims import MARKS, Claim, Verdict, claims, judge, papers
+from lib.claims import IDENTITY, Claim, Verdict, claims, judge, papers
 from lib.experiments import CHAPTERS, Chapter
 from lib.notebooks import Project
 from lib.origin import short
 from lib.replay import Edition, stored
 from lib.results import Results, significant
 from lib.store import Store
+from lib.verdict import MARKS
 
 #: In place of a verdict, where nothing that the claim reads is stored.
 NOT_RUN = "not run"
@@ -56,8 +57,11 @@ class Entry:
 
 
 def columns(prefix: str, verdict: Verdict | None) -> dict[str, Any]:
-    found = verdict and {"verdict": verdict.verdict, "n": verdict.n, "mean": verdict.mean, "low": verdict.low,
-                         "high": verdict.high, "why": verdict.text}
+    """What a verdict says, with its numbers in the claim's unit: 1.5 where the unit is points, not 0.015."""
+    factor = verdict and (100 if verdict.claim.unit in ("points", "percent") else 1)
+    found = verdict and {"verdict": verdict.verdict, "n": verdict.n,
+                         **{name: None if (value := getattr(verdict, name)) is None else value * factor
+                            for name in ("mean", "low", "high")}, "why": verdict.text}
     return {f"{prefix}_{name}": significant(found[name]) if found else None
             for name in ("verdict", "n", "mean", "low", "high", "why")}
 
@@ -69,25 +73,30 @@ def entries(scale: str, store: Store | None = None, project: Project | None = No
 
 
 def of_chapter(chapter: Chapter, scale: str, store: Store, project: Project) -> list[Entry]:
-    judged = [claim for claim in claims().values() if claim.subject == chapter.subject]
-    if not judged:
+    found = [claim for claim in claims().values() if claim.subject == chapter.subject]
+    if not found:
         return []
     sections = claim_sections(chapter, project)
     committed = Edition(chapter.module, store)
     specs = chapter.module.studies(chapter.module.Parameters(scale=scale))
-    wanted = dict.fromkeys(study for claim in judged for study in claim.study if study in specs)
+    wanted = dict.fromkeys(study for claim in found for study in claim.study if study in specs)
     here = {study: stored(specs[study], store) for study in wanted}
-    return [entry_of(claim, chapter, sections.get(claim.id), committed.results(claim.study),
-                     {study: here.get(study, Results((), ())) for study in claim.study}) for claim in judged]
+    edition = {claim: committed.results(claim.study) for claim in found}
+    waiting = any(len(results) for studies in edition.values() for results in studies.values())
+    return [entry_of(claim, chapter, sections.get(claim.id), edition[claim],
+                     {study: here.get(study, Results((), ())) for study in claim.study}, waiting) for claim in found]
 
 
 def entry_of(claim: Claim, chapter: Chapter, section: str | None, edition: dict[str, Results],
-             own: dict[str, Results]) -> Entry:
+             own: dict[str, Results], waiting: bool = False) -> Entry:
+    """The entry of a claim; ``waiting``: its chapter has an edition, so what is not in it is said to be not testable yet."""
     def verdict(results: dict[str, Results]) -> Verdict | None:
         return judge(claim, results) if any(map(len, results.values())) else None
 
+    there = verdict(edition) or (judge(claim, edition) if waiting else None)
+
     places = {short(result.provenance["device"]) for results in edition.values() for result in results}
-    return Entry(claim, chapter, section, verdict(edition), verdict(own), ", ".join(sorted(places)))
+    return Entry(claim, chapter, section, there, verdict(own), ", ".join(sorted(places)))
 
 
 def claim_sections(chapter: Chapter, project: Project) -> dict[str, str]:
@@ -102,11 +111,21 @@ def claim_sections(chapter: Chapter, project: Project) -> dict[str, str]:
 
 
 def tally(found: Sequence[Entry]) -> dict[str, int]:
-    """How many claims have each verdict; those with nothing stored are :data:`NOT_RUN`."""
+    """How many claims have each verdict; those with nothing stored are :data:`NOT_RUN`, and identities are left out."""
     counts = dict.fromkeys((*MARKS, NOT_RUN), 0)
-    for entry in found:
+    for entry in judged(found):
         counts[entry.best.verdict if entry.best else NOT_RUN] += 1
     return counts
+
+
+def judged(found: Iterable[Entry]) -> list[Entry]:
+    """The entries that have or could have a verdict: all but the identities."""
+    return [entry for entry in found if not is_identity(entry)]
+
+
+def is_identity(entry: Entry) -> bool:
+    """Return whether the claim holds by construction; a broken identity counts as a claim, so that nobody overlooks it."""
+    return entry.claim.identity is not None and (entry.best is None or entry.best.verdict in (IDENTITY, "not testable"))
 
 
 def by_chapter(found: Iterable[Entry]) -> dict[Chapter, list[Entry]]:

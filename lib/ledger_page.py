@@ -11,7 +11,7 @@ from types import ModuleType
 
 from lib import ROOT
 from lib.checks import require
-from lib.claims import MARKS, Paper, Verdict
+from lib.claims import Paper, Verdict
 from lib.ledger import NOT_RUN, Entry
 from lib.markdown import details, escaped, pipe_table
 
@@ -47,7 +47,7 @@ def marked(verdict: Verdict | None) -> str:
 
 def measured(verdict: Verdict | None) -> str:
     """The value, or why there is none; a dash where nothing is stored."""
-    return "–" if verdict is None else verdict.measured if verdict.estimate else verdict.text
+    return "–" if verdict is None else verdict.shown
 
 
 def own(entry: Entry) -> str:
@@ -55,7 +55,7 @@ def own(entry: Entry) -> str:
         return "the same"
     if entry.own is None:
         return "–"
-    return f"{entry.own.marked}, {measured(entry.own)}" if entry.own.estimate else measured(entry.own)
+    return f"{entry.own.marked}, {measured(entry.own)}" if entry.own.decided else measured(entry.own)
 
 
 def paper_section(paper: Paper, entries: Iterable[Entry]) -> str:
@@ -77,7 +77,7 @@ def paper_section(paper: Paper, entries: Iterable[Entry]) -> str:
 
 def tallied(paper: Paper, entries: Iterable[Entry]) -> str:
     """The marks of its claims, so that a folded entry tells how the paper fared."""
-    marks = [MARKS[entry.best.verdict] if entry.best else "·" for entry in entries if entry.claim.paper == paper.key]
+    marks = [entry.best.marked.partition(" ")[0] if entry.best else "·" for entry in entries if entry.claim.paper == paper.key]
     return f" <span class=\"book-marks\">{' '.join(marks)}</span>" if marks else ""
 
 

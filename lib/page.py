@@ -32,6 +32,7 @@ from lib.origin import provenance_line, short
 from lib.provenance import device_name
 from lib.replay import Edition
 from lib.results import Result, Results
+from lib.scales import PLANNED
 from lib.spec import Spec
 from lib.store import Store, obtain
 
@@ -64,7 +65,7 @@ def open_chapter(subject: str, namespace: dict[str, Any]) -> ChapterRun:
     run = ChapterRun(subject, parameters, names)
     place = device.pick(None)
     line = f"Scale **{parameters.scale}** on {short(device_name(place))}, torch {torch.__version__}."
-    if reason := parameters.hindrance:
+    if (reason := parameters.hindrance) and reason != PLANNED:
         line += f" Stored results are replayed and nothing is run: {reason}."
     prose(line)
     return run
@@ -149,8 +150,7 @@ class ChapterRun:
                 f"{claim.claim} [@{claim.paper}]", f"{claim.figure} ({claim.where})",
                 told(committed, devices(edition)) if contents(edition) else "–",
                 "the reference edition itself" if same and contents(edition) else told(verdict, ""))])
-            notes.append(f"- [`{claim.id}`]({LEDGER}#claim-{claim.id}): {claim.metric} Reproduced if {claim.criterion.spelled(claim.unit)}. "
-                         f"{verdict.text}")
+            notes.append(f"- [`{claim.id}`]({LEDGER}#claim-{claim.id}): {claim.metric} {claim.rule} {verdict.text}")
         prose(pipe_table(("Claim", "The paper", "Reference edition", "This run"), rows, widths=(34, 26, 22, 18)))
         prose(details("How these are judged: the metric, the criterion, and why this run got its verdict",
                       "\n".join(notes)))
@@ -163,8 +163,8 @@ def contents(results_by_study: Mapping[str, Results]) -> dict[str, dict]:
 
 def told(verdict: Verdict, where: str) -> str:
     """A verdict for a table cell: mark and word, the value, the device."""
-    lines = [verdict.marked, verdict.measured if verdict.estimate else verdict.text]
-    return "<br>".join(lines + [where] if where and verdict.estimate else lines)
+    lines = [verdict.marked, verdict.shown]
+    return "<br>".join(lines + [where] if where and verdict.decided else lines)
 
 
 def devices(results_by_study: Mapping[str, Results]) -> str:

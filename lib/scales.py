@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 
 from lib.checks import did_you_mean
@@ -19,8 +21,17 @@ def check_scale(scale: str) -> str:
     return scale
 
 
+#: Set in the environment of an edition's chapters: what is planned at a reference scale and not stored stays missing.
+REPLAYS = "BOOK_REPLAYS"
+
+#: Why it is missing.
+PLANNED = "planned, and not run for this edition"
+
+
 def cannot_run(scale: str) -> str | None:
     """Why Specs of this scale are not run on this machine; None when they can be."""
+    if check_scale(scale) in REFERENCE_SCALES and os.environ.get(REPLAYS):
+        return PLANNED
     if check_scale(scale) == "gpu" and not torch.cuda.is_available():
         return "the gpu scale needs a CUDA device and there is none here; use scale cpu or laptop to run it anyway"
     return None

@@ -18,7 +18,7 @@ class Spec:
     """Base of all Specs.  A subclass adds fields and says what running them means.
 
     ``experiment`` is the folder its results live in, ``version`` is raised when the *meaning* of the
-    same fields changes.  Fields hold JSON scalars, tuples of them, or further frozen dataclasses.
+    same fields changes; a property, where it changes for some values of the fields only.  Fields hold JSON scalars, tuples of them, or further frozen dataclasses.
     """
 
     experiment: ClassVar[str]
@@ -70,7 +70,7 @@ def all_fields(value: Any) -> dict[str, Any]:
 def plain(item: Any, name: str, nested) -> Any:
     """``item`` as JSON data.  Raises TypeError for anything whose address would not be stable."""
     if dataclasses.is_dataclass(item):
-        version = getattr(type(item), "version", 1)   # of a Spec, or of a part whose meaning has changed
+        version = getattr(item, "version", 1)   # of a Spec, or of a part whose meaning has changed
         return {"type": type(item).__name__, **({"version": version} if version != 1 else {}), **nested(item)}
     if isinstance(item, tuple):
         return [plain(part, name, nested) for part in item]

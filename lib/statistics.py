@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from scipy import stats
@@ -22,12 +22,16 @@ class NotTestable(Exception):
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over n runs with its interval; ``low`` and ``high`` are None where n = 1 allows none."""
+    """A mean over n runs with its interval; ``low`` and ``high`` are None where n = 1 allows none.
+
+    ``exact``  the values are counted or computed, not drawn: the interval is their range, and n is no number of seeds
+    """
 
     mean: float
     low: float | None
     high: float | None
     n: int
+    exact: bool = field(default=False, kw_only=True)
 
     @property
     def half_width(self) -> float | None:
@@ -46,6 +50,31 @@ def student(values: Iterable[float], level: float = 0.95) -> Estimate:
         return Estimate(mean, None, None, 1)
     half = float(stats.t.ppf((1 + level) / 2, len(sample) - 1) * stats.sem(sample))
     return Estimate(mean, mean - half, mean + half, len(sample))
+
+
+def exactly(values: Iterable[float]) -> Estimate:
+    """Return the mean and the range of values that do not depend on chance: counts, sizes, what holds by construction.
+
+    Raises ValueError as :func:`student`.
+    """
+    sample = finite(values)
+    return Estimate(float(sample.mean()), float(sample.min()), float(sample.max()), len(sample), exact=True)
+
+
+def items_alone(estimate: Estimate, items: int | None, level: float = 0.95) -> tuple[Estimate, float]:
+    """Return the estimate, no narrower than ``items`` test items leave it at the least, and half of that least width.
+
+    A difference d of two accuracies is at least as uncertain as if every other item had been answered alike: d (1 - |d|) / N is
+    then the variance, with the same few items for each seed.  It is a floor, for results that do not hold their answers; where
+    they do, :func:`lib.statistics_paired.crossed` says how uncertain it really is.
+    """
+    if not items:
+        return estimate, 0.0
+    size = min(abs(estimate.mean), 1.0)
+    least = float(stats.norm.ppf((1 + level) / 2) * math.sqrt(size * (1 - size) / items))
+    if estimate.half_width is None or estimate.half_width >= least:
+        return estimate, least
+    return replace(estimate, low=estimate.mean - least, high=estimate.mean + least), least
 
 
 def bootstrap(values: Iterable[float], statistic: Callable = np.mean, level: float = 0.95,
@@ -117,6 +146,9 @@ def spelled(values: Iterable[float] | Estimate, factor: float = 1.0, digits: int
     """
     estimate = values if isinstance(values, Estimate) else student(values)
     mean = f"{estimate.mean * factor:{'+' if signed else ''}z.{digits}f}"   # z: no minus before zero
+    if estimate.exact:
+        ends = "" if estimate.low == estimate.high else f", {estimate.low * factor:.{digits}f} to {estimate.high * factor:.{digits}f}"
+        return f"{mean}{unit} (exact{ends})"
     spread = "" if estimate.half_width is None else f" ± {estimate.half_width * factor:.{digits}f}"
     return f"{mean}{spread}{unit} (n={estimate.n})"
 

@@ -6,7 +6,6 @@ import pytest
 
 from lib.attempts import VALUE, log, read_attempts
 from lib.ledger import entries
-from lib.ledger_page import measured
 from lib.store import Store
 
 
@@ -20,7 +19,7 @@ def test_values_in_the_log_are_those_of_the_ledger():
     assert named
     for name in named:
         best = by_id[name].best
-        assert f"[{measured(best) if best else 'not measured yet'}](#claim-{name})" in text
+        assert f"[{best.measured if best and best.estimate else 'not measured yet'}](#claim-{name})" in text
 
 
 @pytest.mark.parametrize("text, told", [

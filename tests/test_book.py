@@ -22,6 +22,8 @@ from lib import book, edition, headlines, notebooks, render
 from lib.bars import shown
 from lib.execute import Execution, Failure, execute
 from lib.notebooks import Project, code_hash, finished, know_address, repeated_labels
+from lib.scales import PLANNED, REPLAYS, cannot_run
+from lib.spec import Spec
 from lib.store import Store, obtain
 
 
@@ -189,6 +191,31 @@ def test_a_chapter_that_summarises_waits_for_the_others(tmp_path, monkeypatch):
     executions = execute(project, chapters, {chapter: {"scale": "smoke"} for chapter in chapters}, project.build("smoke"), 2, Listener())
     assert order == [("started", "02-second"), ("ended", "02-second"), ("started", "01-first"), ("ended", "01-first")]
     assert [execution.chapter.slug for execution in executions] == ["01-first", "02-second"]
+
+
+def test_a_study_that_is_planned_takes_no_scale_from_the_others(tmp_path, monkeypatch):
+    """Most studies decide; and an edition replays what is there, without running what is planned."""
+    made = [Spec(seed=seed) for seed in range(6)]
+
+    class Module:
+        Parameters = staticmethod(lambda scale: scale)
+
+        @staticmethod
+        def studies(scale):
+            return {"a": made[:2], "b": made[2:3], "planned": made[3:]} if scale == "cpu" else {"a": made, "none": []}
+
+    class There:
+        def get_reference(self, spec):
+            return spec in made[:3]
+
+    one = SimpleNamespace(summarises=False, module=Module)
+    assert edition.best_scale(one, There()) == "cpu"
+    monkeypatch.setattr(There, "get_reference", lambda self, spec: spec in made[:2])
+    assert edition.best_scale(one, There()) == "laptop"
+    monkeypatch.setenv(REPLAYS, "1")
+    assert cannot_run("cpu") == PLANNED and cannot_run("laptop") is None
+    monkeypatch.delenv(REPLAYS)
+    assert cannot_run("cpu") is None
 
 
 def test_an_edition_promotes_results_and_is_the_same_twice(tmp_path, console, monkeypatch):

@@ -15,7 +15,8 @@ from lib.distillation.taps import features
 from lib.experiments.distillation_methods import METHODS, TOLD, Setting
 from lib.experiments.distillation_nasty import NastyRun
 from lib.experiments.distillation_pairs import PairRun, PlainRun, network, own_seed
-from lib.experiments.distillation_students import STUDENTS, seeded, student_studies, with_seed, zero_shot_studies
+from lib.experiments.distillation_students import STUDENTS, seeded, student_studies, zero_shot_studies
+from lib.experiments.seeds import with_seed
 from lib.experiments.distillation_students_names import student as called
 from lib.experiments.distillation_students_names import teacher as kind
 from lib.models.cnn import CNNConfig

@@ -41,7 +41,8 @@ def sample(seeds=(0, 1)):
         if study == "nasty gallery":
             return {"silhouette_features_normal": 0.5, "silhouette_features_nasty": 0.45, "silhouette_logits_normal": 0.6,
                     "silhouette_logits_nasty": 0.2}
-        return {"test_accuracy": 0.8 if study == "teacher" else accuracy.get(name, 0.45)}
+        value = 0.8 if study == "teacher" else accuracy.get(name, 0.45)
+        return {"test_accuracy": value, "val_accuracy": value}
 
     return {study: Results(tuple(told(spec, **metrics(study, spec)) for spec in specs)) for study, specs in found.items()}
 
@@ -65,10 +66,21 @@ def test_claims_read_the_runs_they_name(value, expected):
 def test_the_best_student_is_one_that_all_seeds_have():
     found = sample()
     first = found["skeptical places"][0]
-    lucky = replace(first, metrics={"test_accuracy": 0.99})
+    lucky = replace(first, metrics={"test_accuracy": 0.99, "val_accuracy": 0.99})
     assert lucky.fields["seed"] == 0 and lucky.spec["parent"]["type"] == "NastyRun"
     found["skeptical places"] = Results((lucky,))
     assert claims.best_nasty_student_minus_alone(found) == pytest.approx([-0.015] * 2)
+
+
+def test_the_best_student_is_chosen_on_the_other_seeds():
+    """What gains on one seed alone, by chance, is not what that seed is judged by."""
+    found = sample()
+    first, second = (found["skeptical"].where(seed=seed) for seed in (0, 1))
+    chance = {seed: [replace(r, metrics={"test_accuracy": 0.9, "val_accuracy": 0.9}) if called(r) == name else r for r in runs]
+              for (seed, runs), name in zip(((0, first), (1, second)), (claims.SKEPTICAL, claims.SKEPTICAL))}
+    found["skeptical"] = Results((*chance[0], *second))
+    # With seed 0 far ahead, seed 1 is judged by that student, and seed 0 by what is best on seed 1.
+    assert claims.best_nasty_student_minus_alone(found)[1] == pytest.approx(-0.015)
 
 
 def test_smoothing_changes_the_teacher_alone():

@@ -132,10 +132,13 @@ def test_sandwich_against_random_at_the_ends():
 
 
 def test_distillation_counts_the_smaller_sub_networks_only():
+    late = filled("late distillation", {
+        "sandwich, distilled after 30%": accuracies(large=[0.9, 0.9], medium=[0.5, 0.5], small=[0.4, 0.4], smallest=[0.33, 0.24])})
     runs = filled("sandwich", {
-        "sandwich": accuracies(large=[0.9, 0.9], medium=[0.5, 0.5], small=[0.4, 0.4], smallest=[0.33, 0.24]),
         "sandwich, labels only": accuracies(large=[0.1, 0.1], medium=[0.5, 0.5], small=[0.4, 0.4], smallest=[0.3, 0.3])})
-    assert claim("distilled_minus_labelled", sandwich=runs) == [0.01, -0.02]
+    assert claim("distilled_minus_labelled", sandwich=runs, **{"late distillation": late}) == [0.01, -0.02]
+    with pytest.raises(NotTestable, match="nearly random teacher"):
+        claim("distilled_minus_labelled", sandwich=runs, **{"late distillation": Results(())})
 
 
 def test_progressive_against_random_over_four_sizes():
@@ -165,20 +168,26 @@ def test_both_twins_are_needed():
 # MatFormer
 
 NESTED = {"nested widths, four times the steps": accuracies(hidden_24=[0.1, 0.1], hidden_48=[0.2, 0.2], hidden_96=[0.3, 0.3],
-                                                            hidden_192=[0.44, 0.32]),
-          "dense, width 24": accuracies(large=[0.1, 0.1]), "dense, width 48": accuracies(large=[0.2, 0.2]),
+                                                            hidden_192=[0.44, 0.32])}
+LONG_TWINS = {"dense, width 24": accuracies(large=[0.1, 0.1]), "dense, width 48": accuracies(large=[0.2, 0.2]),
           "dense, width 96": accuracies(large=[0.3, 0.3]), "dense, width 192": accuracies(large=[0.4, 0.4])}
 
 
 def test_nested_widths_against_dense_twins():
-    assert claim("nested_minus_twins", matformer=filled("matformer", NESTED)) == [0.01, -0.02]
+    assert claim("nested_minus_twins", matformer=filled("matformer", NESTED), lengths=filled("lengths", LONG_TWINS)) == [0.01, -0.02]
 
 
 def test_nested_widths_need_every_twin_and_the_long_training():
-    runs = filled("matformer", NESTED)
-    for name, reason in (("dense, width 48", "no two runs"), ("nested widths, four times the steps", "no nested network")):
-        with pytest.raises(NotTestable, match=reason):
-            claim("nested_minus_twins", matformer=without(runs, name))
+    runs, twins = filled("matformer", NESTED), filled("lengths", LONG_TWINS)
+    with pytest.raises(NotTestable, match="no twin was trained for as many steps"):
+        claim("nested_minus_twins", matformer=runs, lengths=without(twins, "dense, width 48"))
+    with pytest.raises(NotTestable, match="no nested network"):
+        claim("nested_minus_twins", matformer=without(runs, "nested widths, four times the steps"), lengths=twins)
+
+
+def test_twins_are_as_long_as_the_nested_network():
+    (nested,) = {spec.recipe.epochs for spec in SPECS["matformer"] if spec.sampler and spec.equal == "steps"}
+    assert {spec.recipe.epochs for spec in SPECS["lengths"] if spec.moe is None} == {nested}
 
 
 def test_mixtures_against_the_line_between_their_widths():

@@ -10,6 +10,9 @@ import pytest
 from lib import figures
 from lib.figures.compare import frontier
 from lib.figures.theme import METHODS, rounded, styles
+from lib.figures.verdict_logic import CASES, verdict_logic, verdict_of
+from lib.figures.verdicts import verdict_bars
+from lib.verdict import MARKS
 
 METHOD_NAMES = ["dense", "switch", "vmoe", "bias", "expert_choice", "soft", "hash", "thor", "adamix", "ewa", "whole_network"]
 
@@ -157,3 +160,32 @@ def test_a_reference_line_is_described():
     frame = pd.DataFrame({"method": ["switch"], "seed": 0, "step": [1], "accuracy": [0.2]})
     figure = figures.reference_line(figures.learning_curves(frame, "accuracy", "method"), 0.85, "the paper")
     assert "the paper: 0.85" in figure.layout.meta["alt"] and len(figure.layout.shapes) == 1
+
+
+def test_a_frontier_knows_which_way_is_better():
+    frame = pd.DataFrame({"method": list("abcd"), "key": list("abcd"), "cost": [1.0, 2.0, 3.0, 4.0], "value": [0.5, 0.7, 0.6, 0.9]})
+
+    def front(**better):
+        drawn = [trace for trace in figures.pareto(frame, "cost", "value", "method", **better).data if trace.name == "frontier"]
+        return list(drawn[0].x) if drawn else None
+
+    assert front() == [1, 2, 4]                                        # less cost, more value
+    assert front(x_better="more") == [4]
+    assert front(y_better="less") == [1]
+    assert front(x_better="more", y_better="less") == [4, 3, 1]
+    assert front(x_better=None) is front(y_better=None) is None        # a prediction is no cost
+    with pytest.raises(ValueError, match="x_better is 'lower'"):
+        front(x_better="lower")
+
+
+def test_the_logic_of_verdicts_is_the_judges_own():
+    figure = verdict_logic()
+    assert [verdict_of(case) for case in CASES] == ["reproduced", "weaker", "not seen", "undecided", "not testable"] == list(MARKS)
+    assert list(figure.layout.yaxis.ticktext) == list(reversed(MARKS)) and len(figure.data) == 4
+    assert all(verdict in figure.layout.meta["alt"] for verdict in MARKS)
+
+
+def test_shares_of_verdicts_are_drawn_as_shares():
+    figure = verdict_bars({"no effect, 3 seeds": {"reproduced": 0.025, "undecided": 0.95, "not seen": 0.025}}, title="experiments", format=".0%")
+    assert [trace.name for trace in figure.data] == ["reproduced", "not seen", "undecided"]
+    assert "2% reproduced" in figure.layout.meta["alt"] and figure.data[2].text == ("95%",)

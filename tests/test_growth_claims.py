@@ -7,6 +7,7 @@ import pytest
 from lib.experiments import growth, growth_claims
 from lib.experiments.growth_gpt import GrowthRun
 from lib.experiments.growth_names import method, share
+from lib.experiments.growth_saving import needed, of_envelope
 from lib.results import Outcome, Result, Results
 from lib.scales import SCALES
 from lib.spec import all_fields
@@ -68,7 +69,7 @@ def unseeded(value):
 
 
 @pytest.mark.parametrize("scale", SCALES)
-@pytest.mark.parametrize("study", ["depth", "width", "upcycling", "faults", "moments", "continual"])
+@pytest.mark.parametrize("study", ["depth", "width", "upcycling", "faults", "moments", "continual", "dropout"])
 def test_within_a_study_each_method_has_a_name_of_its_own(scale, study):
     named = {}
     for spec in growth.studies(growth.Parameters(scale=scale, seeds=2))[study]:
@@ -77,6 +78,14 @@ def test_within_a_study_each_method_has_a_name_of_its_own(scale, study):
 
 
 # Savings: scratch's loss falls by a tenth with each doubling of the arithmetic
+
+def smaller(budgets=(0.5, 1.0, 2.0), losses=(9.2, 9.0, 8.8)) -> Results:
+    """Networks of the sources' sizes from scratch, far worse than the final one unless said otherwise."""
+    specs = sorted(SPECS["envelope"], key=lambda spec: spec.total_flops)
+    flops = max(spec.total_flops for spec in specs)
+    nearest = {spec: min(budgets, key=lambda budget: abs(spec.total_flops / flops * max(budgets) - budget)) for spec in specs}
+    return Results(tuple(result(spec, {"test_loss": losses[budgets.index(nearest[spec])]}) for spec in specs))
+
 
 def scratch(budgets=(0.5, 1.0, 2.0), losses=(2.2, 2.0, 1.8)) -> Results:
     by_steps = {round(budget * 600): loss for budget, loss in zip(budgets, losses)}
@@ -90,29 +99,52 @@ def scratch(budgets=(0.5, 1.0, 2.0), losses=(2.2, 2.0, 1.8)) -> Results:
 def test_savings_with_the_source_free_of_charge(values, name):
     runs = filled("width", {name: {"test_loss": [2.0, 1.8]}})
     whole, further = pytest.approx(1 / 0.7, rel=0.02), pytest.approx(2 / 0.7, rel=0.02)
-    assert getattr(growth_claims, values)({"width": only(runs, name), "scratch": scratch()}) == [whole, further]
+    assert getattr(growth_claims, values)({"width": only(runs, name), "scratch": scratch(), "envelope": smaller()}) == [whole, further]
 
 
 @pytest.mark.parametrize("values, study, name", [("stack_speedup", "depth", "depth, stacked"),
                                                  ("width_speedup", "width", "width, unequal shares 1")])
 def test_speedups_charge_the_source(values, study, name):
     runs = only(filled(study, {name: {"test_loss": [2.0, 1.8]}}), name)
-    assert getattr(growth_claims, values)({study: runs, "scratch": scratch()}) == pytest.approx([0, 1], abs=0.02)
+    assert getattr(growth_claims, values)({study: runs, "scratch": scratch(), "envelope": smaller()}) == pytest.approx([0, 1], abs=0.02)
 
 
-@pytest.mark.parametrize("runs, reason", [(scratch((1.0,), (2.0,)), "two or more"),
-                                          (scratch(losses=(2.0, 2.1, 1.8)), "did not lower")])
-def test_savings_need_a_scratch_that_gets_better_with_arithmetic(runs, reason):
+def test_savings_need_smaller_networks_from_scratch():
     depth = filled("depth", {"depth, stacked": {"test_loss": [2.0, 2.0]}})
-    with pytest.raises(NotTestable, match=reason):
-        claim("stack_speedup", depth=depth, scratch=runs)
+    with pytest.raises(NotTestable, match="no network smaller than the final one"):
+        claim("stack_speedup", depth=depth, scratch=scratch(), envelope=Results(()))
+
+
+@pytest.mark.parametrize("runs", [scratch((1.0,), (2.0,)), scratch(losses=(2.0, 2.1, 1.8))])
+def test_savings_need_a_scratch_that_gets_better_with_arithmetic(runs):
+    depth = filled("depth", {"depth, stacked": {"test_loss": [2.0, 2.0]}})
+    with pytest.raises(NotTestable, match="more arithmetic lowered"):
+        claim("stack_speedup", depth=depth, scratch=runs, envelope=smaller(losses=(8.0, 8.1, 8.2)))
+
+
+def test_growth_that_only_beats_too_large_a_network_saves_nothing():
+    """The source's size from scratch reaches the grown network's loss with half of the arithmetic: growth costs twice."""
+    runs = only(filled("depth", {"depth, stacked": {"test_loss": [2.0, 2.0]}}), "depth, stacked")
+    against_final = getattr(growth_claims, "stack_speedup")({"depth": runs, "scratch": scratch(), "envelope": smaller()})
+    assert against_final == pytest.approx([0, 0], abs=0.02)
+    best = getattr(growth_claims, "stack_speedup")({"depth": runs, "scratch": scratch(), "envelope": smaller(losses=(2.0, 1.8, 1.6))})
+    assert best == pytest.approx([-0.5, -0.5], abs=0.03)
+
+
+def test_the_envelope_is_the_least_arithmetic_of_any_size():
+    small, large = [(1.0, 2.0), (2.0, 1.9), (4.0, 1.85)], [(2.0, 2.1), (4.0, 1.8), (8.0, 1.6)]
+    assert of_envelope(1.95, [small, large]) == pytest.approx(needed(1.95, *zip(*small)))
+    assert of_envelope(1.7, [small, large]) == pytest.approx(needed(1.7, *zip(*large)))
+    assert of_envelope(1.9, [[(1.0, 2.0)], large]) == pytest.approx(needed(1.9, *zip(*large)))   # one budget says nothing
+    with pytest.raises(ValueError, match="no network from scratch"):
+        of_envelope(1.9, [[(1.0, 2.0)], [(1.0, 2.0), (2.0, 2.5)], []])
 
 
 # Comparisons of two methods
 
 @pytest.mark.parametrize("values, study, first, second", [
-    ("even_minus_noise", "width", "width, equal copies", "width, noise 0 dB"),
-    ("even_minus_uneven", "width", "width, equal copies", "width, unequal shares 1"),
+    ("even_minus_noise", "dropout", "width, equal copies, dropout 0.1", "width, noise 0 dB, dropout 0.1"),
+    ("even_minus_uneven", "dropout", "width, equal copies, dropout 0.1", "width, unequal shares 1, dropout 0.1"),
     ("dense_minus_upcycled", "upcycling", "dense, trained on", "experts"),
     ("plain_minus_drop", "upcycling", "experts", "experts, 50% re-drawn"),
     ("normalised_minus_plain_gates", "upcycling", "experts, router 0.1", "experts, plain gates"),
@@ -139,10 +171,12 @@ def test_groups_are_compared_in_per_cent_of_the_dense_loss():
 
 
 def test_a_training_that_diverged_decides_nothing():
-    runs = filled("width", {"width, equal copies": {LOSS: [0.5, 0.6], "diverged": [False, False]},
-                            "width, noise 0 dB": {LOSS: [None, 0.6], "diverged": [True, False]}})
-    with pytest.raises(NotTestable, match="noise 0 dB' diverged with seed 0"):
-        claim("even_minus_noise", width=runs)
+    runs = filled("dropout", {"width, equal copies, dropout 0.1": {LOSS: [0.5, 0.6], "diverged": [False, False]},
+                              "width, noise 0 dB, dropout 0.1": {LOSS: [None, 0.6], "diverged": [True, False]}})
+    with pytest.raises(NotTestable, match="noise 0 dB, dropout 0.1' diverged with seed 0"):
+        claim("even_minus_noise", dropout=runs)
+    with pytest.raises(NotTestable, match="without dropout and deterministic"):
+        claim("even_minus_noise", dropout=Results(()))
 
 
 # Stacking against the best of the others

@@ -14,10 +14,11 @@ from lib.__main__ import main
 from lib.claims import Bound, claims, papers
 from lib.cli.claims import most_run
 from lib.experiments import CHAPTERS
-from lib.ledger import NOT_RUN, entries, tally
+from lib.ledger import NOT_RUN, entries, is_identity, judged, tally
 from lib.notebooks import Project
 from lib.replay import Edition
 from lib.results import Outcome, Result, write_result
+from lib.statistics import UNITS
 from lib.store import Store
 
 MOE = CHAPTERS[0]
@@ -46,13 +47,14 @@ def test_verdicts_are_those_of_the_chapters(committed):
         if entry.chapter == MOE and entry.edition:
             from lib.claims import judge
             assert judge(entry.claim, edition.results(entry.claim.study)) == entry.edition
-    assert sum(tally(committed).values()) == len(committed)
+    assert sum(tally(committed).values()) == len(judged(committed)) == len(committed) - sum(map(is_identity, committed))
+    assert any(map(is_identity, committed))
     assert any(entry.edition for entry in committed) and not any(entry.own for entry in committed)
 
 
 def test_an_empty_store_knows_no_verdict(tmp_path):
     found = entries("smoke", Store(tmp_path / "reference", tmp_path / "own"))
-    assert tally(found)[NOT_RUN] == len(found) == len(claims())
+    assert tally(found)[NOT_RUN] == len(judged(found)) and len(found) == len(claims())
     assert all(entry.best is None and ledger_page.row_of(entry)[3:] == ["–", "–"] for entry in found)
 
 
@@ -142,3 +144,34 @@ def test_own_results_are_judged_at_the_scale_that_was_run(tmp_path):
 def test_criteria_are_spelled_out(committed):
     entry = replace(committed[0], claim=replace(committed[0].claim, unit="points", criterion=Bound(at_least=0.01)))
     assert entry.row()["criterion"] == "at least 1 points"
+
+
+def test_numbers_of_the_export_are_in_the_unit_beside_them(committed):
+    """Points are points and not fractions; and what is not testable has no numbers at all."""
+    for entry in committed:
+        verdict, row = entry.edition, entry.row()
+        if verdict is None or verdict.mean is None:
+            assert row["edition_mean"] is row["edition_low"] is None
+            continue
+        factor = 100 if row["unit"] in ("points", "percent") else 1
+        assert row["edition_mean"] == pytest.approx(factor * verdict.estimate.mean, rel=1e-6)
+        shown = re.match(r"[+-]?[\d.]+", (verdict.measured if not verdict.parts else UNITS[row["unit"]](verdict.estimate)))
+        assert float(shown[0]) == pytest.approx(row["edition_mean"], rel=0.06, abs=0.006), entry.claim.id
+
+
+def test_an_interval_with_the_criterion_in_it_is_undecided(committed):
+    """And nothing else is: no verdict leans on a mean."""
+    for entry in committed:
+        for verdict in (entry.edition, *(entry.edition.parts.values() if entry.edition else ())):
+            if verdict is None or verdict.decided is None or is_identity(entry):
+                continue
+            low, high, criterion = verdict.low, verdict.high, entry.claim.criterion
+            inside = low is None or criterion.met_by(low) != criterion.met_by(high)
+            assert inside == (verdict.verdict == "undecided"), entry.claim.id
+            assert (verdict.verdict == "reproduced") == (not inside and criterion.met_by(low)), entry.claim.id
+
+
+def test_everything_that_is_not_testable_has_its_reason(committed):
+    for entry in committed:
+        if entry.edition and entry.edition.verdict == "not testable":
+            assert len(entry.edition.text) > 20 and entry.edition.text.rstrip()[-1] in ".)", entry.claim.id

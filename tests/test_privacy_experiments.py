@@ -29,7 +29,7 @@ def results(*entries):
 @pytest.mark.parametrize("scale", SIZES)
 def test_every_scale_has_its_specs_once(scale):
     found = studies(Parameters(scale=scale))
-    assert set(found) == {"baseline", "budgets", "polynomials", "masks", "hysteresis", "fit", "shares"}
+    assert set(found) == {"baseline", "budgets", "polynomials", "none", "masks", "hysteresis", "fit", "shares"}
     every = [spec for specs in found.values() for spec in specs]
     assert len({spec.key for spec in every}) == len(every)
     assert len(found["baseline"]) == SIZES[scale].seeds

@@ -8,11 +8,14 @@ import pytest
 
 from lib.experiments import tickets_claims as claims, tickets_pretrain
 from lib.experiments.tickets import SIZES, Parameters, studies
+from lib.experiments.tickets_finetune import FinetuneRun
 from lib.experiments.tickets_lth import IterativeRun, SubnetworkRun
-from lib.experiments.tickets_lth_values import learnt, matrix
+from lib.experiments.tickets_counted import counted, uncounted
+from lib.experiments.tickets_lth_values import matrix
 from lib.experiments.tickets_names import method, origin
 from lib.experiments.tickets_pretrain import PretrainRun
 from lib.experiments.tickets_text import Source
+from lib.experiments.tickets_words import BagOfWordsRun
 from lib.models.encoder import EncoderConfig
 from lib.results import Result, Results
 from lib.spec import Spec, all_fields
@@ -133,47 +136,70 @@ GRID = {("mlm", "mlm"): 0.4, ("order", "order"): 0.88, ("shuffled", "shuffled"):
 
 def as_studies(*pairs) -> dict[str, Results]:
     tickets, transfer = zip(*pairs)
-    return {"tickets": Results(tuple(sum(tickets, []))), "transfer": Results(tuple(sum(transfer, [])))}
+    return {"tickets": Results(tuple(sum(tickets, []))), "transfer": Results(tuple(sum(transfer, []))), **RIVALS}
+
+
+#: What the whole network has to beat on both tasks.
+RIVALS = {"words": Results(tuple(result(BagOfWordsRun(task=task), {"test_accuracy": 0.6}) for task in TASKS)),
+          "from-scratch": Results(tuple(result(FinetuneRun(parent=PARENT, task=task, start="random"), {"test_accuracy": 0.5}) for task in TASKS))}
+
+
+def each(*numbers: float):
+    """The same values for both tasks."""
+    return {task: pytest.approx(list(numbers)) for task in TASKS}
 
 
 def test_transfer_values():
     found = as_studies(made(GRID), made(GRID | {("mlm", "order"): 0.70, ("direct", "order"): 0.60}, seed=1))
     assert matrix(found)[0]["mlm"] == {"order": 0.87, "shuffled": 0.85}
+    assert claims.mlm_minus_other_tasks(found) == {"order": pytest.approx([0.05, -0.12]), "shuffled": pytest.approx([0.05, 0.05])}
+    assert claims.mlm_minus_direct(found) == {"order": pytest.approx([0.02, 0.10]), "shuffled": pytest.approx([0.01, 0.01])}
+    assert claims.whole_minus_ticket(found) == {"order": pytest.approx([0.02] * 2), "shuffled": pytest.approx([0.04] * 2)}
+
+
+def test_who_wins_on_most_tasks_takes_three(monkeypatch):
+    found = as_studies(made(GRID), made(GRID | {("mlm", "order"): 0.70, ("direct", "order"): 0.60}, seed=1))
+    with pytest.raises(NotTestable, match="takes 3"):
+        claims.mlm_wins_minus_most(found)
+    monkeypatch.setattr("lib.experiments.tickets_lth_values.LEAST_TASKS", 2)
     assert claims.mlm_wins_minus_most(found) == [2.0, 0.0]          # both; then one, the other ticket the other
-    assert claims.mlm_minus_other_tasks(found) == pytest.approx([0.05, (0.70 - 0.82 + 0.85 - 0.80) / 2])
-    assert claims.mlm_minus_direct(found) == pytest.approx([0.015, (0.10 + 0.01) / 2])
-    assert claims.whole_minus_ticket(found) == pytest.approx([0.03, 0.03])
 
 
 def test_tasks_that_nobody_has_learnt_are_left_out():
     low = made(GRID, dense=0.55)
     found = as_studies(low)
-    assert learnt(found["tickets"]) == set()
-    for value in (claims.mlm_wins_minus_most, claims.mlm_minus_direct, claims.whole_minus_ticket):
-        with pytest.raises(NotTestable):
-            value(found)
+    assert counted(found) == [] and set(uncounted(found)) == set(TASKS)
+    for value in (claims.mlm_minus_direct, claims.whole_minus_ticket):
+        assert all(isinstance(reason, NotTestable) for reason in value(found).values())
+    with pytest.raises(NotTestable):
+        claims.mlm_wins_minus_most(found)
+    for rival in RIVALS:
+        assert set(uncounted(as_studies(made(GRID)) | {rival: Results(())})) == set(TASKS), rival
 
 
 def test_control_values():
-    tickets, _ = made(GRID)
+    tickets = made(GRID)[0] + made(GRID, seed=1)[0]
     scores = {"random": (0.75, 0.70), "shuffled": (0.60, 0.72)}     # validation, test: the first is chosen
 
-    def control(task, masks, start, val, test):
-        ticket = IterativeRun(parent=PARENT, task=task, sparsities=(0.35, 0.7)) if masks == "ticket" else None
-        return result(SubnetworkRun(parent=PARENT, ticket=ticket, task=task, masks=masks, start=start),
+    def control(task, masks, start, val, test, seed):
+        ticket = IterativeRun(parent=PARENT, task=task, sparsities=(0.35, 0.7), seed=seed) if masks == "ticket" else None
+        return result(SubnetworkRun(parent=PARENT, ticket=ticket, task=task, masks=masks, start=start, seed=seed),
                       {"val_accuracy": val, "test_accuracy": test})
-    controls = [control(task, "random", "pretrained", 0.8, 0.8) for task in TASKS]
-    controls += [control(task, "ticket", start, *found) for task in TASKS for start, found in scores.items()]
-    found = {"tickets": Results(tuple(tickets)), "controls": Results(tuple(controls))}
-    assert claims.ticket_minus_random_mask(found) == pytest.approx([0.07])
-    assert claims.ticket_minus_best_other_weights(found) == pytest.approx([0.17])
+    controls = [control(task, "random", "pretrained", 0.8, 0.8, seed) for task in TASKS for seed in (0, 1)]
+    controls += [control(task, "ticket", start, *found, seed) for task in TASKS for start, found in scores.items() for seed in (0, 1)]
+    found = {"tickets": Results(tuple(tickets)), "controls": Results(tuple(controls)), **RIVALS}
+    assert claims.ticket_minus_random_mask(found) == {"order": pytest.approx([0.08] * 2), "shuffled": pytest.approx([0.06] * 2)}
+    assert claims.ticket_minus_best_other_weights(found) == {"order": pytest.approx([0.18] * 2), "shuffled": pytest.approx([0.16] * 2)}
+    with pytest.raises(ValueError, match="both meant for task order and seed 0"):
+        claims.ticket_minus_random_mask(found | {"controls": Results((*controls, replace(controls[0], key="another")))})
 
 
 def test_rewinding_and_standard_values():
-    tickets, _ = made(GRID)
+    tickets = made(GRID)[0] + made(GRID, seed=1)[0]
     base = IterativeRun(parent=PARENT, task="order", sparsities=(0.35, 0.7))
     ways = [(0.1, 0.80, 0.89), (0.5, 0.82, 0.86), (None, 0.9, 0.85)]
-    rewound = [result(replace(base, rewind=rewind), {"val_accuracy": val, "test_accuracy": test}) for rewind, val, test in ways]
-    found = {"tickets": Results(tuple(tickets)), "rewinding": Results(tuple(rewound[:2])), "standard": Results(tuple(rewound[2:]))}
-    assert claims.rewound_minus_ticket(found) == pytest.approx([0.86 - 0.88])
-    assert claims.ticket_minus_standard(found) == pytest.approx([0.03])
+    rewound = [result(replace(base, rewind=rewind, seed=seed), {"val_accuracy": val, "test_accuracy": test})
+               for rewind, val, test in ways for seed in (0, 1)]
+    found = {"tickets": Results(tuple(tickets)), "rewinding": Results(tuple(rewound[:4])), "standard": Results(tuple(rewound[4:])), **RIVALS}
+    assert claims.rewound_minus_ticket(found) == {"order": pytest.approx([0.86 - 0.88] * 2)}
+    assert claims.ticket_minus_standard(found) == {"order": pytest.approx([0.03] * 2)}

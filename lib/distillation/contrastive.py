@@ -63,8 +63,8 @@ class Memory(nn.Module):
 class Contrastive(nn.Module):
     """Both directions' :func:`nce_loss` of the pooled features' embeddings (equation 18).
 
-    Negatives are drawn from all training images, the positive one among them, as the comparisons of mdistiller do (the
-    authors take other classes only); at most 16,384, and no more than there are images.  The index of each image in the
+    Negatives are drawn from all training images, the positive one among them, where the authors and the comparisons of mdistiller
+    take images of other classes only (ours: no labels are needed); at most 16,384, and no more than there are images.  The index of each image in the
     training set is needed.  In one process only: processes would keep unlike memories.
     """
 

@@ -28,7 +28,7 @@ NEVER = 1.01
 def ensemble(logits_KBC: Tensor) -> Tensor:
     """Probabilities [B, C] of the mean logits of K classifiers [K, B, C].
 
-    Where there are three or more, the shallowest is left out, as in the authors' code.
+    Where there are three or more, the shallowest is left out, as in the authors' training; their test code averages all.
     """
     kept = logits_KBC[1:] if len(logits_KBC) >= 3 else logits_KBC
     return kept.mean(0).softmax(-1)

@@ -67,19 +67,22 @@ class Uniform:
 class Sandwich:
     """Largest, smallest and ``random`` others in every step (US-Nets, arXiv 1903.05134, alg. 1: two others).
 
-    With ``distil`` the largest alone sees the labels, and its prediction is what the others learn.
+    With ``distil`` the largest alone sees the labels, and its prediction is what the others learn; before the share ``after``
+    of the training all learn from labels, since what a nearly random network predicts teaches nothing (ours).
     """
 
     random: int = 2
     distil: bool = True
     policy: Policy = field(default_factory=Policy)
+    after: float = 0.0
 
     def __post_init__(self) -> None:
         require(self.random >= 0, f"random is {self.random}: it is a number of sub-networks, at least 0")
+        require(0 <= self.after < 1, f"after is {self.after}: it must be a share of the training, from 0 and below 1")
 
     def passes(self, space: Space, progress: float) -> list[Pass]:
         sizes = [space.largest, space.smallest, *(random_size(space) for _ in range(self.random))]
-        soft = (0.0, 1.0) if self.distil else (1.0, 0.0)
+        soft = (0.0, 1.0) if self.distil and progress >= self.after else (1.0, 0.0)
         return [taken(size, space, self.policy, *(soft if place else ())) for place, size in enumerate(sizes)]
 
 

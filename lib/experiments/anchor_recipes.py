@@ -30,5 +30,5 @@ def recipes(scale: str) -> dict[str, AnchorRun]:
                           recipe=cnn_recipe(1 if scale == "smoke" else 4, batch_size=50))
         return {"small CNN": short, "CNN": replace(short, recipe=replace(short.recipe, epochs=2 * short.recipe.epochs))}
     longer = 1 if scale == "cpu" else 2
-    return {"small CNN": AnchorRun(model=small, recipe=cnn_recipe(5 * longer), augmentation=SHIFTED),
+    return {"small CNN": AnchorRun(model=small, recipe=cnn_recipe(6 * longer), augmentation=SHIFTED),
             "CNN": AnchorRun(model=cnn, recipe=cnn_recipe(8 * longer), augmentation=SHIFTED)}

@@ -31,6 +31,7 @@ from lib.results import Outcome, significant
 from lib.spec import Spec
 from lib.store import Session
 from lib.train import History, Recipe, classification_loss, evaluate_classifier, fit
+from lib.whole_file import replacing
 
 NETWORKS = {WhitenedCNNConfig: WhitenedCNN, VGGConfig: VGG, ViTConfig: ViT}
 
@@ -76,8 +77,9 @@ class AnchorRun(Spec):
         arrays = {}
         for name, split in (("val", images.validation), ("test", images.test)):
             plain, mirrored = answers(model, split, images, self.recipe.precision)
-            metrics |= {f"{name}_accuracy": plain.double().mean().item(),
-                        f"{name}_accuracy_mirrored": mirrored.double().mean().item()}
+            metrics[f"{name}_accuracy"] = plain.double().mean().item()
+            if self.augmentation.flip or self.augmentation.alternate:   # a mirrored digit is another sign
+                metrics[f"{name}_accuracy_mirrored"] = mirrored.double().mean().item()
             arrays[f"{name}_correct"] = written(plain)
         return Outcome(significant(metrics), significant(history.curves), arrays, images.provenance())
 
@@ -155,10 +157,8 @@ def go_on_from(before: tuple[Spec, ...], session: Session) -> None:
 
 def hand_over(source: Path, target: Path) -> None:
     """Copy a file so that ``target`` is whole or not there."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f".{target.name}.part")
-    shutil.copyfile(source, part)
-    part.replace(target)
+    with replacing(target) as part:
+        shutil.copyfile(source, part)
 
 
 @torch.no_grad()

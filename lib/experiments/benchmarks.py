@@ -25,6 +25,7 @@ from lib.experiments.benchmark_start import StartRun
 from lib.experiments.benchmark_task import FAMILIES, Task
 from lib.experiments.images import LIGHT, SHAPES, other_shape
 from lib.experiments.parameters import ChapterParameters
+from lib.experiments.seeds import with_seed
 from lib.growth.depth import Deepen
 from lib.growth.width import Noise, Widen
 from lib.models.resnet import ResNetConfig
@@ -172,12 +173,6 @@ def chains(parameters: Parameters, counts: Iterable[int]) -> list[tuple]:
 
 def seeded(specs: Iterable[Spec], seeds: Iterable[int]) -> list[Spec]:
     return [with_seed(spec, seed) for spec in specs for seed in seeds]
-
-
-def with_seed(spec: Spec, seed: int) -> Spec:
-    """The run and, where it has one, its parent with this seed."""
-    changes = {"parent": with_seed(spec.parent, seed)} if isinstance(spec, ChainRun) else {}
-    return replace(spec, seed=seed, **changes)
 
 
 def sized(parameters: Parameters) -> Scale:

@@ -8,19 +8,31 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
+import numpy as np
+
+from lib.experiments import seeds
 from lib.experiments.benchmark_names import family, name, start
-from lib.results import Results
+from lib.experiments.benchmark_rows import correct_of
+from lib.experiments.elsewhere import Scores, chosen_elsewhere
+from lib.experiments.needs import above_linear
+from lib.results import Result, Results
 from lib.statistics import NotTestable, why
+from lib.statistics_paired import Difference, crossed
 
 Studies = Mapping[str, Results]
 
-#: A dense network that is right less often than this many times chance has learnt too little to compare anything with.
-LEAST_TIMES_CHANCE = 2.0
+#: The families, as verdicts write them.
+WRITTEN = {"vit": "transformer", "cnn": "residual network"}
 
 
-def by_seed(runs: Iterable[Results], of: str, called: str, metric: str = "test_accuracy") -> dict[int, float]:
-    """A metric of the runs of that family and name, by seed.  Raises NotTestable where there is none, or where one diverged."""
+def test_accuracy(result: Result) -> float:
+    return result.metrics["test_accuracy"]
+
+
+def by_seed(runs: Iterable[Results], of: str, called: str, value: Callable[[Result], Any] = test_accuracy) -> dict[int, Any]:
+    """A value of the runs of that family and name, by seed.  Raises NotTestable where there is none, or where one diverged."""
     runs = list(runs)
     found = [result for results in runs for result in results
              if family(result.spec) == of and name(result.spec) == called]
@@ -28,16 +40,44 @@ def by_seed(runs: Iterable[Results], of: str, called: str, metric: str = "test_a
         raise NotTestable(f"there is no {called!r}{why(*runs)}")
     if any(result.metrics["diverged"] for result in found):
         raise NotTestable(f"a training of {called!r} diverged")
-    return {result.spec["seed"]: result.metrics[metric] for result in found}
+    return seeds.by_seed(found, called, lambda result: name(result.spec), value)
 
 
-def both_families(studies: Studies, first: str, second: str) -> list[float]:
-    """``first`` minus ``second``, mean over the families, by seed."""
-    pairs = {of: difference(*(by_seed(studies.values(), of, called) for called in (first, second))) for of in ("vit", "cnn")}
-    common = sorted(set.intersection(*(set(pair) for pair in pairs.values())))
+def by_family(studies: Studies, first: str, second: str, families: Iterable[str] = ("vit", "cnn"),
+              against_dense: bool = True) -> dict[str, Difference | NotTestable]:
+    """``first`` minus ``second`` for each family, with the interval for seeds and images: all rows answer the same images.
+
+    ``against_dense``  one of the two is a network that was not compressed: then the whole one must be worth compressing
+    """
+    return {WRITTEN[of]: apart(studies, of, first, second, against_dense) for of in families}
+
+
+def apart(studies: Studies, of: str, first: str, second: str, against_dense: bool) -> Difference | NotTestable:
+    """The same for one family, or why it cannot be told there."""
+    try:
+        learnt(studies, [of])
+        if against_dense:
+            whole_is_best(studies, of)
+        sides = [by_seed(studies.values(), of, called, lambda result: correct_of(result.arrays["correct"])) for called in (first, second)]
+    except NotTestable as reason:
+        return reason
+    common = sorted(set(sides[0]) & set(sides[1]))
     if not common:
-        raise NotTestable("no seed has runs of both families")
-    return [statistics.mean(pair[seed] for pair in pairs.values()) for seed in common]
+        return NotTestable("no two runs of the same seed to compare")
+    return crossed(*(np.stack([side[seed] for seed in common]) for side in sides))
+
+
+def whole_is_best(studies: Studies, of: str) -> None:
+    """Raises NotTestable where a narrower dense network beats the whole one: compressing that could only win by losing size."""
+    runs = [result for results in studies.values() for result in results if family(result.spec) == of]
+    accuracy: dict[str, list[float]] = {}
+    for result in {result.key: result for result in runs}.values():
+        if name(result.spec).startswith("dense"):
+            accuracy.setdefault(name(result.spec), []).append(result.metrics["test_accuracy"])
+    best = max(accuracy, key=lambda called: statistics.mean(accuracy[called]))
+    if best != "dense":
+        raise NotTestable(f"the whole dense network is right in {statistics.mean(accuracy['dense']):.1%} of the cases and the one called "
+                          f"{best!r} in {statistics.mean(accuracy[best]):.1%}: it is too large for its training")
 
 
 def difference(first: Mapping[int, float], second: Mapping[int, float]) -> dict[int, float]:
@@ -45,48 +85,33 @@ def difference(first: Mapping[int, float], second: Mapping[int, float]) -> dict[
 
 
 def learnt(studies: Studies, families: Iterable[str] = ("vit", "cnn")) -> None:
-    """Raises NotTestable where a family's dense network learnt next to nothing."""
+    """Raises NotTestable where a family's dense network does not beat a linear classifier of the pixels."""
     for of in families:
-        accuracy = statistics.mean(by_seed([studies["dense"]], of, "dense").values())
-        classes = next(start(result.spec)["task"][of]["classes"] for result in studies["dense"])
-        if accuracy < LEAST_TIMES_CHANCE / classes:
-            raise NotTestable(f"a dense network is right in {accuracy:.0%} of the cases only: there is nothing to keep")
+        dataset = next(start(result.spec)["task"]["dataset"] for result in studies["dense"])
+        above_linear(list(by_seed([studies["dense"]], of, "dense").values()), dataset, f"the dense {WRITTEN[of]}")
 
 
 # Orders
 
-def orders(studies: Studies) -> dict[tuple[str, ...], dict[int, tuple[float, float]]]:
-    """The chains of all three steps: their kinds in order → test and validation accuracy by seed."""
+def orders(studies: Studies) -> dict[tuple[str, ...], dict[int, Scores]]:
+    """The chains of all three steps: their kinds in order → validation and test accuracy by seed."""
     learnt(studies, ["vit"])
-    found: dict[tuple[str, ...], dict[int, tuple[float, float]]] = {}
+    found: dict[tuple[str, ...], dict[int, Scores]] = {}
     for result in studies["orders"]:
         kinds = tuple(stage["type"] for stage in result.spec["stages"])
         if len(kinds) == 3:
-            accuracies = result.metrics["test_accuracy"], result.metrics["val_accuracy"]
+            accuracies = result.metrics["val_accuracy"], result.metrics["test_accuracy"]
             found.setdefault(kinds, {})[result.spec["seed"]] = accuracies
     if len(found) < 6:
         raise NotTestable(f"not all six orders are there{why(studies['orders'])}")
     return found
 
 
-def shared(found: Mapping[tuple[str, ...], Mapping[int, object]]) -> list[int]:
-    """Seeds that every order has.  A single one cannot tell: what is best on it is so partly by chance."""
-    seeds = sorted(set.intersection(*(set(runs) for runs in found.values())))
-    if len(seeds) < 2:
-        raise NotTestable("orders are chosen on other seeds than they are compared on, which takes two at least")
-    return seeds
-
-
-def chosen(found: Mapping[tuple[str, ...], Mapping[int, tuple[float, float]]], seed: int, pick: Callable) -> tuple[str, ...]:
-    """The order that ``pick``, max or min, takes by mean validation accuracy over all seeds but this one."""
-    return pick(found, key=lambda kinds: statistics.mean(val for s, (_, val) in found[kinds].items() if s != seed))
-
-
 def minus_best(studies: Studies, order: tuple[str, ...]) -> list[float]:
     """Test accuracy of an order minus that of the other one that is best by validation on the other seeds."""
     found = orders(studies)
-    others = {kinds: runs for kinds, runs in found.items() if kinds != order}
-    return [found[order][seed][0] - others[chosen(others, seed, max)][seed][0] for seed in shared(found)]
+    others = chosen_elsewhere({kinds: runs for kinds, runs in found.items() if kinds != order})
+    return [found[order][seed][1] - best for seed, best in others.items()]
 
 
 def distil_last_minus_best(studies: Studies) -> list[float]:
@@ -97,35 +122,23 @@ def distil_first_minus_best(studies: Studies) -> list[float]:
     return minus_best(studies, ("Distil", "Prune", "Quantize"))
 
 
-def best_minus_worst_order(studies: Studies) -> list[float]:
-    found = orders(studies)
-    return [found[chosen(found, seed, max)][seed][0] - found[chosen(found, seed, min)][seed][0] for seed in shared(found)]
-
-
 # Compression
 
-def pruned_minus_narrow(studies: Studies) -> list[float]:
-    learnt(studies, ["vit"])
-    runs = studies.values()
-    narrow = by_seed(runs, "vit", "dense, 1/2 width")
-    return list(difference(by_seed(runs, "vit", "pruned to 1/4"), narrow).values())
+def pruned_minus_narrow(studies: Studies) -> dict[str, Difference | NotTestable]:
+    return by_family(studies, "pruned to 1/4", "dense, 1/2 width", ["vit"])
 
 
-def four_bits_minus_quarter(studies: Studies) -> list[float]:
-    learnt(studies)
-    return both_families(studies, "4 bits", "pruned to 1/4")
+def four_bits_minus_quarter(studies: Studies) -> dict[str, Difference | NotTestable]:
+    return by_family(studies, "4 bits", "pruned to 1/4", against_dense=False)
 
 
-def eighth_minus_two_bits(studies: Studies) -> list[float]:
-    learnt(studies)
-    return both_families(studies, "pruned to 1/8", "2 bits")
+def eighth_minus_two_bits(studies: Studies) -> dict[str, Difference | NotTestable]:
+    return by_family(studies, "pruned to 1/8", "2 bits", against_dense=False)
 
 
-def scratch_minus_removed(studies: Studies) -> list[float]:
-    learnt(studies)
-    return both_families(studies, "dense, 1/2 of the inner units", "1/2 of the inner units removed")
+def scratch_minus_removed(studies: Studies) -> dict[str, Difference | NotTestable]:
+    return by_family(studies, "dense, 1/2 of the inner units", "1/2 of the inner units removed")
 
 
-def pruned_and_quantized_minus_dense(studies: Studies) -> list[float]:
-    learnt(studies)
-    return both_families(studies, "pruned to 1/4 → 4 bits", "dense")
+def pruned_and_quantized_minus_dense(studies: Studies) -> dict[str, Difference | NotTestable]:
+    return by_family(studies, "pruned to 1/4 → 4 bits", "dense")

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 
+from lib.experiments import seeds
 from lib.experiments.distillation_names import method
+from lib.experiments.elsewhere import Scores, chosen_elsewhere
+from lib.experiments.needs import leaves_out_zero
 from lib.results import Result, Results
 from lib.statistics import NotTestable, why
 
 Studies = Mapping[str, Results]
-
-#: A teacher must be better by this much for a share of its advantage to mean anything.
-LEAST_GAIN = 0.005
 
 #: What a teacher of two classes has to reach for its student's share of it to mean anything.
 LEAST_TEACHER = 0.6
@@ -27,7 +27,7 @@ def tested(result: Result) -> float:
 
 def by_seed(runs: Iterable[Result], name: str, value: Callable[[Result], float] = tested) -> dict[int, float]:
     """A value of the runs of this method, by seed."""
-    return {r.fields["seed"]: value(r) for r in runs if method(r) == name}
+    return seeds.by_seed(runs, name, method, value)
 
 
 def difference(first: dict[int, float], second: dict[int, float], *runs: Results) -> list[float]:
@@ -38,13 +38,21 @@ def difference(first: dict[int, float], second: dict[int, float], *runs: Results
     return found
 
 
-def spread(groups: Iterable[dict[int, float]], *runs: Results) -> list[float]:
-    """Largest minus smallest of several configurations, for each seed that all have."""
-    groups = [group for group in groups if group]
-    seeds = set.intersection(*(set(group) for group in groups)) if len(groups) > 1 else set()
-    if not seeds:
+def both(result: Result) -> Scores:
+    """Validation and test accuracy."""
+    return result.metrics["val_accuracy"], tested(result)
+
+
+def spread(groups: Iterable[dict[int, Scores]], *runs: Results) -> list[float]:
+    """The best of several configurations minus the worst, both chosen by validation on the other seeds.
+
+    The largest minus the smallest on the seed itself is above 0 even where all are equally good.
+    """
+    groups = {number: group for number, group in enumerate(groups) if group}
+    if len(groups) < 2:
         raise NotTestable(f"there are no two configurations to compare{why(*runs)}")
-    return [max(group[seed] for group in groups) - min(group[seed] for group in groups) for seed in sorted(seeds)]
+    best, worst = chosen_elsewhere(groups, max), chosen_elsewhere(groups, min)
+    return [best[seed] - worst[seed] for seed in best]
 
 
 # Self-distillation
@@ -72,9 +80,10 @@ def early_exit_speedup(studies: Studies) -> list[float]:
             continue
         front = zip(search.arrays["front_val_accuracy"], search.arrays["front_test_flops"])
         enough = [flops for accuracy, flops in front if accuracy >= base.metrics["val_accuracy"]]
-        # None is as accurate: the whole network with all its classifiers is what is left, and it is slower.
-        spent = min(enough, default=search.metrics["whole_flops"])
-        found.append(base.metrics["flops_per_image"] / spent)
+        if not enough:
+            raise NotTestable("with no thresholds is the network with early exits as accurate as the plain one: "
+                              "how fast it is at equal accuracy cannot be said")
+        found.append(base.metrics["flops_per_image"] / min(enough))
     if not found:
         raise NotTestable(f"no thresholds were searched for a network that has a plain counterpart{why(runs, searches)}")
     return found
@@ -83,15 +92,15 @@ def early_exit_speedup(studies: Studies) -> list[float]:
 def spread_of_references(studies: Studies) -> list[float]:
     runs, others = studies["self"], studies["references"]
     names = dict.fromkeys(method(r) for r in others)
-    return spread([by_seed(runs, "self-distillation"), *(by_seed(others, name) for name in names)], runs, others)
+    return spread([by_seed(runs, "self-distillation", both), *(by_seed(others, name, both) for name in names)], runs, others)
 
 
 def spread_of_places(studies: Studies) -> list[float]:
     runs, others = studies["self"], studies["places"]
-    groups: dict[tuple, dict[int, float]] = {}
+    groups: dict[tuple, dict[int, Scores]] = {}
     for r in others:
-        groups.setdefault(tuple(r.spec["places"]), {})[r.fields["seed"]] = tested(r)
-    return spread([by_seed(runs, "self-distillation"), *groups.values()], runs, others)
+        groups.setdefault(tuple(r.spec["places"]), {})[r.fields["seed"]] = both(r)
+    return spread([by_seed(runs, "self-distillation", both), *groups.values()], runs, others)
 
 
 def distilled_minus_deep_supervision(studies: Studies) -> list[float]:
@@ -152,35 +161,30 @@ def dense(runs: Results, longest: bool) -> dict[int, float]:
     return {r.fields["seed"]: tested(r) for r in plain if r.spec["recipe"]["epochs"] == chosen}
 
 
-def share_of_gain(studies: Studies, longest: bool) -> list[float]:
-    runs = studies["sparse"]
-    base, teacher = dense(runs, longest), smallest_mixture(runs)
-    first = {r.fields["seed"]: tested(r) for r in reversed(runs)
-             if method(r) == "distilled"}   # the first mixture's student is first
-    worth = [seed for seed in first if seed in base and teacher.get(seed, 0.0) - base[seed] >= LEAST_GAIN]
-    if not worth:
-        against = "trained twice as long" if longest else "trained as long"
-        raise NotTestable(f"no mixture is half a point better than a dense network {against}: "
-                          f"there is no gain to keep{why(runs)}")
-    return [(first[seed] - base[seed]) / (teacher[seed] - base[seed]) for seed in worth]
-
-
 def share_of_gain_kept(studies: Studies) -> list[float]:
-    return share_of_gain(studies, longest=False)
+    """What the student keeps of the mixture's gain over a dense network trained as long as both together.
 
-
-def share_of_gain_kept_longer(studies: Studies) -> list[float]:
-    return share_of_gain(studies, longest=True)
+    The ratio of the means: each seed's part is divided by the mean gain, which must be above 0 for sure.
+    """
+    runs = studies["sparse"]
+    base, teacher, student = dense(runs, longest=True), smallest_mixture(runs), by_seed(runs, "distilled")
+    common = [seed for seed in student if seed in base and seed in teacher]
+    if not common:
+        raise NotTestable(f"no two runs of the same seed to compare{why(runs)}")
+    gains = [teacher[seed] - base[seed] for seed in common]
+    leaves_out_zero(gains, "the mixture's gain over a dense network trained as long as mixture and student together")
+    whole = sum(gains) / len(gains)
+    return [(student[seed] - base[seed]) / whole for seed in common]
 
 
 def inherited_minus_fresh(studies: Studies) -> list[float]:
     runs, parts = studies["sparse"], studies["sparse parts"]
-    return difference(by_seed(reversed(runs), "distilled"), by_seed(parts, "distilled, fresh weights"), runs, parts)
+    return difference(by_seed(runs, "distilled"), by_seed(parts, "distilled, fresh weights"), runs, parts)
 
 
 def distilled_minus_inherited_labels(studies: Studies) -> list[float]:
     runs, parts = studies["sparse"], studies["sparse parts"]
-    return difference(by_seed(reversed(runs), "distilled"), by_seed(parts, "inherited weights, labels alone"), runs, parts)
+    return difference(by_seed(runs, "distilled"), by_seed(parts, "inherited weights, labels alone"), runs, parts)
 
 
 # TinyBERT
@@ -217,7 +221,8 @@ def tiny_minus_no_replaced_words(studies: Studies) -> list[float]:
 
 def uniform_minus_best_map(studies: Studies) -> list[float]:
     runs, others = studies["tinybert"], studies["layer maps"]
-    best: dict[int, float] = {}
-    for r in others:
-        best[r.fields["seed"]] = max(tested(r), best.get(r.fields["seed"], 0.0))
+    names = dict.fromkeys(method(r) for r in others)
+    if not names:
+        raise NotTestable(f"no other map was tried{why(others)}")
+    best = chosen_elsewhere({name: by_seed(others, name, both) for name in names})
     return difference(by_seed(runs, "TinyBERT"), best, runs, others)

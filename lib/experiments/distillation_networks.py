@@ -15,9 +15,11 @@ from lib.experiments.distillation_sparse import SparseToDense
 from lib.experiments.distillation_tinybert import GeneralRun, TinyRun
 from lib.experiments.images import LIGHT
 from lib.experiments.moe_vit import ViTRun
+from lib.experiments.seeds import seeded
 from lib.experiments.tickets_finetune import FinetuneRun, TaskSize
 from lib.experiments.tickets_pretrain import PretrainRun
 from lib.experiments.tickets_text import Source
+from lib.experiments.tickets_words import BagOfWordsRun
 from lib.masked_lm import CHOSEN
 from lib.models.encoder import EncoderConfig
 from lib.models.resnet import ResNetConfig, resnet18
@@ -158,6 +160,7 @@ def exit_studies(size: Networks) -> dict[str, list[Spec]]:
     parts = replace(own, alpha=0.0, weight=0.0), replace(own, weight=0.0), replace(own, attention=False)
     return {
         "self": seeded(seeds, plain, own),
+        "self longer": seeded(seeds, replace(plain, recipe=replace(size.exit_recipe, epochs=2 * size.exit_recipe.epochs))),
         "references": seeded(side, *(replace(own, reference=name) for name in ("ensemble", "transitive", "dense"))),
         "self parts": seeded(side, *parts[:size.parts]),
         "places": seeded(side, *(replace(own, places=places) for places in size.other_places)),
@@ -218,19 +221,9 @@ def text_studies(size: Networks) -> dict[str, list[Spec]]:
 
     side = range(min(size.side, size.seeds))
     return {
+        "words": [BagOfWordsRun(source=texts.source, task=texts.task, size=texts.size)],
         "tinybert": tuned(range(size.seeds), tiny, replace(tiny, first=alone, lesson="labels", copies=0),
                           replace(tiny, first=None, lesson="labels", copies=0)),
         "tinybert parts": tuned(side, replace(tiny, first=None), replace(tiny, lesson="answers"), replace(tiny, copies=0)),
         "layer maps": tuned(side, *(replace(tiny, map=name, first=replace(general, map=name)) for name in maps)),
     }
-
-
-def seeded(seeds: Iterable[int], *specs: Spec) -> list[Spec]:
-    """Each Spec with each seed, each of them once."""
-    return list(dict.fromkeys(with_seed(spec, seed) for spec in specs for seed in seeds))
-
-
-def with_seed(spec: Spec, seed: int) -> Spec:
-    """The run and all that it builds on, with this seed."""
-    fields = {name: getattr(spec, name, None) for name in ("parent", "teacher", "first")}
-    return replace(spec, seed=seed, **{name: with_seed(other, seed) for name, other in fields.items() if other is not None})

@@ -14,6 +14,7 @@ from lib.experiments.distillation_pairs import Config, PairRun, PlainRun
 from lib.experiments.distillation_skeptical import SkepticalRun
 from lib.experiments.distillation_zero_shot import TransitionRun, ZeroShotRun
 from lib.experiments.images import LIGHT
+from lib.experiments.seeds import seeded
 from lib.models.cnn import CNNConfig
 from lib.models.resnet import ResNetConfig, resnet18
 from lib.spec import Spec
@@ -132,6 +133,8 @@ def student_studies(size: Students) -> dict[str, list[Spec]]:
     return {
         "teacher": seeded(seeds, teacher),
         "alone": seeded(seeds, alone),
+        # Labels alone for twice and four times as long: what the seconds that a teacher takes would be worth without one.
+        "longer": seeded(seeds, *(replace(alone, recipe=replace(size.second, epochs=times * size.second.epochs)) for times in (2, 4))),
         "methods": seeded(seeds, *methods),
         "sweep": seeded(side, *(replace(pair, temperature=t, alpha=a) for t in size.sweep[0] for a in size.sweep[1])),
         "patient": seeded(seeds, mixed, replace(alone, recipe=patient.recipe)),
@@ -209,14 +212,3 @@ def zero_shot_studies(size: Students) -> dict[str, list[Spec]]:
         "zero-shot nasty": seeded(side, *free),
         "transitions": seeded(seeds, TransitionRun(parent=zero), TransitionRun(parent=full)),
     }
-
-
-def seeded(seeds: Iterable[int], *specs: Spec) -> list[Spec]:
-    """Each Spec with each seed, each of them once."""
-    return list(dict.fromkeys(with_seed(spec, seed) for spec in specs for seed in seeds))
-
-
-def with_seed(spec: Spec, seed: int) -> Spec:
-    """The run and all that it builds on, with this seed."""
-    parent = getattr(spec, "parent", None)
-    return replace(spec, seed=seed, **({"parent": with_seed(parent, seed)} if parent else {}))

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 
+from lib.experiments import seeds
 from lib.experiments.distillation_students_names import student
+from lib.experiments.elsewhere import chosen_elsewhere
 from lib.results import Result, Results
 from lib.statistics import NotTestable, why
 
@@ -24,7 +26,7 @@ CONTROL = "skeptical student, labels alone"
 
 def by_seed(runs: Iterable[Result], name: str, metric: str = TEST) -> dict[int, float]:
     """A metric of the runs of this name, by seed."""
-    return {r.fields["seed"]: r.metrics[metric] for r in runs if student(r) == name and r.metrics.get(metric) is not None}
+    return seeds.by_seed(runs, name, student, lambda r: r.metrics.get(metric))
 
 
 def paired(first: dict[int, float], second: dict[int, float], *runs: Results) -> list[tuple[float, float]]:
@@ -103,26 +105,27 @@ def nasty_student_minus_alone(studies: Studies) -> list[float]:
 
 
 def best_nasty_student_minus_alone(studies: Studies) -> list[float]:
-    """The largest gain over its own baseline of any student of a nasty teacher, whatever it is made of and however it
-    listens.  Only students that all seeds have: a largest one of more is larger by chance.
+    """The gain over its own baseline of the student of a nasty teacher, whatever it is made of and however it listens, that gains
+    most on validation images with the other seeds.  Only students that all seeds have.
     """
     every = [run for runs in studies.values() for run in runs]
-    alone = {(r.fields["seed"], geometry(r), r.spec["train_examples"]): r.metrics[TEST] for r in every
+    alone = {(r.fields["seed"], geometry(r), r.spec["train_examples"]): r.metrics for r in every
              if r.experiment == "distillation-plain"}
-    gains: dict[str, dict[int, float]] = {}
+    gains: dict[str, dict[int, tuple[float, float]]] = {}
     for run in every:
         if run.spec.get("parent", {}).get("type") == "NastyRun" and run.experiment in ("distillation-pair",
                                                                                        "distillation-skeptical"):
             base = alone.get((run.fields["seed"], geometry(run), run.spec["train_examples"]))
-            if base is not None and max(base, run.metrics[TEST]) >= LEAST_ACCURACY:
-                gains.setdefault(configuration(run), {})[run.fields["seed"]] = run.metrics[TEST] - base
+            if base is not None and max(base[TEST], run.metrics[TEST]) >= LEAST_ACCURACY:
+                gains.setdefault(configuration(run), {})[run.fields["seed"]] = tuple(
+                    run.metrics[name] - base[name] for name in ("val_accuracy", TEST))
     if not gains:
         raise NotTestable(f"no student of a nasty teacher has a baseline that learnt anything{why(*studies.values())}")
-    seeds = sorted(set().union(*gains.values()))
-    common = [found for found in gains.values() if len(found) == len(seeds)]
+    every_seed = set().union(*gains.values())
+    common = {name: found for name, found in gains.items() if len(found) == len(every_seed)}
     if not common:
         raise NotTestable(f"no student of a nasty teacher was trained with every seed{why(*studies.values())}")
-    return [max(found[seed] for found in common) for seed in seeds]
+    return list(chosen_elsewhere(common).values())
 
 
 def configuration(run: Result) -> str:

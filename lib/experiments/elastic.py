@@ -180,6 +180,7 @@ def studies(parameters: Parameters) -> dict[str, list[Spec]]:
                            elastic(Progressive()), seeds=every),
         "sandwich": seeded(*(elastic(sampler, equal="steps")
                              for sampler in (Sandwich(), Sandwich(distil=False), Uniform(networks=4)))),
+        "late distillation": seeded(elastic(Sandwich(after=LATE), equal="steps")),
         "twins": seeded(*(twin(name) for name in PRESETS if name != "large"), seeds=every),
         "axes": seeded(rigid, *(elastic(ERNIE(), axis, equal="steps") for axis in ("depth", "experts", "k"))),
         "sparsity": seeded(rigid, *(specialist(k) for k in (1, 2 * size.geometry.k)),
@@ -191,6 +192,9 @@ def studies(parameters: Parameters) -> dict[str, list[Spec]]:
         "recovery": [RecoveryRun(parent=run, size=SMALL, what=what, recipe=little, seed=run.seed)
                      for run in seeded(rigid, ernie) for what in WHAT],
         "matformer": seeded(nested, thorough, *(dense(width) for width in space["widths"].hidden)),
+        # How much more training brings, and twins as long as the nested network.
+        "lengths": seeded(replace(rigid, recipe=replace(recipe, epochs=2 * recipe.epochs)),
+                          *(replace(dense(width), recipe=thorough.recipe) for width in space["widths"].hidden)),
         "mixtures": [MixNMatchRun(parent=run) for run in seeded(thorough)],
         "dynamic": [DynamicRun(parent=run, recipe=little, seed=run.seed)
                     for run in seeded(dense(space["widths"].largest.hidden))],
@@ -208,6 +212,9 @@ def studies(parameters: Parameters) -> dict[str, list[Spec]]:
         return {name: specs for name, specs in found.items() if name in STAGES[parameters.stage]}
     return found
 
+
+#: Share of the steps after which distillation in place begins, where it waits.
+LATE = 0.3
 
 #: Share of the large CNN's parameters that pruning keeps: about what the small one has.
 KEEP = 0.125

@@ -57,6 +57,10 @@ def dense(runs: Results, width: int) -> Results:
     return picked(runs, lambda spec: spec["sampler"] is None and spec["moe"] is None and spec["space"]["hidden"] == [width])
 
 
+def of_length(runs: Results, epochs: int) -> Results:
+    return picked(runs, lambda spec: spec["recipe"]["epochs"] == epochs)
+
+
 # Values by seed
 
 def scores(runs: Results, *metrics: str) -> dict[int, float]:
@@ -126,8 +130,11 @@ def sandwich_minus_random_at_ends(studies: Studies) -> list[float]:
 
 
 def distilled_minus_labelled(studies: Studies) -> list[float]:
-    runs = studies["sandwich"]
-    return difference(sampled(runs, "Sandwich", distil=True), sampled(runs, "Sandwich", distil=False), *tested(*SMALLER))
+    """Distillation begins when the largest network has something to teach."""
+    runs, late = studies["sandwich"], studies["late distillation"]
+    if not late:
+        raise NotTestable(f"distillation in place was only tried from the first step on, with a nearly random teacher{why(late)}")
+    return difference(late, sampled(runs, "Sandwich", distil=False), *tested(*SMALLER))
 
 
 # Once-for-All
@@ -150,12 +157,16 @@ def progressive_minus_twins(studies: Studies) -> list[float]:
 # MatFormer
 
 def nested_minus_twins(studies: Studies) -> list[float]:
-    runs = studies["matformer"]
+    """Against twins of as many steps as the nested network: against shorter ones it would be judged by its length."""
+    runs, twins = studies["matformer"], studies["lengths"]
     long = picked(sampled(runs, "Nested"), lambda spec: spec["equal"] == "steps")
     widths = sorted({width for r in long for width in r.spec["space"]["hidden"]})
     if not widths:
         raise NotTestable(f"no nested network was trained for as many steps as all its twins{why(runs)}")
-    parts = [minus(scores(long, *tested(f"hidden_{width}")), scores(dense(runs, width), *tested("large")))
+    as_long = of_length(twins, long[0].spec["recipe"]["epochs"])
+    if not all(len(dense(as_long, width)) for width in widths):
+        raise NotTestable(f"no twin was trained for as many steps as the nested network{why(twins)}")
+    parts = [minus(scores(long, *tested(f"hidden_{width}")), scores(dense(as_long, width), *tested("large")))
              for width in widths]
     return decided(averaged(parts), runs)
 

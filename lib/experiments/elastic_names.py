@@ -53,7 +53,8 @@ def with_sampler(sampler: dict[str, Any], axes: list[str]) -> str:
         several = sampler.get("networks", 1)   # results of the first edition do not know the field
         return "one k per step" if axes == ["k"] else f"uniform, {several} per step" if several > 1 else "uniform"
     if kind == "Sandwich":
-        return "sandwich" if sampler["distil"] else "sandwich, labels only"
+        late = f", distilled after {sampler['after']:.0%}" if sampler.get("after") else ""
+        return f"sandwich{late}" if sampler["distil"] else "sandwich, labels only"
     if kind == "Weighted":
         if not sampler["phases"]:
             return "project's weights"

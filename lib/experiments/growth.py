@@ -10,6 +10,7 @@ from lib.experiments.growth_checks import CommuteRun, ExactnessRun, NoiseRun, Pr
 from lib.experiments.growth_gpt import GrowthRun
 from lib.experiments.growth_pace import PaceRun
 from lib.experiments.parameters import ChapterParameters, numbers
+from lib.experiments.seeds import with_seed
 from lib.growth.depth import Deepen
 from lib.growth.faults import NoiseFault, TiedFault
 from lib.growth.growth import Growth
@@ -147,8 +148,13 @@ def studies(parameters: Parameters) -> dict[str, list[Spec]]:
     pipelines = [plan.pipeline(order, shares, rates) for order in orders]
     found = {
         "scratch": seeded(*(plan.scratch(config, budget) for config in (final, plan.sparse) for budget in size.budgets)),
+        # The sizes that growth starts from, and one between, with the whole arithmetic: whether the final network is too large for it.
+        "envelope": seeded(*(plan.scratch(config, budget) for config in plan.smaller for budget in size.budgets)),
         "depth": seeded(*deep.values()),
         "width": seeded(*wide.values(), plan.grown(plan.thin, Net2Wider(final.hidden), share=first)),
+        # Dropout, in the source too, tells equal copies apart, as the papers presuppose.
+        "dropout": seeded(*(plan.grown(replace(plan.narrow, dropout=DROPOUT), Widen(2, symmetry), share=first)
+                            for symmetry in (Even(), Noise(0.0), Uneven(1.0)))),
         "upcycling": seeded(*experts.values(), plan.grown(final, share=first)),
         "faults": seeded(*(plan.grown(plan.narrow, fault, share=first) for fault in (TiedFault(2), NoiseFault(2, db=0.0)))),
         "times": seeded(*(plan.later(run, share) for run in three for share in size.shares[1:])),
@@ -164,13 +170,20 @@ def studies(parameters: Parameters) -> dict[str, list[Spec]]:
         "commuting": seeded(CommuteRun(corpus=size.corpus)),
         "presets": [PresetRun()] if size.presets else [],
     }
-    runs = [run for specs in found.values() for run in specs if isinstance(run, GrowthRun)]
+    runs = [run for name, specs in found.items() if name not in CONTROLS for run in specs if isinstance(run, GrowthRun)]
     grown = [run for run in runs if run.parent]
     geometries = dict.fromkeys(run.config for one in runs for run in chain(one))
     pace = PaceRun(configs=tuple(geometries), batch_size=size.recipe.batch_size, precision=size.recipe.precision,
                    rounds=size.rounds)
     sources = dict.fromkeys(run.parent for run in grown if run not in found["pipeline"])
     return {"sources": list(sources), **found, "pace": [pace]}
+
+
+#: Studies whose networks stand in no table of times.
+CONTROLS = ("envelope", "dropout")
+
+#: Of the networks whose equal copies are to part.
+DROPOUT = 0.1
 
 
 @dataclass(frozen=True)
@@ -201,6 +214,11 @@ class Plan:
     def thin(self) -> GPTConfig:
         """Only the FFNs are narrower."""
         return replace(self.size.final, hidden=self.size.final.hidden // 2)
+
+    @property
+    def smaller(self) -> tuple[GPTConfig, ...]:
+        """Dense networks that are smaller than the final one: the sources' geometries, each once."""
+        return tuple(dict.fromkeys((self.thin, self.shallow, self.narrow, self.seedling)))
 
     @property
     def seedling(self) -> GPTConfig:
@@ -264,12 +282,6 @@ def chain(run: GrowthRun) -> list[GrowthRun]:
 
 def step_flops(config: GPTConfig, recipe: Recipe) -> int:
     return training_flops(config, recipe.batch_size * config.context)
-
-
-def with_seed(run: GrowthRun, seed: int) -> GrowthRun:
-    """The run and all that it was grown from, with this seed."""
-    parent = getattr(run, "parent", None)
-    return replace(run, seed=seed, **({"parent": with_seed(parent, seed)} if parent else {}))
 
 
 def sized(parameters: Parameters) -> Scale:

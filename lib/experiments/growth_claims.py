@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from lib.experiments.growth_names import method, ordered, share
-from lib.experiments.growth_saving import saving
+from lib.experiments.growth_saving import envelope_saving
 from lib.results import Results
 from lib.statistics import NotTestable, paired, paired_differences, why
 
@@ -58,32 +58,45 @@ def best(runs: Results, names: Iterable[str], curve: str = "bits_per_byte") -> R
     return min(there, key=lambda found: np.mean([one.curves[curve][-1] for one in found]), default=Results((), runs.missing))
 
 
-def worth(grown: Results, scratch: Results) -> list[float]:
-    """The arithmetic that scratch needs for each network's loss, over the network's own and its source's."""
+def worth(grown: Results, studies: Studies) -> list[float]:
+    """The arithmetic that scratch of the best size needs for each network's loss, over the network's own and its source's."""
+    final, smaller = studies["scratch"], studies["envelope"]
+    if not len(smaller):
+        raise NotTestable(f"no network smaller than the final one was trained from scratch with the whole arithmetic: "
+                          f"against the final size alone, growth may only show that it is too large{why(smaller)}")
+    scratch = Results((*final, *smaller), (*final.missing, *smaller.missing))
     try:
-        return [1 / (1 - saving(one, scratch)) for one in grown]
+        return [1 / (1 - envelope_saving(one, scratch)) for one in grown]
     except ValueError as error:
         raise NotTestable(f"{error}{why(scratch)}") from error
 
 
-def worth_uncharged(grown: Results, scratch: Results) -> list[float]:
+def worth_uncharged(grown: Results, studies: Studies) -> list[float]:
     """The same, over the arithmetic of the further training alone."""
-    return [times * one.metrics["total_flops"] / one.metrics["flops"] for one, times in zip(grown, worth(grown, scratch))]
+    return [times * one.metrics["total_flops"] / one.metrics["flops"] for one, times in zip(grown, worth(grown, studies))]
 
 
 # Net2Net and HyperCloning
 
 def net2net_saves_uncharged(studies: Studies) -> list[float]:
-    return worth_uncharged(called(studies["width"], NET2NET), studies["scratch"])
+    return worth_uncharged(called(studies["width"], NET2NET), studies)
 
 
 def hypercloning_saves_uncharged(studies: Studies) -> list[float]:
-    return worth_uncharged(called(studies["width"], NOISY), studies["scratch"])
+    return worth_uncharged(called(studies["width"], NOISY), studies)
+
+
+def even_minus(studies: Studies, name: str) -> list[float]:
+    """Equal copies against copies that differ, with dropout: without anything that tells them apart they can never separate."""
+    runs = studies["dropout"]
+    if not len(runs):
+        raise NotTestable(f"nothing in the trainings at hand tells equal copies apart: they are without dropout and deterministic{why(runs)}")
+    even, other = (called(runs, *(found for one in runs if (found := method(one)).startswith(which))) for which in (EVEN, name))
+    return difference(even, other)
 
 
 def even_minus_noise(studies: Studies) -> list[float]:
-    runs = studies["width"]
-    return difference(called(runs, EVEN), called(runs, NOISY))
+    return even_minus(studies, NOISY)
 
 
 # G_stack
@@ -98,11 +111,11 @@ def best_other_minus_stack(studies: Studies) -> list[float]:
 
 
 def stack_speedup(studies: Studies) -> list[float]:
-    return [times - 1 for times in worth(called(studies["depth"], STACKED), studies["scratch"])]
+    return [times - 1 for times in worth(called(studies["depth"], STACKED), studies)]
 
 
 def width_speedup(studies: Studies) -> list[float]:
-    return [times - 1 for times in worth(called(studies["width"], UNEVEN), studies["scratch"])]
+    return [times - 1 for times in worth(called(studies["width"], UNEVEN), studies)]
 
 
 # LEMON and staged training
@@ -116,8 +129,7 @@ def log_relative_difference(studies: Studies) -> list[float]:
 
 
 def even_minus_uneven(studies: Studies) -> list[float]:
-    runs = studies["width"]
-    return difference(called(runs, EVEN), called(runs, UNEVEN))
+    return even_minus(studies, UNEVEN)
 
 
 def quarter_rate_minus_full(studies: Studies) -> list[float]:

@@ -79,7 +79,16 @@ def how_trained(spec: dict[str, Any]) -> str:
         parts.append("lower rate")
     if spec["trained"] == "new blocks":
         parts.append("new blocks only")
+    if dropout := first_network(spec).get("dropout"):
+        parts.append(f"dropout {dropout:g}")
     return "".join(f", {part}" for part in parts)
+
+
+def first_network(spec: dict[str, Any]) -> dict[str, Any]:
+    """The geometry from which a network grew."""
+    while spec["model"] is None:
+        spec = spec["parent"]
+    return spec["model"]
 
 
 def share(result: Result) -> float:

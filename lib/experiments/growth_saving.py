@@ -7,7 +7,7 @@ several budgets, and its loss is interpolated between these, as a power of the a
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from lib.experiments.growth_paths import step_flops
 from lib.results import Result, Results
@@ -30,6 +30,24 @@ def needed(loss: float, flops: Sequence[float], losses: Sequence[float]) -> floa
     return f0 * math.exp(slope * math.log(loss / l0))
 
 
+def of_envelope(loss: float, scratch: Iterable[Iterable[tuple[float, float]]]) -> float:
+    """The least arithmetic at which any of several networks from scratch ends with ``loss``: their lower envelope.
+
+    ``scratch``  for each network the (arithmetic, loss) of its finished trainings
+
+    A network for which :func:`needed` has no answer is left out.  Raises ValueError where none has one.
+    """
+    found = []
+    for points in scratch:
+        try:
+            found.append(needed(loss, *zip(*points)))
+        except (ValueError, TypeError):   # too few points, or none
+            continue
+    if not found:
+        raise ValueError("no network from scratch has two budgets at which more arithmetic lowered its loss")
+    return min(found)
+
+
 def arithmetic(run: Result) -> float:
     """All training FLOPs behind a network, its sources' included."""
     return run.metrics["total_flops"]
@@ -44,6 +62,18 @@ def saving(grown: Result, scratch: Results, spent: Callable[[Result], float] = a
     same = [one for one in scratch if one.spec["seed"] == grown.spec["seed"] and step_flops(one) == step_flops(grown)]
     return 1 - spent(grown) / needed(grown.metrics["test_loss"], [spent(one) for one in same],
                                      [one.metrics["test_loss"] for one in same])
+
+
+def envelope_saving(grown: Result, scratch: Results, spent: Callable[[Result], float] = arithmetic) -> float:
+    """The same against the lower envelope of all dense networks from scratch in ``scratch``, of any size, with the same seed.
+
+    What growth is worth: against one size alone it may only show that this size is too large for the arithmetic.
+    """
+    sizes: dict[float, list[tuple[float, float]]] = {}
+    for one in scratch:
+        if one.spec["seed"] == grown.spec["seed"] and not is_sparse(one):
+            sizes.setdefault(step_flops(one), []).append((spent(one), one.metrics["test_loss"]))
+    return 1 - spent(grown) / of_envelope(grown.metrics["test_loss"], sizes.values())
 
 
 def is_sparse(result: Result) -> bool:

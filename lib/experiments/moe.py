@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from lib.augment import Augmentation
 from lib.data import check_name
 from lib.experiments.images import LIGHT, other_shape
+from lib.experiments.moe_capacity import InferenceRun
 from lib.experiments.moe_cost import LayerCost, StepCost
 from lib.experiments.moe_vit import ViTRun
 from lib.experiments.parameters import ChapterParameters
@@ -108,6 +109,8 @@ def studies(parameters: Parameters) -> dict[str, list[Spec]]:
                   other("hash", hash_by="position" if switch.experts <= FEWEST_POSITIONS else "patch"))
 
     found = {
+        # One network, as one command of the Switch-ViT project trains one.
+        "model": baseline[:1] if parameters.dense_only else runs(replace(switch, experts=sweep[-1]), seeds=every[:1]),
         "accuracy": baseline + seeded(longer, every) + runs(*(replace(switch, experts=e) for e in sweep))
         + ewa + whole + thor + adamix,
         "routers": baseline + switched + routed,
@@ -115,6 +118,9 @@ def studies(parameters: Parameters) -> dict[str, list[Spec]]:
         + runs(other("thor"), other("adamix"), consistency=False),
         "balance": runs(replace(switch, balance=0.0)) + switched + runs(replace(switch, z_loss=1e-3))
         + runs(other("vmoe"), other("bias")),
+        # Controls that differ in one thing only: tables of patches, a gate near 1, one kind of gate for both ways to balance.
+        "gates": runs(other("hash", hash_by="patch"), replace(switch, single_gate="share"), other("bias", scores="softmax")),
+        "inference": [InferenceRun(parent=run, seed=run.seed) for run in runs(other("vmoe", k=2), seeds=few)],
         "capacity": runs(*(replace(switch, policy="arrival", capacity_factor=cf) for cf in (0.5, 1.0, 1.25, 2.0)),
                          *(replace(switch, policy=policy, capacity_factor=0.5)
                            for policy in ("random", "priority", "second-choice")), switch, seeds=few),

@@ -10,13 +10,14 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from lib.experiments.elsewhere import chosen_elsewhere
+from lib.experiments.moe_names import method
+from lib.experiments.needs import leaves_out_zero
+from lib.experiments.seeds import by_seed
 from lib.results import Results
-from lib.statistics import NotTestable, paired_differences
+from lib.statistics import NotTestable, paired_differences, why
 
 Studies = Mapping[str, Results]
-
-#: A teacher must be this much better than the dense model before a share of its gain means anything.
-LEAST_GAIN = 0.005
 
 #: A training of fewer epochs cannot show a saving of 7.5 times.
 LEAST_EPOCHS = 8
@@ -42,9 +43,11 @@ def switch(runs: Results, **fields) -> Results:
     """Switch runs as the library configures them, except for the fields named."""
     usual = {"moe.router": "switch", "moe.k": 1, "moe.split": 1, "moe.placement": "every-second", "moe.balance": 0.01,
              "moe.z_loss": 0.0, "moe.policy": "dropless", "moe.router_precision": "fp32", "moe.router_init": 0.1,
-             "moe.jitter": 0.0}
+             "moe.jitter": 0.0, "moe.single_gate": "probability"}
     wanted = usual | {f"moe.{name}": value for name, value in fields.items()}
-    return Results(tuple(r for r in runs if all(r.fields.get(n) == v for n, v in wanted.items())), runs.missing)
+    # Results that are older than a field have what it defaults to.
+    return Results(tuple(r for r in runs if r.fields.get("moe.router") and all(r.fields.get(n, usual.get(n)) == v for n, v in wanted.items())),
+                   runs.missing)
 
 
 def routed(runs: Results, router: str, **fields) -> Results:
@@ -76,7 +79,7 @@ def saved(curve: list[float], base: list[float]) -> float:
 
 
 def after_first_epoch(runs: Results) -> dict[int, float]:
-    return {r.fields["seed"]: r.curves["val_accuracy"][0] for r in runs}
+    return by_seed(runs, "all of these", lambda r: "all of these", lambda r: r.curves["val_accuracy"][0])
 
 
 # Switch
@@ -129,9 +132,9 @@ def small_init_deviation_difference(studies: Studies) -> list[float]:
     return list(deviations(small) - deviations(standard))
 
 
-def balance_loss_evens_load(studies: Studies) -> list[float]:
-    runs = studies["balance"]
-    return difference(switch(runs, balance=0.0), switch(runs), "max_load")
+def dropped_at_usual_capacity(studies: Studies) -> list[float]:
+    """Share of the tokens that are dropped in the last epoch at a capacity factor of 1.25."""
+    return [r.curves["dropped"][-1] for r in switch(studies["capacity"], policy="arrival", capacity_factor=1.25)]
 
 
 def balance_loss_cost(studies: Studies) -> list[float]:
@@ -150,10 +153,13 @@ def distilled_share_of_gain(studies: Studies) -> list[float]:
     students = Results(tuple(r for r in runs if r.spec.get("teacher")), runs.missing)
     gain = dict(zip(seeds_in_both(switch(runs), base), difference(switch(runs), base)))
     kept = dict(zip(seeds_in_both(students, base), difference(students, base)))
-    worth = [seed for seed in kept if gain.get(seed, 0.0) >= LEAST_GAIN]
-    if not worth:
-        raise NotTestable("no teacher is half a point better than a dense model trained as long as teacher and student together")
-    return [kept[seed] / gain[seed] for seed in worth]
+    both = [seed for seed in kept if seed in gain]
+    if not both:
+        raise NotTestable("no two runs of the same seed to compare")
+    leaves_out_zero([gain[seed] for seed in both], "what the mixture gains over a dense model trained as long as teacher and student together")
+    # The ratio of the means: seeds are averaged before anything is divided.
+    whole = float(np.mean([gain[seed] for seed in both]))
+    return [kept[seed] / whole for seed in both]
 
 
 def seeds_in_both(first: Results, second: Results) -> list[int]:
@@ -165,14 +171,18 @@ def seeds_in_both(first: Results, second: Results) -> list[int]:
 # V-MoE
 
 def priority_minus_arrival(studies: Studies) -> list[float]:
-    runs = studies["capacity"]
-    return difference(switch(runs, policy="priority", capacity_factor=0.5),
-                      switch(runs, policy="arrival", capacity_factor=0.5))
+    return [r.metrics["test_accuracy_priority_0.5"] - r.metrics["test_accuracy_arrival_0.5"] for r in limited(studies)]
 
 
 def priority_minus_dropless(studies: Studies) -> list[float]:
-    runs = studies["capacity"]
-    return difference(switch(runs, policy="priority", capacity_factor=0.5), switch(runs))
+    return [r.metrics["test_accuracy_priority_0.5"] - r.metrics["test_accuracy_dropless"] for r in limited(studies)]
+
+
+def limited(studies: Studies) -> Results:
+    """V-MoE's networks with places missing at inference, as in the paper."""
+    if not len(runs := studies["inference"]):
+        raise NotTestable(f"no network was evaluated with places missing at inference, which the paper does{why(runs)}")
+    return runs
 
 
 # Loss-free balancing
@@ -183,8 +193,11 @@ def bias_minus_loss_violation(studies: Studies) -> list[float]:
 
 
 def bias_minus_loss_accuracy(studies: Studies) -> list[float]:
-    runs = studies["balance"]
-    return difference(routed(runs, "bias"), switch(runs))
+    """Both with softmax scores: with a sigmoid the difference would be the gate's as well."""
+    alike = routed(studies["gates"], "bias", moe__scores="softmax")
+    if not alike:
+        raise NotTestable(f"no router with biases has the gate of the one with a loss{why(studies['gates'])}")
+    return difference(alike, switch(studies["balance"]))
 
 
 # Expert choice
@@ -202,15 +215,10 @@ def expert_choice_steps_saved(studies: Studies) -> list[float]:
 
 def soft_minus_best_token_choice(studies: Studies) -> list[float]:
     runs = studies["routers"]
-    candidates = [found for found in (switch(runs), routed(runs, "vmoe"), routed(runs, "bias")) if found]
-    if not candidates:
-        raise NotTestable("no token-choice run to compare with")
-    best = max(candidates, key=lambda found: mean(found, "val_accuracy"))
-    return difference(routed(runs, "soft"), best)
-
-
-def mean(runs: Results, metric: str) -> float:
-    return float(np.mean([r.metrics[metric] for r in runs]))
+    candidates = {name: {r.fields["seed"]: (r.metrics["val_accuracy"], r.metrics["test_accuracy"]) for r in found}
+                  for name, found in (("switch", switch(runs)), ("vmoe", routed(runs, "vmoe")), ("bias", routed(runs, "bias"))) if found}
+    best, soft = chosen_elsewhere(candidates), by_seed(runs, "soft", method, lambda r: r.metrics["test_accuracy"])
+    return [soft[seed] - value for seed, value in best.items() if seed in soft]
 
 
 def soft_minus_dense(studies: Studies) -> list[float]:
@@ -219,8 +227,12 @@ def soft_minus_dense(studies: Studies) -> list[float]:
 
 
 def hash_minus_switch(studies: Studies) -> list[float]:
-    runs = studies["routers"]
-    return difference(routed(runs, "hash"), switch(runs))
+    """By patch: by position, with as many experts as places, each place would own a network."""
+    runs = studies["gates"]
+    by_patch = routed(runs, "hash", moe__hash_by="patch")
+    if not by_patch:
+        raise NotTestable(f"no table of patches was tried, only one of positions, where each place owns a network{why(runs)}")
+    return difference(by_patch, switch(runs, single_gate="share"))
 
 
 # Random routing

@@ -21,7 +21,15 @@ def method(result: Result) -> str:
         return "ewa"
     if router in ("thor", "adamix") and not fields["consistency"]:
         return "adamix, one pass, no agreement" if router == "adamix" else "thor, no agreement"
-    return router
+    return router + gate(fields)
+
+
+def gate(fields: dict) -> str:
+    """What of a router's gate or table is not as usual."""
+    own = {"switch": ("moe.single_gate", "share", ", gate by share"), "bias": ("moe.scores", "softmax", ", softmax"),
+           "hash": ("moe.hash_by", "patch", ", by patch")}
+    field, value, words = own.get(fields["moe.router"], ("", None, ""))
+    return words if field and fields.get(field) == value else ""
 
 
 def with_experts(result: Result) -> str:

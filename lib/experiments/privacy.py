@@ -12,6 +12,7 @@ from lib.experiments.images import LIGHT, SHAPES, other_shape
 from lib.experiments.parameters import ChapterParameters, numbers
 from lib.experiments.privacy_shares import PolynomialRun, SharedRun
 from lib.experiments.privacy_train import BaselineRun, ReplacedRun
+from lib.experiments.seeds import with_seed
 from lib.models.resnet import ResNetConfig, resnet18
 from lib.spec import Spec
 from lib.train import Recipe
@@ -117,18 +118,14 @@ def studies(parameters: Parameters) -> dict[str, list[Spec]]:
         "budgets": seeded(*(replace(spec, budget=share) for spec in (identity, dapa) for share in shares)),
         "polynomials": seeded(*(replace(dapa, budget=share, kind="linear") for share in scarce),
                               replace(dapa, trained=False), replace(dapa, kind="released")),
+        # Without any ReLU left: what the polynomials alone can do, and a network of lines is one linear map.
+        "none": seeded(*(replace(dapa, budget=0.0, kind=kind) for kind in ("quadratic", "linear", "identity"))),
         "masks": seeded(replace(dapa, masks="random"), replace(dapa, masks="shuffled"), replace(identity, masks="random")),
         "hysteresis": seeded(replace(dapa, hysteresis=NONE), replace(dapa, hysteresis=WIDE)),
         "fit": seeded(PolynomialRun(parent=base), seeds=seeds[:1]),
         "shares": seeded(SharedRun(parent=dapa, images=size.private, bits=size.bits),
                          SharedRun(parent=replace(dapa, budget=shares[0]), images=size.private, bits=size.bits[:1]), seeds=seeds[:1]),
     }
-
-
-def with_seed(spec: Spec, seed: int) -> Spec:
-    """The run and all that it builds on, with this seed."""
-    parent = getattr(spec, "parent", None)
-    return replace(spec, seed=seed, **({"parent": with_seed(parent, seed)} if parent else {}))
 
 
 def sized(parameters: Parameters) -> Scale:

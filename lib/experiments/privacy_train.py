@@ -88,6 +88,11 @@ class ReplacedRun(Spec):
 
     experiment: ClassVar[str] = "privacy-replaced"
 
+    @property
+    def version(self) -> int:
+        """2 for trained straight lines: in version 1 their square was trained along, and they were no lines."""
+        return 2 if self.kind == "linear" and self.trained else 1
+
     parent: BaselineRun
     budget: float = 0.1
     kind: str = "quadratic"

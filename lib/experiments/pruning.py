@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 from lib.checks import require
 from lib.data import check_name
@@ -21,6 +21,7 @@ from lib.experiments.pruning_speed import SpeedRun
 from lib.experiments.pruning_ticket_claims import FIFTH, SLACK
 from lib.experiments.pruning_tickets import CONTROLS, ControlRun, TicketRun
 from lib.experiments.pruning_train import SparseRun, own
+from lib.experiments.seeds import with_seed
 from lib.models.mlp import MLPConfig
 from lib.models.vgg import VGGConfig
 from lib.pruning.structure import structure
@@ -96,6 +97,8 @@ def studies(parameters: Parameters) -> dict[str, list[Spec]]:
         "dense": seeded(size.vgg),
         "structures": seeded(*(shaped_run(size, name) for name in SHAPES_COMPARED), seeds=few),
         "init": seeded(*(initial_run(size, score, ratio) for ratio in size.initial_ratios for score in SCORES), seeds=few),
+        "official init": seeded(*(replace(initial_run(size, score, ratio), start="official")
+                                  for ratio in size.initial_ratios for score in SCORES), seeds=few),
         "trainers": seeded(ours, gradual, *(trainer_run(size, name) for name in ("granet", *able)), seeds=few),
         "ratios": [*seeded(*(own_run(size, ratio) for ratio in dict.fromkeys((*size.ratios, size.coded)))),
                    *seeded(*(gradual_run(size, ratio) for ratio in size.ratios), seeds=few),
@@ -108,6 +111,10 @@ def studies(parameters: Parameters) -> dict[str, list[Spec]]:
                              *(control_run(late, name, judged) for name in CONTROLS[1:]),
                              replace(late, scope="layerwise"), seeds=few)],
         "shot": seeded(replace(late, retraining="lr-rewind"), replace(late, retraining="finetune"), seeds=few),
+        # As long, without pruning; and how much more training brings to the dense networks.
+        "unpruned": seeded(*(replace(late, retraining=how, amount=0.0) for how in ("rewind", "lr-rewind", "finetune")), seeds=few),
+        "longer": seeded(*(replace(run, recipe=replace(run.recipe, epochs=2 * run.recipe.epochs))
+                           for run in (size.vgg, plain, size.lenet)), seeds=few),
         "barrier": seeded(*(BarrierRun(parent=ticket, level=level, points=size.points)
                             for level in (fifth(size), 0) for ticket in (early, late, warmed)), seeds=few),
         "coarsening": seeded(*(spec for form in COARSE_FORMS for spec in levels(
@@ -115,6 +122,9 @@ def studies(parameters: Parameters) -> dict[str, list[Spec]]:
         "meta": seeded(size.meta),
         "cocktail": seeded(*(CocktailRun(parent=plain, rewind=size.rewind, stages=size.stages, pivot=pivot, held=size.held,
                                          batches=5) for pivot in (True, False))),
+        # Without dense steps but with as many updates; and with them but without distillation.
+        "equal updates": seeded(*(CocktailRun(parent=plain, rewind=size.rewind, stages=size.stages, held=size.held, batches=5, **arm)
+                                  for arm in (dict(pivot=False, equal="updates"), dict(distil=0.0)))),
         "quantize": seeded(*books, replace(one_book, grid=(16, 4)), replace(many_books, grid=(1, 1)),
                            replace(one_book, parent=size.vgg, density=1 / size.coded),
                            *(TorchaoRun(parent=size.vgg, bits=bits) for bits in (8, 4)), seeds=few),
@@ -179,13 +189,6 @@ def ticket_parents(size: Scale) -> tuple[DenseRun, DenseRun]:
     """The dense network without a warm-up, whose early weights are kept, and with one."""
     return (replace(size.resnet, snapshots=(0, size.rewind)),
             replace(size.resnet, snapshots=(0,), recipe=replace(size.resnet.recipe, warmup=size.warmup)))
-
-
-def with_seed(spec: Spec, seed: int) -> Spec:
-    """The run and all that it builds on, with this seed."""
-    built_on = {field.name: with_seed(part, seed) for field in fields(spec)
-                if isinstance(part := getattr(spec, field.name), Spec)}
-    return replace(spec, seed=seed, **built_on)
 
 
 def sized(parameters: Parameters) -> Scale:

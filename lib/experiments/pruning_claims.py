@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from operator import itemgetter
 
 from lib.experiments.pruning_names import OURS, method
-from lib.experiments.pruning_pairs import TEST, BySeed, by_seed, deviation, difference, learnt, paired
+from lib.experiments.pruning_pairs import TEST, BySeed, by_seed, difference, learnt, paired
 from lib.experiments.pruning_ticket_claims import (  # noqa: F401 - claims are looked up here
-    ticket_minus_dense_in_deviations,
+    ticket_minus_dense,
     ticket_minus_reinitialised,
     ticket_at_start_minus_reinitialised,
     warmup_gain_of_the_ticket,
@@ -47,10 +47,14 @@ def at_ratio(runs: Results, name: str, ratio: float) -> BySeed:
 
 
 def synflow_minus_magnitude(studies: Studies) -> list[float]:
-    runs = studies["init"]
+    """Of the official network's weights: with ours, magnitude empties the head alone, and long before."""
+    runs = studies["official init"]
+    if not len(runs):
+        raise NotTestable(f"no network was pruned with the official weights, on which collapse depends{why(runs)}")
     if not any(abs(r.spec["density"] * COLLAPSE - 1) < 0.02 for r in runs):
         raise NotTestable(f"no network was pruned to {COLLAPSE:.0f}× before training{why(runs)}")
-    return difference(at_ratio(runs, "SynFlow", COLLAPSE), at_ratio(runs, "magnitude", COLLAPSE), runs)
+    return difference(at_ratio(runs, "SynFlow, official weights", COLLAPSE),
+                      at_ratio(runs, "magnitude, official weights", COLLAPSE), runs)
 
 
 def synflow_collapses(studies: Studies) -> list[float]:
@@ -143,11 +147,13 @@ def dense_over_removed_time(studies: Studies) -> list[float]:
 MERGED, LAST = "test_accuracy_merged", "test_accuracy_last"
 
 
-def pivot_gain_in_deviations(studies: Studies) -> list[float]:
-    runs = studies["cocktail"]
-    with_, without = (by_seed(runs, f"{which} dense steps", lambda r: r.metrics[MERGED]) for which in ("with", "without"))
-    spread = deviation(without.values(), "the training without dense steps")
-    return [value / spread for value in difference(with_, without, runs)]
+def pivot_gain(studies: Studies) -> list[float]:
+    """At equal updates: with as many sparse steps, the training with dense ones would be twice as long."""
+    runs, others = studies["cocktail"], studies["equal updates"]
+    without = by_seed(others, "without dense steps, equal updates", lambda r: r.metrics[MERGED])
+    if not without:
+        raise NotTestable(f"without dense steps there is only a training of half the updates{why(others)}")
+    return difference(by_seed(runs, "with dense steps", lambda r: r.metrics[MERGED]), without, runs, others)
 
 
 def merging_gain(studies: Studies) -> list[float]:
@@ -159,10 +165,8 @@ def merging_gain(studies: Studies) -> list[float]:
 
 # MetaPruning
 
-def searched_minus_uniform_in_deviations(studies: Studies) -> list[float]:
-    runs = studies["meta"]
-    spread = deviation([r.metrics["uniform_test_accuracy"] for r in runs], "the network with uniform widths")
-    return [(r.metrics["winner_test_accuracy"] - r.metrics["uniform_test_accuracy"]) / spread for r in runs]
+def searched_minus_uniform(studies: Studies) -> list[float]:
+    return [r.metrics["winner_test_accuracy"] - r.metrics["uniform_test_accuracy"] for r in studies["meta"]]
 
 
 def rank_correlation(studies: Studies) -> list[float]:

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from lib import training_state
-from lib.checks import require
+from lib.checks import one_of, require
 from lib.data import ImageSet, Split
 from lib.experiments.pruning_dense import DenseRun, build, scored
 from lib.experiments.pruning_tickets import remaining
@@ -22,6 +22,9 @@ from lib.results import Outcome, significant
 from lib.spec import Spec
 from lib.store import Session
 from lib.train import fit
+
+#: See :class:`CocktailRun`.
+EQUAL = ("sparse steps", "updates")
 
 #: Whose weights the sparse networks wear: each stage its own, all those of the last stage, or all the merged ones.
 VARIANTS = ("own", "last", "merged")
@@ -37,6 +40,7 @@ class CocktailRun(Spec):
     ``rewind``    step of the parent's training to which weights go back before each stage; one of its snapshots
     ``stages``    how many; the parent's training is the one before the first
     ``pivot``     whether a dense step stands before each sparse one; see :class:`lib.pruning.cocktail.Turns`
+    ``equal``     what a training without dense steps has as many of as one with them: "sparse steps", or "updates" in all
     ``distil``    share of a sparse step's loss that the dense network's output has
     ``amount``    share of the weights that goes at each stage, unstructured; ``channels``: of the channels
     ``held``      validation images by which coefficients of merging are chosen
@@ -54,8 +58,10 @@ class CocktailRun(Spec):
     channels: float = 0.1
     held: int = 1000
     batches: int = 10
+    equal: str = "sparse steps"
 
     def __post_init__(self) -> None:
+        one_of("equal", self.equal, EQUAL)
         require(self.rewind in self.parent.snapshots,
                 f"rewind is {self.rewind}, but the parent's snapshots are {self.parent.snapshots}: add that step to them")
         require(self.stages >= 1 and self.held >= 1 and self.batches >= 1,
@@ -109,7 +115,7 @@ class CocktailRun(Spec):
             weights = {name: latest[f"{name}.weight"] for name in names}
             before = unified(weights, before, stage, self.stages, self.amount, self.channels)
             model = attach(self.parent.load(session, self.rewind))
-            turns = Turns(self.parent.batches(images, first=self.rewind), model, before, self.pivot)
+            turns = Turns(self.parent.batches(images, first=self.rewind), model, before, self.pivot, self.equal == "updates")
             recipe = remaining(self.parent, images, self.rewind)
             history = fit(model, turns, cocktail_loss(turns, self.distil, recipe.label_smoothing), recipe, seed=self.seed,
                           checkpoint=session.checkpoint / f"stage{stage}", report=told(session.report, stage, self.stages))

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
+from torch import nn
+
 from lib.checks import one_of, require
 from lib.data import ImageBatches, ImageSet, Split
 from lib.experiments.pruning_dense import DenseRun, build, scored, tested
@@ -16,6 +19,9 @@ from lib.results import Outcome, significant
 from lib.spec import Spec
 from lib.store import Session
 from lib.train import classification_loss, fit
+
+#: Which weights are scored and trained.
+STARTS = ("ours", "official")
 
 #: Images per class that scores with a gradient look at, as in the SynFlow paper's comparison.
 PER_CLASS = 10
@@ -30,6 +36,8 @@ class InitialRun(Spec):
 
     ``dense`` is not run: it says which network, images and recipe.  A network in which a layer has lost all its weights is
     not trained, since its output cannot depend on its input; it is scored as it is.
+
+    ``start``  the weights that are scored: "ours", as :mod:`lib.models` draws them, or "official", see :func:`official`
     """
 
     experiment: ClassVar[str] = "pruning-initial"
@@ -37,15 +45,18 @@ class InitialRun(Spec):
     dense: DenseRun
     score: str = "magnitude"
     density: float = 0.1
+    start: str = "ours"
 
     def __post_init__(self) -> None:
         one_of("score", self.score, SCORES)
+        one_of("start", self.start, STARTS)
         require(0 < self.density <= 1, f"density is {self.density}: it must be a share of the weights in (0, 1]")
 
     def run(self, session: Session) -> Outcome:
         dense, recipe = self.dense, self.dense.recipe
         images = dense.images(session)
-        model = build(dense.model, self.seed).to(session.device)
+        model = build(dense.model, self.seed)
+        model = (official(model) if self.start == "official" else model).to(session.device)
         densities = rounds("exponential", SYNFLOW_ROUNDS, self.density) if self.score == "synflow" else [self.density]
         masks = prune_in_rounds(model, self.score, densities, few(images), seed=self.seed)
         empty = collapsed(masks)
@@ -62,6 +73,21 @@ class InitialRun(Spec):
         arrays = {"weights_by_layer": [int(mask.count_nonzero()) for mask in masks.values()],
                   "all_weights_by_layer": [mask.numel() for mask in masks.values()]}
         return Outcome(significant(metrics), significant(history.curves if history else {}), arrays, images.provenance())
+
+
+@torch.no_grad()
+def official(model: nn.Module) -> nn.Module:
+    """The model with the weights that the SynFlow paper's code draws (``Models/lottery_vgg.py``), all of them anew.
+
+    Convolutions and linear layers by ``kaiming_normal_`` with its defaults, so by their number of *inputs*; biases 0.  With
+    PyTorch's default for the linear layer, which is far smaller, a global threshold would empty the head alone, and first.
+    """
+    for module in model.modules():
+        if isinstance(module, (nn.Linear, nn.Conv2d)):
+            nn.init.kaiming_normal_(module.weight)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+    return model
 
 
 def few(images: ImageSet) -> list[Batch]:

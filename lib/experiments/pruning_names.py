@@ -10,7 +10,7 @@ from lib.results import Result, Results
 OURS = "ours"
 
 #: Trainers as their papers write them.
-TRAINERS = {"gradual": "gradual", "rigl": "RigL", "granet": "GraNet", "acdc": "AC/DC", "str": "STR", "probmask": "ProbMask",
+TRAINERS = {"gradual": "gradual", "rigl": "RigL", "granet": "GraNet", "acdc": "AC/DC", "str": "STR-like", "probmask": "ProbMask",
             "safe": "SAFE"}
 
 SCORES = {"magnitude": "magnitude", "random": "random", "lamp": "LAMP", "snip": "SNIP", "grasp": "GraSP", "taylor": "Taylor",
@@ -41,7 +41,7 @@ def warmup(spec: dict) -> str:
 
 
 def initial(spec: dict) -> str:
-    return SCORES[spec["score"]]
+    return SCORES[spec["score"]] + (", official weights" if spec.get("start", "ours") == "official" else "")
 
 
 def sparse(spec: dict) -> str:
@@ -54,6 +54,8 @@ def ticket(spec: dict) -> str:
     name = RETRAININGS[spec["retraining"]]
     if spec["retraining"] == "rewind":
         name += f", step {spec['rewind']}"
+    if not spec["amount"]:
+        name = f"unpruned, {name}"
     name += "" if spec["iterative"] else ", one cut"
     name += "" if spec["scope"] == "global" else ", layer-wise"
     return name + warmup(spec["parent"])
@@ -74,7 +76,10 @@ def coarse(spec: dict) -> str:
 
 
 def cocktail(spec: dict) -> str:
-    return "with dense steps" if spec["pivot"] else "without dense steps"
+    name = "with dense steps" if spec["pivot"] else "without dense steps"
+    if spec.get("equal", "sparse steps") == "updates":
+        name += ", equal updates"
+    return name if spec["distil"] else f"{name}, without distillation"
 
 
 def quantized(spec: dict) -> str:

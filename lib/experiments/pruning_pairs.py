@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from lib.experiments import seeds
 from lib.experiments.pruning_names import method
 from lib.results import Result, Results
 from lib.statistics import NotTestable, why
@@ -20,8 +21,7 @@ LEAST_ACCURACY = 0.3
 
 def by_seed(runs: Iterable[Result], name: str, value=lambda r: r.metrics.get(TEST)) -> BySeed:
     """A value of the runs of this name, by seed; runs without one are left out."""
-    found = {r.fields["seed"]: value(r) for r in runs if method(r) == name}
-    return {seed: number for seed, number in found.items() if number is not None}
+    return seeds.by_seed(runs, name, method, value)
 
 
 def difference(first: BySeed, second: BySeed, *runs: Results) -> list[float]:
@@ -32,16 +32,6 @@ def paired(first: BySeed, second: BySeed, *runs: Results) -> list[tuple[float, f
     found = [(value, second[seed]) for seed, value in first.items() if seed in second]
     if not found:
         raise NotTestable(f"no two runs of the same seed to compare{why(*runs)}")
-    return found
-
-
-def deviation(values: Iterable[float], of: str) -> float:
-    """The standard deviation over seeds.  Raises NotTestable for fewer than two, or where all are equal."""
-    values = list(values)
-    if len(values) < 2:
-        raise NotTestable(f"{of} ran with fewer than two seeds, so it has no standard deviation")
-    if not (found := float(np.std(values, ddof=1))) > 0:
-        raise NotTestable(f"{of} was right equally often with all {len(values)} seeds: that is no scale to measure with")
     return found
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from lib.experiments.pruning_names import method
-from lib.experiments.pruning_pairs import TEST, BySeed, by_seed, deviation, difference, learnt, paired
+from lib.experiments.pruning_pairs import TEST, BySeed, by_seed, difference, learnt, paired
 from lib.results import Result, Results
 from lib.statistics import NotTestable, why
 
@@ -27,8 +27,7 @@ def place(run: Result, density: float) -> int:
 
 
 def at_level(runs: Iterable[Result], name: str, level: int, value: str = TEST) -> BySeed:
-    found = {r.fields["seed"]: dict(zip(r.curves["level"], r.curves[value])).get(level) for r in runs if method(r) == name}
-    return {seed: number for seed, number in found.items() if number is not None}
+    return by_seed(runs, name, lambda r: dict(zip(r.curves["level"], r.curves[value])).get(level))
 
 
 def of_kind(runs: Results, experiment: str, **fields) -> list[Result]:
@@ -55,10 +54,9 @@ def dense_of(studies: Studies, warm: bool) -> BySeed:
     return found
 
 
-def ticket_minus_dense_in_deviations(studies: Studies) -> list[float]:
-    dense = dense_of(studies, warm=False)
-    spread, mean = deviation(dense.values(), "the dense network"), np.mean(list(dense.values()))
-    return [float((r.curves[TEST][place(r, FIFTH)] - mean) / spread) for r in tickets_at(studies, late=True)]
+def ticket_minus_dense(studies: Studies) -> list[float]:
+    tickets = {r.fields["seed"]: r.curves[TEST][place(r, FIFTH)] for r in tickets_at(studies, late=True)}
+    return difference(tickets, dense_of(studies, warm=False), studies["tickets"])
 
 
 def minus_reinitialised(studies: Studies, late: bool) -> list[float]:
@@ -125,13 +123,24 @@ def iterative_minus_one_shot(studies: Studies) -> list[float]:
 
 def rate_rewinding_minus_tuning(studies: Studies) -> list[float]:
     runs = studies["shot"]
-    return difference(by_seed(runs, "rate rewound"), by_seed(runs, "fine-tuned"), runs)
+    gained = paired(by_seed(runs, "rate rewound"), by_seed(runs, "fine-tuned"), runs)
+    return beyond_unpruned(gained, studies["unpruned"], "rate rewound", "fine-tuned")
 
 
 def rate_minus_weight_rewinding(studies: Studies) -> list[float]:
     late = tickets_at(studies, late=True)
-    return difference(by_seed(studies["shot"], "rate rewound"), by_seed(late, method(late[0])), studies["shot"],
-                      studies["tickets"])
+    name = method(late[0])
+    gained = paired(by_seed(studies["shot"], "rate rewound"), by_seed(late, name), studies["shot"], studies["tickets"])
+    return beyond_unpruned(gained, studies["unpruned"], "rate rewound", name)
+
+
+def beyond_unpruned(gained: list[tuple[float, float]], unpruned: Results, first: str, second: str) -> list[float]:
+    """The differences between two ways to retrain, less what the same retrainings bring to the network without any pruning."""
+    arms = [by_seed(unpruned, f"unpruned, {name}") for name in (first, second)]
+    if not all(arms):
+        raise NotTestable(f"no unpruned network was retrained as long: the difference may be that of more training{why(unpruned)}")
+    plain = difference(*arms, unpruned)
+    return [a - b - float(np.mean(plain)) for a, b in gained]
 
 
 # Stability

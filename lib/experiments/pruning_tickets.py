@@ -36,7 +36,8 @@ FINE = 0.01
 class TicketRun(Spec):
     """Prune the parent's weights level by level, training again at each.
 
-    ``levels``      how many; each takes ``amount`` of the weights that are left
+    ``levels``      how many; each takes ``amount`` of the weights that are left; 0 for the network that is trained as long and
+                    loses nothing
     ``rewind``      step of the parent's training to which survivors go back; the parent must keep a snapshot of it
     ``retraining``  "rewind": survivors go back; "lr-rewind": they keep their values, and the learning rate goes back;
                     "finetune": they keep them, at a small constant rate.  All train for the steps left after ``rewind``
@@ -56,7 +57,7 @@ class TicketRun(Spec):
 
     def __post_init__(self) -> None:
         require(self.levels >= 1, f"levels is {self.levels}: it must be at least 1")
-        require(0 < self.amount < 1, f"amount is {self.amount}: it must be a share of the weights that are left, in (0, 1)")
+        require(0 <= self.amount < 1, f"amount is {self.amount}: it must be a share of the weights that are left, in [0, 1)")
         require(self.rewind in self.parent.snapshots, f"rewind is {self.rewind}, but the parent's snapshots are "
                 f"{self.parent.snapshots}: add that step to them")
         one_of("retraining", self.retraining, RETRAININGS)

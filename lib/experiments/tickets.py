@@ -11,6 +11,7 @@ from lib.experiments.tickets_lth import IterativeRun, SubnetworkRun
 from lib.experiments.tickets_pretrain import PretrainRun
 from lib.experiments.tickets_structured import Structured, studies as structured_studies
 from lib.experiments.tickets_text import Source
+from lib.experiments.tickets_words import BagOfWordsRun
 from lib.masked_lm import CHOSEN
 from lib.models.encoder import EncoderConfig
 from lib.spec import Spec
@@ -116,6 +117,7 @@ def studies(parameters: Parameters) -> dict[str, list[Spec]]:
         "pretrain": [parent],
         "finetune": [*whole, *few],
         "from-scratch": [replace(run, start="random") for run in whole],
+        "words": [BagOfWordsRun(source=size.source, task=task, size=size.size) for task in size.tasks],
     } | lottery(size, parent, seeds, side) | structured_studies(chosen, others, few, size.structured)
 
 

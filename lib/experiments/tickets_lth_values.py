@@ -1,16 +1,16 @@
 """The values behind chapter 5's claims about lottery tickets in pre-trained BERT: one number per seed.
 
-Where a claim is about several tasks, a seed's value is the mean over those that both sides have.  Tasks that the whole
-fine-tuned network has not learnt are left out: where all guess there is nothing to lose.
+Each task is judged by itself: a mean over tasks can hide that they say opposite things.  Which of them count:
+:mod:`lib.experiments.tickets_counted`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from operator import itemgetter
+from collections.abc import Callable, Iterable, Mapping
 
+from lib.experiments.elsewhere import Scores, chosen_elsewhere
+from lib.experiments.tickets_counted import TEST, by_task, counted
 from lib.experiments.tickets_names import method, origin
-from lib.experiments.tickets_values import LEAST_ACCURACY, TEST
 from lib.results import Result, Results
 from lib.statistics import NotTestable, why
 
@@ -19,34 +19,36 @@ Studies = Mapping[str, Results]
 #: A value for each (task, seed).
 Values = dict[tuple[str, int], float]
 
+#: Values by task, or why a task does not count.
+ByTask = dict[str, list[float] | NotTestable]
+
+#: Tasks on which sources are compared by how often they win.
+LEAST_TASKS = 3
+
 #: The sparsity of the paper's ticket for SST-2, and about the mean of all its tasks.
 USUAL_SPARSITY = 0.6
 
 
 def collect(results: Results, which: Callable[[Result], bool],
             value: Callable[[Result], float | None] = lambda r: r.metrics.get(TEST)) -> Values:
-    """The value of the runs that are meant, by task and seed."""
-    found = {(r.spec["task"], r.fields["seed"]): value(r) for r in results if which(r)}
-    return {key: number for key, number in found.items() if number is not None}
+    """The value of the runs that are meant, by task and seed.  Raises ValueError where two of them share both."""
+    found: dict[tuple[str, int], Result] = {}
+    for r in filter(which, results):
+        if (other := found.setdefault((r.spec["task"], r.fields["seed"]), r)).key != r.key:
+            raise ValueError(f"{other.key} and {r.key} are both meant for task {r.spec['task']} and seed {r.fields['seed']}")
+    return {key: number for key, r in found.items() if (number := value(r)) is not None}
 
 
-def learnt(tickets: Results) -> set[str]:
-    """Tasks that the whole network has learnt, by all seeds together."""
-    whole: dict[str, list[float]] = {}
-    for r in tickets:
-        if r.spec["task"] != "mlm":
-            whole.setdefault(r.spec["task"], []).append(r.metrics["dense_val_accuracy"])
-    return {task for task, found in whole.items() if sum(found) / len(found) >= LEAST_ACCURACY}
-
-
-def over_tasks(values: Values, tasks: set[str], *results: Results) -> list[float]:
-    """Mean over these tasks for each seed that has all of them that any seed has."""
-    values = {key: value for key, value in values.items() if key[0] in tasks}
-    present = {task for task, _ in values}
-    found = [sum(values[task, seed] for task in present) / len(present) for seed in sorted({seed for _, seed in values})
-             if all((task, seed) in values for task in present)]
-    if not found:
-        raise NotTestable(f"no seed has all the runs to compare on a task that the whole network has learnt{why(*results)}")
+def best_elsewhere(results: Iterable[Result], name: Callable[[Result], str]) -> Values:
+    """Test accuracy of what is best by validation accuracy on the other seeds, task by task; of the only one as it is."""
+    candidates: dict[str, dict[str, dict[int, Scores]]] = {}
+    for r in results:
+        of_task = candidates.setdefault(r.spec["task"], {})
+        of_task.setdefault(name(r), {})[r.fields["seed"]] = (r.metrics["val_accuracy"], r.metrics[TEST])
+    found: Values = {}
+    for task, runs in candidates.items():
+        chosen = chosen_elsewhere(runs) if len(runs) > 1 else {seed: tested for seed, (_, tested) in next(iter(runs.values())).items()}
+        found |= {(task, seed): tested for seed, tested in chosen.items()}
     return found
 
 
@@ -58,25 +60,19 @@ def called(*names: str) -> Callable[[Result], bool]:
     return lambda result: method(result) in names
 
 
-
-def ticket_minus_random_mask(studies: Studies) -> list[float]:
+def ticket_minus_random_mask(studies: Studies) -> ByTask:
     tickets, controls = studies["tickets"], studies["controls"]
-    return over_tasks(minus(collect(tickets, called("ticket")), collect(controls, called("random mask"))), learnt(tickets),
-                      tickets, controls)
+    return by_task(minus(collect(tickets, called("ticket")), collect(controls, called("random mask"))), studies, tickets, controls)
 
 
-def ticket_minus_best_other_weights(studies: Studies) -> list[float]:
-    """Against random or shuffled weights under the same masks, whichever is better by validation accuracy."""
+def ticket_minus_best_other_weights(studies: Studies) -> ByTask:
+    """Against random or shuffled weights under the same masks, whichever is better by validation on the other seeds."""
     tickets, controls = studies["tickets"], studies["controls"]
-    best: dict[tuple[str, int], tuple[float, float]] = {}
-    for name in ("ticket, random weights", "ticket, shuffled weights"):
-        for key, found in collect(controls, called(name), lambda r: (r.metrics["val_accuracy"], r.metrics[TEST])).items():
-            best[key] = max(best.get(key, found), found, key=itemgetter(0))
-    other = {key: tested for key, (_, tested) in best.items()}
-    return over_tasks(minus(collect(tickets, called("ticket")), other), learnt(tickets), tickets, controls)
+    other = best_elsewhere(filter(called("ticket, random weights", "ticket, shuffled weights"), controls), method)
+    return by_task(minus(collect(tickets, called("ticket")), other), studies, tickets, controls)
 
 
-def whole_minus_ticket(studies: Studies) -> list[float]:
+def whole_minus_ticket(studies: Studies) -> ByTask:
     """At the round next to a sparsity of 60 %."""
     tickets = studies["tickets"]
 
@@ -84,13 +80,13 @@ def whole_minus_ticket(studies: Studies) -> list[float]:
         sparsities = result.curves["sparsity"]
         nearest = min(range(1, len(sparsities)), key=lambda place: abs(sparsities[place] - USUAL_SPARSITY))
         return result.curves[TEST][0] - result.curves[TEST][nearest]
-    return over_tasks(collect(tickets, called("ticket"), lost), learnt(tickets), tickets)
+    return by_task(collect(tickets, called("ticket"), lost), studies, tickets)
 
 
 def matrix(studies: Studies) -> dict[int, dict[str, dict[str, float]]]:
-    """Test accuracy by seed, source and target, on tasks that the whole network has learnt; sources include "direct"."""
+    """Test accuracy by seed, source and target, on tasks that count; sources include "direct"."""
     tickets, transfer = studies["tickets"], studies["transfer"]
-    targets = learnt(tickets)
+    targets = counted(studies)
     found: dict[int, dict[str, dict[str, float]]] = {}
     for result in [*tickets, *transfer]:
         if result.spec["task"] in targets and result.metrics.get(TEST) is not None:
@@ -101,6 +97,8 @@ def matrix(studies: Studies) -> dict[int, dict[str, dict[str, float]]]:
 
 def mlm_wins_minus_most(studies: Studies) -> list[float]:
     """On how many targets the ticket of masked words is the best from elsewhere, minus the most of any other source."""
+    if len(tasks := counted(studies)) < LEAST_TASKS:
+        raise NotTestable(f"the tasks that count are {len(tasks)}, and who wins on most takes {LEAST_TASKS}")
     values = []
     for rows in matrix(studies).values():
         targets = sorted({target for row in rows.values() for target in row})
@@ -118,13 +116,13 @@ def mlm_wins_minus_most(studies: Studies) -> list[float]:
     return values
 
 
-def mlm_minus_direct(studies: Studies) -> list[float]:
+def mlm_minus_direct(studies: Studies) -> ByTask:
     transfer = studies["transfer"]
     mlm, direct = (collect(transfer, lambda r, source=source: origin(r) == source) for source in ("mlm", "direct"))
-    return over_tasks(minus(mlm, direct), learnt(studies["tickets"]), transfer, studies["tickets"])
+    return by_task(minus(mlm, direct), studies, transfer, studies["tickets"])
 
 
-def mlm_minus_other_tasks(studies: Studies) -> list[float]:
+def mlm_minus_other_tasks(studies: Studies) -> ByTask:
     """Against the mean of the other tasks' tickets on each target."""
     transfer = studies["transfer"]
     sums: dict[tuple[str, int], list[float]] = {}
@@ -133,21 +131,15 @@ def mlm_minus_other_tasks(studies: Studies) -> list[float]:
             sums.setdefault((result.spec["task"], result.fields["seed"]), []).append(result.metrics[TEST])
     others = {key: sum(found) / len(found) for key, found in sums.items()}
     mlm = collect(transfer, lambda r: origin(r) == "mlm")
-    return over_tasks(minus(mlm, others), learnt(studies["tickets"]), transfer, studies["tickets"])
+    return by_task(minus(mlm, others), studies, transfer, studies["tickets"])
 
 
-def rewound_minus_ticket(studies: Studies) -> list[float]:
-    """The rewinding point that is best by validation accuracy."""
+def rewound_minus_ticket(studies: Studies) -> ByTask:
+    """The rewinding point that is best by validation accuracy on the other seeds."""
     tickets, rewound = studies["tickets"], studies["rewinding"]
-    best: dict[tuple[str, int], tuple[float, float]] = {}
-    for result in rewound:
-        key, found = (result.spec["task"], result.fields["seed"]), (result.metrics["val_accuracy"], result.metrics[TEST])
-        best[key] = max(best.get(key, found), found, key=itemgetter(0))
-    later = {key: tested for key, (_, tested) in best.items()}
-    return over_tasks(minus(later, collect(tickets, called("ticket"))), learnt(tickets), tickets, rewound)
+    return by_task(minus(best_elsewhere(rewound, method), collect(tickets, called("ticket"))), studies, tickets, rewound)
 
 
-def ticket_minus_standard(studies: Studies) -> list[float]:
+def ticket_minus_standard(studies: Studies) -> ByTask:
     tickets, standard = studies["tickets"], studies["standard"]
-    return over_tasks(minus(collect(tickets, called("ticket")), collect(standard, called("standard pruning"))),
-                      learnt(tickets), tickets, standard)
+    return by_task(minus(collect(tickets, called("ticket")), collect(standard, called("standard pruning"))), studies, tickets, standard)

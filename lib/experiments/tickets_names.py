@@ -20,6 +20,8 @@ def method(result: Result) -> str:
     spec = result.spec
     if result.experiment == "tickets-pretrain":
         return "pre-training"
+    if result.experiment == "tickets-words":
+        return "counting words"
     if result.experiment == "tickets-finetune":
         return {"pretrained": "whole network", "random": "whole network, not pre-trained",
                 "shuffled": "whole network, shuffled weights"}[spec["start"]]

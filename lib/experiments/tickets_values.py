@@ -1,27 +1,23 @@
 """The values behind chapter 5's claims about structured tickets (Prasanna, EarlyBERT, EBERT): one number per seed.
 
-``data/claims.yml`` names them through :mod:`lib.experiments.tickets_claims`.  Where a claim is about several tasks, a seed's
-value is the mean over the tasks that both sides have.
+``data/claims.yml`` names them through :mod:`lib.experiments.tickets_claims`.  Each task is judged by itself, and only those
+that count, see :mod:`lib.experiments.tickets_counted`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from itertools import combinations
-from operator import itemgetter
 from typing import Any
 
+from lib.experiments.elsewhere import Scores, chosen_elsewhere
+from lib.experiments.tickets_counted import TEST, by_task, of_task
+from lib.experiments.tickets_names import TASKS, method
 from lib.results import Result, Results
 from lib.statistics import NotTestable, why
 from lib.tickets.masks import chance_overlap, overlap
 
 Studies = Mapping[str, Results]
-
-TEST = "test_accuracy"
-
-#: A task on which the whole fine-tuned network is right less often than this says nothing about its parts: all of them
-#: guess, and 90 % of its score is less than guessing scores.
-LEAST_ACCURACY = 0.6
 
 #: Fields in which a Spec holds the one it builds on.
 BUILDS_ON = ("parent", "search", "base", "ticket", "dynamic")
@@ -29,6 +25,9 @@ BUILDS_ON = ("parent", "search", "base", "ticket", "dynamic")
 #: A value for each (task, number of its training examples, seed).
 Key = tuple[str, int, int]
 Values = dict[Key, float]
+
+#: Values by task, or why a task does not count.
+ByTask = dict[str, list[float] | NotTestable]
 
 
 def base(spec: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -48,34 +47,16 @@ def key(result: Result) -> Key:
     return of["task"], of["size"]["train"], result.fields["seed"]
 
 
-def per_seed(values: Values, *results: Results) -> list[float]:
-    """Mean over tasks for each seed that has all the tasks that any seed has; NotTestable where there is none."""
-    tasks = {(task, size) for task, size, _ in values}
-    seeds = [seed for seed in sorted({seed for *_, seed in values}) if all((*task, seed) in values for task in tasks)]
-    if not seeds:
-        raise NotTestable(f"no seed has all the runs to compare{why(*results)}")
-    return [sum(values[*task, seed] for task in tasks) / len(tasks) for seed in seeds]
-
-
-def difference(first: Values, second: Values, *results: Results) -> list[float]:
+def difference(first: Values, second: Values) -> Values:
     # Accuracies are counts over a few hundred: without rounding, 0.766 - 0.776 would miss a bound of -0.01 by 1e-17.
-    return per_seed({at: round(value - second[at], 9) for at, value in first.items() if at in second}, *results)
+    return {at: round(value - second[at], 9) for at, value in first.items() if at in second}
 
 
-def learnt(whole: Results, values: Values) -> Values:
-    """Those of tasks and sizes that the whole network has learnt, by validation and on average over its seeds.
-
-    Raises NotTestable where there is none.
-    """
-    scores: dict[tuple, list[float]] = {}
-    for (task, size, _), score in collect(whole, is_whole, "val_accuracy").items():
-        scores.setdefault((task, size), []).append(score)
-    known = {at for at, found in scores.items() if sum(found) / len(found) >= LEAST_ACCURACY}
-    kept = {(task, size, seed): value for (task, size, seed), value in values.items() if (task, size) in known}
-    if values and not kept:
-        raise NotTestable(f"the whole network is right in {LEAST_ACCURACY:.0%} of the cases on none of these tasks"
-                          f"{why(whole)}")
-    return kept
+def every_task(values: Values, *results: Results) -> ByTask:
+    """Values of each task by seed, whether it counts or not: for times, and for what is not about accuracy."""
+    if not values:
+        raise NotTestable(f"no two runs of the same task and seed to compare{why(*results)}")
+    return {TASKS.get(task, task): of_task(values, task) for task in dict.fromkeys(task for task, *_ in values)}
 
 
 def is_whole(spec: Mapping[str, Any]) -> bool:
@@ -89,57 +70,53 @@ def retrained(how: str, choice: str, weights: str = "pretrained") -> Callable[[M
     return lambda spec: spec["search"]["how"] == how and spec["choice"] == choice and spec["weights"] == weights
 
 
-def good_minus_random(whole: Results, runs: Results, how: str) -> list[float]:
-    good = learnt(whole, collect(runs, retrained(how, "good")))
-    return difference(good, collect(runs, retrained(how, "random")), runs)
+def good_minus_random(studies: Studies, how: str) -> ByTask:
+    runs = studies["plays-retrain"]
+    return by_task(difference(collect(runs, retrained(how, "good")), collect(runs, retrained(how, "random"))), studies, runs)
 
 
-def structured_good_minus_random(studies: Studies) -> list[float]:
-    return good_minus_random(studies["finetune"], studies["plays-retrain"], "structured")
+def structured_good_minus_random(studies: Studies) -> ByTask:
+    return good_minus_random(studies, "structured")
 
 
-def magnitude_good_minus_random(studies: Studies) -> list[float]:
-    return good_minus_random(studies["finetune"], studies["plays-retrain"], "magnitude")
+def magnitude_good_minus_random(studies: Studies) -> ByTask:
+    return good_minus_random(studies, "magnitude")
 
 
-def whole_minus_structured_bad(studies: Studies) -> list[float]:
+def whole_minus_structured_bad(studies: Studies) -> ByTask:
     whole, runs = studies["finetune"], studies["plays-retrain"]
-    return difference(learnt(whole, collect(whole, is_whole)), collect(runs, retrained("structured", "bad")), whole, runs)
+    return by_task(difference(collect(whole, is_whole), collect(runs, retrained("structured", "bad"))), studies, whole, runs)
 
 
-def structured_share(studies: Studies) -> list[float]:
+def structured_share(studies: Studies) -> ByTask:
     runs = studies["plays-search"]
-    shares = collect(runs, lambda spec: spec["how"] == "structured" and spec["to"] is None, "share")
-    return per_seed(learnt(studies["finetune"], shares), runs)
+    return by_task(collect(runs, lambda spec: spec["how"] == "structured" and spec["to"] is None, "share"), studies, runs)
 
 
-def whole_minus_harsh_random(studies: Studies) -> list[float]:
+def whole_minus_harsh_random(studies: Studies) -> ByTask:
     """A random sub-network of the smallest share of heads and FFNs that was asked for."""
     whole, runs = studies["finetune"], studies["plays-harsh"]
     shares = {r.key: r.spec["search"]["to"] for r in runs if r.spec["search"]["to"]}
     if not shares:
         raise NotTestable(f"no sub-network was cut to a given size{why(runs)}")
     smallest = Results(tuple(r for r in runs if shares.get(r.key) == min(shares.values())), runs.missing)
-    return difference(learnt(whole, collect(whole, is_whole)), collect(smallest, retrained("structured", "random")),
-                      whole, runs)
+    return by_task(difference(collect(whole, is_whole), collect(smallest, retrained("structured", "random"))), studies, whole, runs)
 
 
-def head_agreement(studies: Studies) -> list[float]:
-    """One value per task: mean over pairs of seeds of (overlap - chance) / (1 - chance)."""
+def head_agreement(studies: Studies) -> ByTask:
+    """(overlap - chance) / (1 - chance) of every pair of seeds of a task.  Pairs share seeds: their interval is too narrow rather
+    than too wide.
+    """
     runs = studies["plays-search"]
-    found_masks = {key(r): r.arrays["heads"] for r in runs if r.spec["how"] == "structured" and r.spec["to"] is None}
-    masks: dict[tuple[str, int], list[list]] = {}
-    for (task, size, _), mask in learnt(studies["finetune"], found_masks).items():
-        masks.setdefault((task, size), []).append(mask)
-    found = []
-    for seeds in masks.values():
-        pairs = [agreement(a, b) for a, b in combinations(seeds, 2)]
-        pairs = [value for value in pairs if value is not None]
-        if pairs:
-            found.append(sum(pairs) / len(pairs))
+    masks: dict[str, list[tuple[int, list]]] = {}
+    for r in runs:
+        if r.spec["how"] == "structured" and r.spec["to"] is None:
+            masks.setdefault(key(r)[0], []).append((r.fields["seed"], r.arrays["heads"]))
+    found = {(task, one, other): value for task, of_task in masks.items() for (one, a), (other, b) in combinations(of_task, 2)
+             if (value := agreement(a, b)) is not None}
     if not found:
         raise NotTestable(f"it takes two seeds of a task, and heads that were masked, to compare them{why(runs)}")
-    return found
+    return by_task({(task, 0, number): value for number, ((task, *_), value) in enumerate(found.items())}, studies, runs)
 
 
 def agreement(first: list[list[int]], second: list[list[int]]) -> float | None:
@@ -155,43 +132,48 @@ def drawn(how: str) -> Callable[[Mapping[str, Any]], bool]:
     return lambda spec: spec["draw"] == how
 
 
-def early_minus_whole(studies: Studies) -> list[float]:
+def early_minus_whole(studies: Studies) -> ByTask:
     whole, runs = studies["finetune"], studies["early-tickets"]
-    return difference(learnt(whole, collect(runs, drawn("early"))), collect(whole, is_whole), whole, runs)
+    return by_task(difference(collect(runs, drawn("early")), collect(whole, is_whole)), studies, whole, runs)
 
 
-def early_time_ratio(studies: Studies) -> list[float]:
+def early_time_ratio(studies: Studies) -> ByTask:
     runs = studies["early-time"]
-    return per_seed(collect(runs, is_whole, "time_ratio"), runs)
+    return every_task(collect(runs, is_whole, "time_ratio"), runs)
 
 
-def settled_share(studies: Studies) -> list[float]:
+def settled_share(studies: Studies) -> ByTask:
     """1 where the masks never settled."""
     runs = studies["early-search"]
-    return per_seed(collect(runs, is_whole, "settled_share"), runs)
+    return every_task(collect(runs, is_whole, "settled_share"), runs)
 
 
-def early_minus_best_random(studies: Studies) -> list[float]:
+def early_minus_best_random(studies: Studies) -> ByTask:
     runs = studies["early-tickets"]
-    return difference(learnt(studies["finetune"], collect(runs, drawn("early"))), best_random(runs), runs)
+    return by_task(difference(collect(runs, drawn("early")), best_random(runs)), studies, runs)
 
 
 def best_random(runs: Results) -> Values:
-    return best(r for r in runs if r.spec["draw"] == "random")
+    """The random ticket that is best by validation on the other seeds: each draw is a candidate of its own."""
+    return best((r for r in runs if r.spec["draw"] == "random"), lambda r: str(r.spec["number"]))
 
 
-def best(runs: Iterable[Result]) -> Values:
-    """Test accuracy of the run that is best by validation accuracy, for each task, size and seed."""
-    found: dict[Key, tuple[float, float]] = {}
+def best(runs: Iterable[Result], name: Callable[[Result], str]) -> Values:
+    """Test accuracy of the candidate that is best by validation on the other seeds, for each task, size and seed."""
+    candidates: dict[tuple[str, int], dict[str, dict[int, Scores]]] = {}
     for r in runs:
-        value = r.metrics["val_accuracy"], r.metrics[TEST]
-        found[key(r)] = max(found.get(key(r), value), value, key=itemgetter(0))
-    return {at: tested for at, (_, tested) in found.items()}
+        *at, seed = key(r)
+        candidates.setdefault(tuple(at), {}).setdefault(name(r), {})[seed] = (r.metrics["val_accuracy"], r.metrics[TEST])
+    found: Values = {}
+    for at, of_task in candidates.items():
+        chosen = chosen_elsewhere(of_task) if len(of_task) > 1 else {seed: tested for seed, (_, tested) in next(iter(of_task.values())).items()}
+        found |= {(*at, seed): tested for seed, tested in chosen.items()}
+    return found
 
 
-def early_minus_late(studies: Studies) -> list[float]:
+def early_minus_late(studies: Studies) -> ByTask:
     runs = studies["early-tickets"]
-    return difference(learnt(studies["finetune"], collect(runs, drawn("early"))), collect(runs, drawn("late")), runs)
+    return by_task(difference(collect(runs, drawn("early")), collect(runs, drawn("late"))), studies, runs)
 
 
 # EBERT
@@ -214,45 +196,44 @@ def targets(runs: Results) -> list[float]:
     return found
 
 
-def dynamic_minus_static(studies: Studies) -> list[float]:
-    """Against the static control that is best by validation accuracy; mean over the targets, then over tasks."""
+def dynamic_minus_static(studies: Studies) -> ByTask:
+    """Against the static control that is best by validation on the other seeds; mean over the targets."""
     runs, static = studies["ebert"], studies["ebert-static"]
     sums: dict[Key, list[float]] = {}
     for target in targets(runs):
-        ours = learnt(studies["finetune"], collect(runs, tuned("dynamic", target)))
-        theirs = best(r for r in static if r.spec["parent"]["target"] == target)
-        for at in ours.keys() & theirs.keys():
-            sums.setdefault(at, []).append(ours[at] - theirs[at])
+        theirs = best((r for r in static if r.spec["parent"]["target"] == target), method)
+        for at, value in difference(collect(runs, tuned("dynamic", target)), theirs).items():
+            sums.setdefault(at, []).append(value)
     most = max(map(len, sums.values()), default=0)
-    return per_seed({at: sum(found) / most for at, found in sums.items() if len(found) == most}, runs, static)
+    return by_task({at: sum(found) / most for at, found in sums.items() if len(found) == most}, studies, runs, static)
 
 
-def dynamic_minus_whole(studies: Studies) -> list[float]:
+def dynamic_minus_whole(studies: Studies) -> ByTask:
     """At a target of 0.6, or hardly any other; NotTestable where no such target was run."""
     whole, runs = studies["finetune"], studies["ebert"]
     target = min(targets(runs), key=lambda target: abs(target - 0.6))
     if abs(target - 0.6) >= 0.05:
         raise NotTestable(f"no dynamic network was asked for 60 % of the FLOPs; the next target is {target:.0%}")
-    return difference(learnt(whole, collect(runs, tuned("dynamic", target))), collect(whole, is_whole), whole, runs)
+    return by_task(difference(collect(runs, tuned("dynamic", target)), collect(whole, is_whole)), studies, whole, runs)
 
 
-def emptiest_with_minus_without(studies: Studies) -> list[float]:
+def emptiest_with_minus_without(studies: Studies) -> ByTask:
     runs, others = studies["ebert"], studies["ebert-layers"]
     target = targets(others)[0]
-    return difference(collect(runs, tuned("dynamic", target), "emptiest_by_kind"),
-                      collect(others, tuned("dynamic", target, per_layer=False), "emptiest_by_kind"), runs, others)
+    return every_task(difference(collect(runs, tuned("dynamic", target), "emptiest_by_kind"),
+                                 collect(others, tuned("dynamic", target, per_layer=False), "emptiest_by_kind")), runs, others)
 
 
-def skipping_ratio(studies: Studies) -> list[float]:
+def skipping_ratio(studies: Studies) -> ByTask:
     """Of networks that take at least half of the FLOPs asked for: one that closed everything is fast and useless."""
     runs = studies["ebert-speed"]
     alive = tuple(r for r in runs if r.metrics["flops"] >= r.spec["dynamic"]["parent"]["target"] / 2)
     if len(runs) and not alive:
         raise NotTestable("the gates have closed nearly everything: these networks compute nothing that could be timed")
-    return per_seed(collect(Results(alive, runs.missing), is_whole, "skipping_ratio_at_1"), runs)
+    return every_task(collect(Results(alive, runs.missing), is_whole, "skipping_ratio_at_1"), runs)
 
 
-def loss_with_few_minus_many(studies: Studies) -> list[float]:
+def loss_with_few_minus_many(studies: Studies) -> ByTask:
     """At the smallest target that was run with few examples; the study of few examples holds their fine-tunings too."""
     whole, runs, few = studies["finetune"], studies["ebert"], gated(studies["ebert-small"])
     whole = Results((*whole, *(r for r in studies["ebert-small"] if r.key not in {own.key for own in few})), whole.missing)
@@ -260,7 +241,7 @@ def loss_with_few_minus_many(studies: Studies) -> list[float]:
 
     def lost(results: Results) -> dict[tuple[str, int], tuple[int, float]]:
         """By task and seed: the number of examples, and what is lost."""
-        after = learnt(whole, collect(results, tuned("dynamic", target)))
+        after = collect(results, tuned("dynamic", target))
         return {(task, seed): (size, before[task, size, seed] - value) for (task, size, seed), value in after.items()
                 if (task, size, seed) in before}
 
@@ -270,4 +251,4 @@ def loss_with_few_minus_many(studies: Studies) -> list[float]:
         (size, with_few), (more, with_many) = small[task, seed], large[task, seed]
         if size < more:
             found[task, size, seed] = with_few - with_many
-    return per_seed(found, whole, runs, few)
+    return by_task(found, studies, whole, runs, few)

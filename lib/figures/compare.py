@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import plotly.graph_objects as go
 
+from lib.checks import require
 from lib.figures.axes import decades, within
 from lib.figures.theme import INK, canvas, listed, rounded, short_number, styles, tick, wrapped
 from lib.statistics import Estimate, student
@@ -102,24 +103,32 @@ def size_told(size: float) -> str:
 
 
 def pareto(frame: pd.DataFrame, x: str, y: str, by: str, *, x_title: str | None = None, y_title: str | None = None,
-           format: str = "", hover: str = "key", log_x: bool = False) -> go.Figure:
+           format: str = "", hover: str = "key", log_x: bool = False, x_better: str | None = "less",
+           y_better: str | None = "more") -> go.Figure:
     """Every result as a point, quality against cost, with the frontier of those no other beats on both.
 
-    Less of ``x`` and more of ``y`` is better.  hover: a column to show at each point, such as the Spec's key
-    or the command that runs it again.
+    ``x_better``, ``y_better``  whether "less" or "more" of it is better; None where neither is, as for a prediction against what
+                  came true: then there is no frontier
+    ``hover``     a column to show at each point, such as the Spec's key or the command that runs it again
+
+    Raises ValueError for another direction, and for nothing to draw.
     """
+    for name, better in (("x_better", x_better), ("y_better", y_better)):
+        require(better in ("less", "more", None), f"{name} is {better!r}: say 'less', 'more', or None for neither")
     kept = frame.dropna(subset=[x, y])
     if kept.empty:
         raise ValueError(f"no values of {x!r} and {y!r} to draw; say what is missing with lib.page.missing(results)")
     names = list(dict.fromkeys(kept[by]))
     looks = styles(names)
     x_title, y_title = x_title or x, y_title or y
-    front = frontier(kept, x, y)
-    best = list(dict.fromkeys(looks[name].label for name in front[by]))
-    alt = f"Points of {y_title} against {x_title} for {len(names)} configurations. On the frontier: {listed(best)}."
+    alt = f"Points of {y_title} against {x_title} for {len(names)} configurations."
     figure = canvas(x_title, y_title, 400, alt, len(names))
-    figure.add_scatter(x=rounded(front[x]), y=rounded(front[y]), mode="lines", name="frontier", hoverinfo="skip",
-                       line={"color": INK, "width": 1, "dash": "dot", "shape": "hv"}, showlegend=False)
+    if x_better and y_better:
+        front = frontier(kept, x, y, x_better, y_better)
+        best = list(dict.fromkeys(looks[name].label for name in front[by]))
+        figure.layout.meta = {"alt": f"{alt} On the frontier, with {x_better} of the first and {y_better} of the second: {listed(best)}."}
+        figure.add_scatter(x=rounded(front[x]), y=rounded(front[y]), mode="lines", name="frontier", hoverinfo="skip",
+                           line={"color": INK, "width": 1, "dash": "dot", "shape": "hv"}, showlegend=False)
     for name in names:
         part, look = kept[kept[by] == name], looks[name]
         figure.add_scatter(
@@ -133,11 +142,11 @@ def pareto(frame: pd.DataFrame, x: str, y: str, by: str, *, x_title: str | None 
     return figure
 
 
-def frontier(frame: pd.DataFrame, x: str, y: str) -> pd.DataFrame:
-    """Rows that no other row beats in both lower ``x`` and higher ``y``, by rising ``x``."""
-    ordered = frame.sort_values([x, y], ascending=[True, False])
-    best = ordered[y].cummax().shift(fill_value=float("-inf"))
-    return ordered[ordered[y] > best]
+def frontier(frame: pd.DataFrame, x: str, y: str, x_better: str = "less", y_better: str = "more") -> pd.DataFrame:
+    """Rows that no other row beats in both, from the best ``x`` to the worst; of which "less" or "more" is better."""
+    ordered = frame.sort_values([x, y], ascending=[x_better == "less", y_better == "less"])
+    quality = ordered[y] if y_better == "more" else -ordered[y]
+    return ordered[quality > quality.cummax().shift(fill_value=float("-inf"))]
 
 
 def bars(frame: pd.DataFrame, x: str, y: str, by: str, *, x_title: str | None = None, y_title: str | None = None,

@@ -1,7 +1,8 @@
 """Expert capacity: how many tokens an expert may take in training, and who gives way.
 
 A dropped assignment is marked -1 and contributes exactly 0; the residual connection carries the token.
-Evaluation is always dropless, so that a prediction does not depend on what else is in the batch.
+Evaluation is dropless, so that a prediction does not depend on what else is in the batch, unless a study asks what dropping
+costs there (:class:`lib.experiments.moe_capacity.InferenceRun`).
 """
 
 from __future__ import annotations

@@ -63,7 +63,8 @@ def gates(probs_TE: Tensor, expert_TK: Tensor, single_gate: str = "probability")
 class NoisyTokenChoice(TokenRouter):
     """V-MoE: p = softmax(z + ε), ε ~ N(0, 1/E²); g = top k of p, not renormalised (sec. 2).
 
-    Auxiliary loss λ · (½ importance + ½ load) (app. A).  Noise and load loss exist in training only.
+    Auxiliary loss λ · (½ importance + ½ load) (app. A).  Noise and load loss exist in training only, and so does the limit of
+    places, unless ``limits_inference`` is set: what the paper's figures on capacity are about (sec. 4).
     """
 
     def __init__(self, gate: Gate, experts: int, k: int, *, balance: float, policy: str,
@@ -73,12 +74,17 @@ class NoisyTokenChoice(TokenRouter):
         self.experts, self.k = experts, k
         self.balance = balance
         self.policy, self.capacity_factor = policy, capacity_factor
+        self.limits_inference = False
 
     def route(self, x_TD: Tensor) -> Routing:
         logits_TE = self.gate(x_TD)
+        C = capacity(len(x_TD), self.experts, self.k, self.capacity_factor)
         if not self.training:
             probs_TE = softmax(logits_TE)
             gate_TK, expert_TK = probs_TE.topk(self.k, dim=-1)
+            if self.limits_inference:
+                expert_TK = limit(expert_TK, probs_TE, C, self.policy)
+                gate_TK = torch.where(expert_TK < 0, 0, gate_TK)
             return routing(expert_TK, gate_TK, self.experts, probs_TE)
 
         sigma = 1 / self.experts
@@ -88,7 +94,6 @@ class NoisyTokenChoice(TokenRouter):
             "importance": self.balance / 2 * importance_loss(softmax(logits_TE)),
             "load": self.balance / 2 * load_loss(logits_TE, noisy_TE, self.k, sigma),
         }
-        C = capacity(len(x_TD), self.experts, self.k, self.capacity_factor)
         expert_TK = limit(probs_TE.topk(self.k, dim=-1).indices, probs_TE, C, self.policy)
         gate_TK = torch.where(expert_TK < 0, 0, probs_TE.gather(-1, expert_TK.clamp(min=0)))
         return routing(expert_TK, gate_TK, self.experts, probs_TE, losses)

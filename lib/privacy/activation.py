@@ -12,6 +12,9 @@ from lib.privacy.polynomial import dapa, evaluate, released
 #: What stands where no ReLU does.  "identity" is SNL's choice (Cho et al. 2022, arXiv 2202.02340).
 KINDS = ("identity", "linear", "quadratic", "released")
 
+#: The kinds without a square.
+LINES = ("identity", "linear")
+
 #: Share of a new batch in the running statistics; PyTorch's usual one for batch norm.
 MOMENTUM = 0.1
 
@@ -21,7 +24,7 @@ class MaskedReLU(nn.Module):
 
     ``score``         [C, H, W], trained; begins uniform in [0, 1], so that every ReLU stays at first
     ``mask``          [C, H, W] of zeros and ones; follows the score by :meth:`update`, until :meth:`freeze`
-    ``coefficients``  [3, C, 1, 1]: constant, linear, square
+    ``coefficients``  [3, C, 1, 1]: constant, linear, square; of the kinds that are lines the square is 0 and stays it
     ``mean``, ``std`` running statistics of each channel's input
     ``flips``         how often a position has changed over, of all positions together; ``returns``: to a ReLU again
 
@@ -41,6 +44,8 @@ class MaskedReLU(nn.Module):
         self.register_buffer("returns", torch.zeros((), dtype=torch.int64))
         self.register_buffer("frozen", torch.tensor(False))
         self.register_buffer("tracks", torch.tensor(kind != "identity"))
+        # What is multiplied by 0 gets no gradient: a line that is trained remains one.
+        self.register_buffer("free", torch.tensor([1.0, 1.0, 0.0 if kind in LINES else 1.0]).view(3, 1, 1, 1), persistent=False)
         identity = torch.zeros(3, channels, 1, 1)
         identity[1] = 1.0
         self.coefficients = nn.Parameter(identity, requires_grad=trained and kind != "identity")
@@ -49,7 +54,7 @@ class MaskedReLU(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if self.training and self.tracks:
             self.gather(x.detach())
-        replaced = evaluate(self.coefficients.to(x.dtype), x)
+        replaced = evaluate((self.free * self.coefficients).to(x.dtype), x)
         m = self.mask if self.frozen else indicator(self.score, self.mask)
         return replaced + m.to(x.dtype) * (x.relu() - replaced)
 

@@ -63,20 +63,22 @@ class Turns:
     """Batches for :func:`lib.train.fit`, each with the masks whose turn it is put into ``model``, which must have masks.
 
     With ``pivot``: dense, unstructured, dense, channel, dense, n:m, and so on.  Without: the sparse ones only, on the same
-    batches as with it, so as many sparse steps and half as many in all, over which the learning rate falls as well.
+    batches as with it, so as many sparse steps and half as many in all, over which the learning rate falls as well; with
+    ``every`` batch instead as many updates in all, and twice as many sparse steps.
     """
 
-    def __init__(self, batches: Batches, model: nn.Module, masks: Mapping[str, Masks], pivot: bool):
+    def __init__(self, batches: Batches, model: nn.Module, masks: Mapping[str, Masks], pivot: bool, every: bool = False):
         self.batches, self.model, self.pivot = batches, model, pivot
         self.masks = dict(masks) | {"dense": ones(masks[PATTERNS[0]])}
-        self.steps = batches.steps if pivot else max(1, batches.steps // 2)
+        self.every = pivot or every
+        self.steps = batches.steps if self.every else max(1, batches.steps // 2)
         self.order = tuple(turn for pattern in PATTERNS for turn in (("dense", pattern) if pivot else (pattern,)))
         self.turn = self.order[0]
 
     def batch(self, epoch: int, step: int) -> tuple[Tensor, Tensor]:
         self.turn = self.order[(epoch * self.steps + step) % len(self.order)]
         set_masks(self.model, self.masks[self.turn])
-        return self.batches.batch(epoch, step if self.pivot else min(2 * step + 1, self.batches.steps - 1))
+        return self.batches.batch(epoch, step if self.every else min(2 * step + 1, self.batches.steps - 1))
 
 
 @contextlib.contextmanager
