@@ -1,5 +1,6 @@
 """Chapter 3's trainings survive what happens to them: interruption, lost weights, divergence, another precision."""
 
+import os
 import shutil
 from dataclasses import replace
 
@@ -8,7 +9,7 @@ import torch
 from growth_samples import BASE, trained_like
 from safetensors.torch import load_file
 
-from lib import store as stores
+from lib import tensor_file
 from lib.experiments.corpora import Corpus
 from lib.experiments.growth_gpt import GrowthRun
 from lib.growth.depth import Deepen
@@ -163,13 +164,13 @@ def test_weights_are_replaced_whole_or_not_at_all(session, step, monkeypatch):
     session.save_weights(model, first={"a": torch.zeros(3)})
     before = session.weights_path.read_bytes()
 
-    def breaks(tensors, path):
+    def breaks(tensors, path, metadata=None):
         if step == "save_file":
             (session.folder / path).write_bytes(b"half of it")
         assert session.weights_path.read_bytes() == before
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(stores if step == "save_file" else stores.os, step.removeprefix("os."), breaks)
+    monkeypatch.setattr(tensor_file if step == "save_file" else os, step.removeprefix("os."), breaks)
     with pytest.raises(OSError, match="no space left"):
         session.save_weights(model, first={"a": torch.ones(3)})
     monkeypatch.undo()
