@@ -226,7 +226,7 @@ def sample():
     (claims.deit_gain, 0.06), (claims.hard_minus_soft, 0.01), (claims.hard_minus_released_soft, 0.05),
     (claims.token_minus_none, 0.02),
     (claims.convolutional_minus_transformer, 0.04), (claims.last_similarity, 0.9), (claims.share_of_gain_kept, 0.7),
-    (claims.share_of_gain_kept_longer, 0.5), (claims.inherited_minus_fresh, 0.05),
+    (claims.inherited_minus_fresh, 0.05),
     (claims.distilled_minus_inherited_labels, 0.01),
     (claims.share_of_teacher, 0.96), (claims.tiny_minus_pretrained, 0.04), (claims.tiny_minus_answers_only, 0.02),
     (claims.tiny_minus_no_general_stage, 0.01), (claims.tiny_minus_no_replaced_words, -0.01),
