@@ -174,7 +174,7 @@ def test_names():
 # Claims
 
 def accuracy(value, **more):
-    return {"test_accuracy": value, **more}
+    return {"val_accuracy": value, "test_accuracy": value, **more}
 
 
 def sample():
@@ -225,7 +225,7 @@ def sample():
     (claims.spread_of_references, 0.015), (claims.spread_of_places, 0.02), (claims.distilled_minus_deep_supervision, 0.01),
     (claims.deit_gain, 0.06), (claims.hard_minus_soft, 0.01), (claims.hard_minus_released_soft, 0.05),
     (claims.token_minus_none, 0.02),
-    (claims.convolutional_minus_transformer, 0.04), (claims.last_similarity, 0.9), (claims.share_of_gain_kept, 0.7),
+    (claims.convolutional_minus_transformer, 0.04), (claims.last_similarity, 0.9), (claims.share_of_gain_kept, 0.5),
     (claims.inherited_minus_fresh, 0.05),
     (claims.distilled_minus_inherited_labels, 0.01),
     (claims.share_of_teacher, 0.96), (claims.tiny_minus_pretrained, 0.04), (claims.tiny_minus_answers_only, 0.02),
@@ -247,7 +247,7 @@ def test_claims_say_what_is_missing():
                                                            (ViTRun(recipe=Recipe(epochs=20)), accuracy(0.6)),
                                                            (MIXTURE, accuracy(0.6)),
                                                            (SparseToDense(teacher=MIXTURE), accuracy(0.6)))))
-    with pytest.raises(NotTestable, match="no gain to keep"):
+    with pytest.raises(NotTestable, match="means nothing"):
         claims.share_of_gain_kept(studied | {"sparse": poor})
     search = ExitSearch(parent=replace(PLAIN, places=(1,)))
     slow = results((search, {"whole_flops": 1800}, {"front_val_accuracy": [0.1], "front_test_flops": [1]}))
