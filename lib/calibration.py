@@ -105,8 +105,8 @@ def sequentially(model: nn.Module, blocks: Sequence[nn.Module], batches: Iterabl
     keys and values, and what they read: computed by the blocks, and by the layers of the same block, as they are *after*
     the earlier calls.
 
-    Each block runs once per group of its layers and once more: the price of seeing the changed inputs, which GPTQ's code
-    calls "true sequential".  Raises ValueError for a model that keeps keys and values between calls.
+    Each block runs up to each group of its layers, and once more as a whole: the price of seeing the changed inputs, which
+    GPTQ's code calls "true sequential".  Raises ValueError for a model that keeps keys and values between calls.
     """
     inputs = [first_inputs(model, blocks[0], batch) for batch in batches]
     require(inputs, "calibration needs at least one batch")
@@ -115,7 +115,7 @@ def sequentially(model: nn.Module, blocks: Sequence[nn.Module], batches: Iterabl
         for group in groups(block, inputs[0]):
             def run() -> None:
                 for each in inputs:
-                    each(block)
+                    each.until(group[0], block)
             statistics = gather(run, group[:1])[group[0]]
             change({names[layer]: layer for layer in group}, statistics)
         for each in inputs:
@@ -132,9 +132,22 @@ class Inputs:
         y = block(self.x, *self.rest, **self.kwargs)
         return y[0] if isinstance(y, tuple) else y
 
+    def until(self, layer: nn.Module, block: nn.Module) -> None:
+        """Run ``block`` up to ``layer``, one of its own."""
+        def stop(*_: object) -> None:
+            raise Reached
+
+        hook = layer.register_forward_hook(stop)
+        try:
+            self(block)
+        except Reached:
+            pass
+        finally:
+            hook.remove()
+
 
 class Reached(Exception):
-    """The block whose inputs are wanted has been reached; nothing that follows need run."""
+    """What is wanted has been read; nothing that follows need run."""
 
 
 def first_inputs(model: nn.Module, block: nn.Module, batch: Tensor) -> Inputs:

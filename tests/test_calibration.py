@@ -57,7 +57,7 @@ def test_hooks_are_gone_and_a_layer_that_did_not_run_is_named(network, batches):
 
 def test_output_error_is_that_of_the_outputs():
     generator = torch.Generator().manual_seed(0)
-    x_TI, weight, changed = (torch.randn(*shape, generator=generator, dtype=torch.float64) for shape in ((50, 6), (4, 6), (4, 6)))
+    x_TI, weight, changed = (torch.randn(rows, 6, generator=generator, dtype=torch.float64) for rows in (50, 4, 4))
     direct = ((x_TI @ (weight - changed).T).square().sum() / (x_TI @ weight.T).square().sum()).item()
     assert output_error(weight, changed, statistics_of(x_TI)) == pytest.approx(direct)
 
@@ -72,7 +72,7 @@ def test_each_layer_sees_the_inputs_that_changed_layers_give(network, batches):
             layer.weight.mul_(0.5)
 
     sequentially(network, network.blocks, batches, halve)
-    assert visited[:2] == [["blocks.0.attention.q", "blocks.0.attention.k", "blocks.0.attention.v"], ["blocks.0.attention.out"]]
+    assert visited[:2] == [[f"blocks.0.attention.{name}" for name in "qkv"], ["blocks.0.attention.out"]]
     assert len(visited) == 8
     # A layer's input depends on earlier layers alone, all of which are changed by now: so the final network gives it again.
     for name in ("blocks.0.attention.out", "blocks.0.ffn.down", "blocks.1.attention.q", "blocks.1.ffn.down"):

@@ -23,8 +23,8 @@ def gptq(weight_OI: Tensor, statistics: Statistics, bits: int, group: int | None
     Raises ValueError where groups and blocks do not fit together.
     """
     inputs = weight_OI.shape[1]
-    require(group is None or block % group == 0 or group >= inputs, f"block is {block}: it must be a multiple of the group, {group}")
     whole = group is None or group >= inputs
+    require(whole or block % group == 0, f"block is {block}: it must be a multiple of the group, {group}")
     grid = grid_of(weight_OI.to(statistics.gram_II.dtype), bits, None, symmetric)
 
     def fix(W_OJ: Tensor, _: Tensor, column: int, start: int) -> Tensor:

@@ -56,7 +56,8 @@ def grid_of(weight_OI: Tensor, bits: int, group: int | None = None, symmetric: b
     inputs = weight_OI.shape[1]
     group = inputs if group is None else min(group, inputs)
     require(group >= 1, f"group is {group}: it must be at least 1")
-    padded = torch.nn.functional.pad(weight_OI.detach(), (0, -inputs % group)).unflatten(1, (-1, group))   # zeros change no grid
+    padded_OI = torch.nn.functional.pad(weight_OI.detach(), (0, -inputs % group))   # zeros change no grid
+    padded = padded_OI.unflatten(1, (-1, group))
     low_OG, high_OG = padded.amin(2).clamp(max=0.0), padded.amax(2).clamp(min=0.0)
     if symmetric:
         scale_OG = torch.maximum(-low_OG, high_OG) / (2 ** (bits - 1) - 1)
