@@ -27,7 +27,7 @@ def without(row_I: Tensor, inverse_II: Tensor, q: int) -> tuple[Tensor, float]:
 
 
 def forget(inverse_II: Tensor, q: int) -> Tensor:
-    """H⁻¹ without feature ``q``, by one step of Gaussian elimination (arXiv 2208.11580, eq. 4)."""
+    """H⁻¹ without feature ``q``, by one step of Gaussian elimination (GPTQ, eq. 3)."""
     smaller = inverse_II - torch.outer(inverse_II[:, q], inverse_II[q]) / inverse_II[q, q]
     smaller[q], smaller[:, q] = 0.0, 0.0
     return smaller
@@ -48,8 +48,8 @@ def damped(gram_II: Tensor, damping: float = 0.01) -> tuple[Tensor, Tensor]:
 def cholesky_of_inverse(hessian_II: Tensor) -> Tensor:
     """Return the upper triangular U with Uᵀ U = H⁻¹.
 
-    Row q of U, from q on, is H⁻¹[q, q:] / √[H⁻¹]_qq for the H of the features from q on (GPTQ, arXiv 2210.17323, section
-    3.3): all that removing features one after the other needs, without :func:`forget` for each of them.
+    Row q of U, from q on, is H⁻¹[q, q:] / √[H⁻¹]_qq for the H of the features from q on (GPTQ, arXiv 2210.17323, step
+    3 of section 4): all that removing features one after the other needs, without :func:`forget` for each of them.
     Raises torch.linalg.LinAlgError for a Hessian that is not positive: damp it more.
     """
     inverse_II = torch.cholesky_inverse(torch.linalg.cholesky(hessian_II))

@@ -19,8 +19,8 @@ def sparsegpt(weight_OI: Tensor, statistics: Statistics, density: float | None =
               damping: float = 0.01, block: int = BLOCK) -> tuple[Tensor, Tensor]:
     """The pruned weight, the others corrected, and its mask, bool [O, I] (algorithm 1).
 
-    density: the share that stays of each ``block`` columns, by w² / [H⁻¹]_qq (eq. 4), from the weights as they are when
-    the sweep comes to that block.  structure: N:M instead, chosen group by group (section 3.3).
+    density: the share that stays of each ``block`` columns, by w² / [H⁻¹]_qq (eq. 3), from the weights as they are when
+    the sweep comes to that block (section 3.2).  structure: N:M instead, chosen group by group (section 3.3).
     The authors' code takes the same score; its threshold removes one weight more per block, and all that equal it.
     Raises ValueError unless one of density and structure is given, or where groups and blocks do not fit together.
     """
