@@ -57,7 +57,10 @@ class Dataset:
     @property
     def expects(self) -> str:
         """The files looked for, in words, relative to a data folder."""
-        return (f"{self.official}/ with {', '.join(self.train_files + self.test_files)} (official), or "
+        train = self.train_files
+        if len(train) > 2:
+            train = (f"{train[0]} to {train[-1]}",)
+        return (f"{self.official}/ with {', '.join((*train, *self.test_files))} (official), or "
                 f"{self.name}/ with train.parquet and test.parquet (Hugging Face style)")
 
 
@@ -285,7 +288,7 @@ def _download(dataset: Dataset) -> Files:
         # A short probe first: without it, an unreachable host holds the caller for minutes.
         with urllib.request.urlopen(urllib.request.Request(dataset.url, method="HEAD"), timeout=10):
             pass
-        _fetch(dataset, _writable_cache())
+        _fetch(dataset, writable_cache())
         files = find(dataset)
     except (OSError, RuntimeError) as error:
         raise DataMissing(_how_to_supply(dataset, error)) from error
@@ -294,7 +297,8 @@ def _download(dataset: Dataset) -> Files:
     return files
 
 
-def _writable_cache() -> Path:
+def writable_cache() -> Path:
+    """The first of :func:`cache_folders` that can be written, made where it is missing.  Raises OSError for none."""
     for folder in cache_folders():
         try:
             folder.mkdir(parents=True, exist_ok=True)

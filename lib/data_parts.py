@@ -14,6 +14,7 @@ from typing import TypeVar
 from lib.data_formats import DataMissing
 
 F = TypeVar("F")
+P = TypeVar("P")
 
 #: ``train-00000-of-00004.parquet``, as Hugging Face names them, or with a checksum behind the numbers.
 NUMBERED = re.compile(r"-(\d+)-of-(\d+)(-[0-9a-f]+)?\.parquet")
@@ -26,7 +27,7 @@ class Incomplete(DataMissing):
     """A data set was found in part; the message says what is missing, doubled or foreign, and where."""
 
 
-def first_whole(places: Iterable[Path], find: Callable[[Path], F | None]) -> F | None:
+def first_whole(places: Iterable[P], find: Callable[[P], F | None]) -> F | None:
     """What ``find`` returns for the first of ``places`` that holds all files; None when all hold nothing.
 
     find(place) raises :class:`Incomplete` for a place that holds some.  Such places are passed over where another

@@ -16,6 +16,7 @@ from rich.table import Table
 import lib
 from lib import ROOT, device as devices
 from lib.data import find_data
+from lib.models.pretrained_files import find_pretrained
 from lib.sst2 import find_reviews
 from lib.precision import bf16_units
 from lib.store import Store
@@ -77,7 +78,7 @@ def tools() -> list[tuple[str, str]]:
 def data_sets() -> list[tuple[str, str]]:
     folder = os.environ.get("BOOK_DATA")
     rows = [("BOOK_DATA", folder or "not set")]
-    for entry in find_data() + find_text() + find_reviews():
+    for entry in find_data() + find_text() + find_reviews() + find_pretrained():
         notes = ", ".join(str(v) for k, v in entry.items() if k not in ("name", "found", "where") and v)
         place = f"in {entry['where']}" if entry["where"] else ""
         rows.append((entry["name"], "  ".join(filter(None, [place, notes])) if entry["found"] else f"missing  {notes}"))

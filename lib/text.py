@@ -163,7 +163,7 @@ def find_text() -> list[dict[str, Any]]:
             "notes": f"floor {grammar.story_grammar().floor:.4f} bits per byte"}
     tiny = {"name": "tinystories", "found": False, "where": None, "variant": None, "notes": ""}
     gpt2 = {"name": "gpt2", "found": False, "where": None, "variant": None,
-            "notes": "only for vocabulary=50257: gpt2/ with vocab.json, merges.txt"}
+            "notes": "for vocabulary=50257: gpt2/ with vocab.json, merges.txt"}
     try:
         if encoding := gpt2_files():
             gpt2 |= {"found": True, "where": str(encoding[0].parent), "variant": "GPT-2's encoding", "notes": ""}

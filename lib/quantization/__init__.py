@@ -6,4 +6,8 @@
 checked file), ``entropy`` (how small positions could be, and the ratios as they are claimed and as they are).
 ``catalogue`` lists and evaluates the files that come with the book; ``torchao_baseline`` is an established library's
 int8 and int4.
+
+Networks that are trained already: ``grid`` (round to nearest, in groups), ``gptq`` (round, and let later columns make up for
+it), ``awq`` and ``smoothquant`` (scales that move between activations and weights, by ``rescale``), ``rotation``, and
+``activations`` (rounded too).  :mod:`lib.calibration` gathers what they need to know of the data.
 """
