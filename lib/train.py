@@ -36,7 +36,7 @@ from lib.training_log import Means, Watch, append, check_progress, joined
 #: Steps between looks at the loss.  Looking makes the device wait, so it is not done at every step.
 LOOK_EVERY = 100
 
-#: Training state is written this often, between two steps, and at the end of an epoch: all that a killed run loses.
+#: Training state is written at most this often.
 SAVE_EVERY_SECONDS = 60.0
 
 Loss = Callable[[nn.Module, Tensor, Tensor], tuple[Tensor, dict[str, Tensor]]]
@@ -122,7 +122,7 @@ class History:
 
 
 def fit(model: nn.Module, batches: Batches, loss: Loss, recipe: Recipe, *, seed: int,
-        optimizers: list[Optimizer] | None = None, until: int | None = None,
+        optimizers: list[Optimizer] | None = None, until: int | None = None, within_epochs: bool = False,
         evaluate: Callable[[nn.Module], dict[str, float | list]] | None = None,
         after_step: Callable[[nn.Module, int], None] | None = None,
         checkpoint: Path | None = None, report: Callable[[float, str], None] | None = None) -> History:
@@ -137,9 +137,10 @@ def fit(model: nn.Module, batches: Batches, loss: Loss, recipe: Recipe, *, seed:
     optimiser's step number ``step``, from 1.  report(fraction, text) is told of progress.
 
     The global random state is set at each epoch from (seed, epoch), the same in every process, so draws
-    inside the model repeat.  With ``checkpoint`` (a folder) the state is kept there about every minute and
-    training goes on from it, on the CPU to the bit; state that a hook keeps must be in the model's
-    buffers.  The caller removes the folder when the result is safe (``shutil.rmtree``).  A damaged state,
+    inside the model repeat.  With ``checkpoint`` (a folder) the state is kept there at epoch ends, at most once
+    a minute, and training goes on from it, on the CPU to the bit; state that a hook keeps must be in the model's
+    buffers.  within_epochs: keep it between two steps too, for a loss and hooks that remember nothing from one step
+    to the next.  The caller removes the folder when the result is safe (``shutil.rmtree``).  A damaged state,
     or one of another training, is renamed to ``*.damaged`` and training starts again.
 
     Training that diverges (a loss that is not finite, or stays above three times its start) ends early
@@ -156,7 +157,7 @@ def fit(model: nn.Module, batches: Batches, loss: Loss, recipe: Recipe, *, seed:
         training.resume(checkpoint)
     last = recipe.epochs if until is None else min(until, recipe.epochs)
     while training.epoch < last and training.watch.diverged_at is None:
-        values = training.run_epoch(checkpoint)
+        values = training.run_epoch(checkpoint if within_epochs else None)
         if training.watch.diverged_at is None:
             if evaluate:
                 values = joined(values, training.evaluate(evaluate), "evaluate")

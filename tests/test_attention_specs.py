@@ -173,9 +173,9 @@ def rows(speed: dict[str, float], lengths=(128, 256, 512, 1024, 2048), **fields)
 
 
 def test_claims_about_time():
-    timing = {"timing": rows({"standard": 4.0, "tiled": 6.0, "sdpa": 2.0, "block-sparse": 2.0, "linformer": 8.0, "performer": 32.0})}
+    timing = {"timing": rows({"standard": 4.0, "tiled": 6.0, "sdpa": 2.0, "block-sparse": 0.5, "linformer": 8.0, "performer": 32.0})}
     assert claims.fused_speed_up(timing) == [pytest.approx(2)]
-    assert claims.sparse_speed_up(timing) == [pytest.approx(3)]
+    assert claims.sparse_speed_up(timing) == [pytest.approx(4)]   # over the fused kernel, not our tiled loop
     assert claims.approximate_crossing(timing) == [pytest.approx(512)]
     never = {"timing": rows({"standard": 4.0, "sdpa": 2.0, "linformer": 80.0, "performer": 80.0})}
     assert claims.approximate_crossing(never) == [2048]

@@ -342,7 +342,7 @@ def test_progress_is_drawn_in_a_terminal_and_told_in_lines_elsewhere(tmp_path, t
         watcher.ended(Execution(one, 12.4, tmp_path, ""))
         watcher.ended(Execution(two, 3.0, tmp_path, "", Failure(1, "x", "Error: [bold]")))
     if terminal:
-        for words in ("cell 4 of 9", "0/2  moe a=1  epoch 1", "done", "stopped"):
+        for words in ("cell 4 of 9", "0/2  epoch 1  moe a=1", "done", "stopped"):
             assert words in said(console)
     else:
         assert said(console).splitlines() == ["01-x  started", "02-y  started", "01-x  [1/2] moe a=1",

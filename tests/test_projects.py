@@ -163,7 +163,9 @@ def test_the_table_for_the_page():
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 TRANSLATED = re.search(r"\| There \| Here \|\n\|[-|]+\|\n((?:\|.*\|\n)+)", README)[1].splitlines()
-COMMANDS = re.findall(r"(?<![\w`])`?((?:papermill chapters/|python -m lib run )[^`#\n]+)", README)
+#: Those that name a chapter.
+COMMANDS = [command for command in re.findall(r"(?<![\w`])`?((?:papermill chapters/|python -m lib run )[^`#\n]+)", README)
+            if "--all" not in command]
 
 
 def called(command):

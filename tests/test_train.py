@@ -480,9 +480,9 @@ def test_training_killed_within_an_epoch_goes_on_from_the_last_step_that_was_wri
 
     monkeypatch.setattr(train, "SAVE_EVERY_SECONDS", 0.0)
     with pytest.raises(Killed):
-        fit(network(), Blobs(), classification_loss(), recipe, seed=5, evaluate=accuracy, checkpoint=tmp_path,
+        fit(network(), Blobs(), classification_loss(), recipe, seed=5, evaluate=accuracy, checkpoint=tmp_path, within_epochs=True,
             after_step=die_in_epoch_three)
-    history = fit(resumed, Blobs(), classification_loss(), recipe, seed=5, evaluate=accuracy, checkpoint=tmp_path,
+    history = fit(resumed, Blobs(), classification_loss(), recipe, seed=5, evaluate=accuracy, checkpoint=tmp_path, within_epochs=True,
                   after_step=lambda model, step: taken.append(step))
     assert taken == list(range(16, 25))   # 15 steps were kept, three of them of the third epoch
     assert torch.equal(torch.rand(()), after)

@@ -95,7 +95,7 @@ class AnchorRun(Spec):
             return {f"val_{name}": value for name, value in scores.items()}
 
         history = fit(model, batches, classification_loss(recipe.label_smoothing), recipe, seed=self.seed, until=until,
-                      evaluate=evaluate, checkpoint=session.checkpoint, report=session.report)
+                      evaluate=evaluate, checkpoint=session.checkpoint, within_epochs=True, report=session.report)
         return model, history, images
 
     def build(self, images: ImageSet) -> nn.Module:

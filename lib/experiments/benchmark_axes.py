@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from lib.checks import require
 from lib.experiments.attention_cost import timed_call
+from lib.models.softmax_attention import products_are_faster
 from lib.models.layers import Attention, Block, Mlp
 from lib.moe.layer import MoEConfig, MoELayer
 from lib.pruning.mask import attach
@@ -136,14 +137,17 @@ class Stack(nn.Module):
 def depth(value: float, geometry: Geometry, device: torch.device, dtype: torch.dtype) -> Iterator[Point]:
     """``value`` blocks, each with 4·D² + 2·D·H weights and, for 2·T FLOPs per weight, 4·T·N·D of attention; elements 2·T·D.
 
-    Backward, attention costs 10·T·N·D: the fused kernel makes its matrix of N × N a second time.
+    Backward, attention costs 10·T·N·D: the fused kernel makes its matrix of N × N a second time.  Where two products
+    take the kernel's place, see :mod:`lib.models.softmax_attention`, it is there already: 8·T·N·D.
     """
     L, T, N, D, H = int(value), geometry.rows, geometry.tokens, geometry.width, geometry.hidden
     weights = L * (4 * D * D + 2 * D * H)
     x = geometry.input(device, dtype)
     linear, trained = product_costs(2 * T * weights, weights, 2 * T * D, x.itemsize)
-    costs = (Cost(products.flops + L * pairs.flops, products.bytes)
-             for products, pairs in zip((linear, trained), attention_cost(geometry.batch, N, D, x.itemsize)))
+    forward, training = (pairs.flops for pairs in attention_cost(geometry.batch, N, D, x.itemsize))
+    if products_are_faster(x):
+        training -= 2 * T * N * D
+    costs = Cost(linear.flops + L * forward, linear.bytes), Cost(trained.flops + L * training, trained.bytes)
     yield from both("blocks", value, Stack(L, geometry).to(device), x, *costs)
 
 
