@@ -14,10 +14,10 @@ TRAINING = 3
 
 
 def reached(results: Results, scale: str) -> pd.DataFrame:
-    """Return a row per run: ``name``, ``parameters``, ``flops`` of one image, ``minutes`` of training, accuracies, ``precision``."""
+    """Return a row per run: ``name``, ``parameters``, ``flops`` of one image, ``work`` (of training, in TFLOPs), accuracies."""
     called = names(results, scale)
-    rows = results.frame()
-    return rows.assign(name=[called[key] for key in rows["key"]], minutes=rows["train_seconds"] / 60) if len(rows) else rows
+    return pd.DataFrame([result.metrics | {"name": called[result.key], "work": len(result.curves["val_accuracy"]) * work_of_an_epoch(result) / 1e12}
+                         for result in results])
 
 
 def ways(results: Results, scale: str) -> pd.DataFrame:
