@@ -18,8 +18,10 @@ LISTING = re.compile(r"^(`{3,})python\n(.*?)\n\1\n\n\[(lib/[^\]]+\.py)\]\(\.\./\
                      flags=re.MULTILINE | re.DOTALL)
 
 #: Bytes of a notebook without its indentation, which is a quarter of some files and says nothing of what readers load.
-EACH_CLAIM = 3_000      # bytes of the chapter that lists all claims, for each of them
 LARGEST = 400_000
+
+#: The same for the chapter that lists all claims, for each of them.
+EACH_CLAIM = 3_000
 
 chapters = pytest.mark.parametrize("chapter", WRITTEN, ids=[chapter.slug for chapter in WRITTEN])
 
