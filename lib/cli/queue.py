@@ -1,7 +1,7 @@
 """``python -m lib run --all``: work through everything that the book lacks at a scale, and say how far it is.
 
-Two processes with one thread each train more per hour than one with two: on two cores of an Intel Xeon by a fifth to a
-half, since small products do not fill two threads, and threads wait for each other where something else runs too.
+By default one process per core with one thread each: small products do not fill several threads, and threads wait for
+each other where something else runs too.  How much that is worth was not measured; ``--processes 1`` does it the other way.
 """
 
 from __future__ import annotations
