@@ -21,9 +21,9 @@ from torch import nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from lib.device import describe, pick  # noqa: E402
-from lib.measure import ratio, take_turns  # noqa: E402
-from lib.moe.backend_cost import RoutedFFN, dense_ffn, training_pass  # noqa: E402
+from lib.measure.cost import ratio, take_turns
+from lib.moe.backend_cost import RoutedFFN, dense_ffn, training_pass
+from lib.system.device import describe, pick
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 HUGGING_FACE = "transformers' Switch block"

@@ -25,15 +25,15 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from lib import optim  # noqa: E402
-from lib.device import describe, pick  # noqa: E402
-from lib.measure import flops, ratio, take_turns, timed  # noqa: E402
-from lib.models.encoder import Classifier, Encoder, EncoderConfig  # noqa: E402
-from lib.models.gpt import GPT, GPTConfig  # noqa: E402
-from lib.models.vgg import VGG, vgg16  # noqa: E402
-from lib.models.vit import ViT, ViTConfig  # noqa: E402
-from lib.models.whitened_cnn import WhitenedCNN, WhitenedCNNConfig  # noqa: E402
-from lib.precision import autocast, bf16_units, resolved  # noqa: E402
+from lib.measure.cost import flops, ratio, take_turns, timed
+from lib.models.encoder import Classifier, Encoder, EncoderConfig
+from lib.models.gpt import GPT, GPTConfig
+from lib.models.vgg import VGG, vgg16
+from lib.models.vit import ViT, ViTConfig
+from lib.models.whitened_cnn import WhitenedCNN, WhitenedCNNConfig
+from lib.system.device import describe, pick
+from lib.system.precision import autocast, bf16_units, resolved
+from lib.training import optim
 
 #: Forward and backward together, in forward passes.
 PASSES = 3

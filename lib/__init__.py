@@ -1,8 +1,9 @@
 """The library behind *Efficient Deep Learning, Measured*.
 
 Chapters call it, papermill executes the chapters, and each number they print comes from a stored
-:class:`lib.store.Result`.  Imports run one way: ``experiments`` → methods (``moe`` …) → ``models``,
-``train`` → ``data``, ``store``.
+:class:`lib.runs.store.Result`.  Imports run one way, which ``lint-imports`` holds them to:
+``cli`` → ``book`` → ``figures`` → ``claims`` → ``studies`` → methods (``elastic``, ``pruning`` …) → ``models``, ``moe``
+→ ``training``, ``measure`` → ``data`` → ``runs`` → ``system``.
 """
 
 from pathlib import Path

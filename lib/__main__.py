@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 import click
 
+
 def each_once(context: click.Context, option: click.Parameter, pairs: tuple[tuple[str, str], ...]) -> dict[str, str]:
     """``-p NAME VALUE`` as a dictionary.  Of two values for one name neither is obeyed silently."""
     given = dict(pairs)
@@ -52,7 +53,7 @@ def plainly() -> Iterator[None]:
     except PermissionError as error:
         raise click.ClickException(str(error)) from error
     except OSError as error:
-        from lib.whole_file import NO_ROOM
+        from lib.system.whole_file import NO_ROOM
         if error.errno not in NO_ROOM:
             raise
         raise click.ClickException(error.strerror) from error
@@ -113,7 +114,8 @@ def run(chapter, everything, processes, scale, given, studies, key, only_list, d
     stopped and repeated at will, and several may share the work.  For data parallel training over several
     machines start it with torchrun: torchrun ... -m lib run moe.
     """
-    from lib.cli import queue, run as command
+    from lib.cli import queue
+    from lib.cli import run as command
     if everything == bool(chapter):
         raise click.UsageError("name a chapter, or ask for --all of them")
     if everything and (given or studies or key or only_list):
@@ -165,7 +167,7 @@ def doctor() -> None:
 
     Devices, tools, data sets, stored results, free disk.
     """
-    from lib.doctor import report
+    from lib.cli.doctor import report
     report()
 
 

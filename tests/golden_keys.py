@@ -8,8 +8,8 @@ import hashlib
 import json
 from pathlib import Path
 
-from lib.experiments import CHAPTERS
-from lib.scales import SCALES
+from lib.runs.scales import SCALES
+from lib.studies import CHAPTERS
 
 FILE = Path(__file__).with_suffix(".json")
 

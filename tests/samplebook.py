@@ -12,12 +12,12 @@ import nbformat
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from lib import ROOT
-from lib.experiments import Chapter
-from lib.experiments.parameters import ChapterParameters
+from lib.studies import Chapter
+from lib.studies.base.parameters import ChapterParameters
 
 #: What Quarto needs of the real book to render another one.
 SETTINGS = ("_quarto.yml", "_variables.yml", "index.qmd", "references.qmd", "references.bib")
-SCRIPTS = ("__init__.py", "bookfilter.py", "dark_sheet.py", "prerender.py", "postrender.py", "scales.py")
+SCRIPTS = ("__init__.py", "book/__init__.py", "book/filters.py", "book/dark_sheet.py", "book/prerender.py", "book/postrender.py", "runs/scales.py")
 
 BIBLIOGRAPHY = """
 @article{sample2020,
@@ -56,7 +56,7 @@ pd.DataFrame({{"method": ["dense", "sparse"], "scale": scale}} | measures)'''
 
 PROSE = '''from IPython.display import Markdown, display
 display(Markdown(f"At scale **{scale}** the knob is {knob}: see @fig-first-curves, @tbl-first-runs and [@sample2020]. "
-                 "The source is [`lib/scales.py`](../lib/scales.py).\\n\\n```python\\nknob = " + str(knob) + "\\n```"))
+                 "The source is [`lib/runs/scales.py`](../lib/runs/scales.py).\\n\\n```python\\nknob = " + str(knob) + "\\n```"))
 print("plain output")'''
 
 
@@ -121,8 +121,8 @@ def write_book(root: Path, *slugs: str) -> tuple[SampleChapter, ...]:
     (root / "index.qmd").write_text(re.sub(r"\[([^]]+)\]\(chapters/[^)]+\)", r"\1", index))
     (root / "_headlines.md").touch()   # as the real book's it is there before anything is rendered
     shutil.copytree(ROOT / "assets", root / "assets")
-    (root / "lib").mkdir()
     for name in SCRIPTS:
+        (root / "lib" / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(ROOT / "lib" / name, root / "lib" / name)
     (root / "chapters").mkdir()
     for slug in slugs:

@@ -9,9 +9,10 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from lib import distributed, train
-from lib.spec import Spec
-from lib.store import Outcome, Store, Unavailable, obtain
+from lib.runs.spec import Spec
+from lib.runs.store import Outcome, Store, Unavailable, obtain
+from lib.system import distributed
+from lib.training import loop as train
 
 
 def log(line: str) -> None:

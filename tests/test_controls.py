@@ -6,22 +6,30 @@ import pytest
 import torch
 from torch import nn
 
-from lib.data import ImageBatches, load_images
-from lib.experiments import attention, benchmarks, distillation, elastic, growth, moe, privacy, pruning, tickets
-from lib.experiments.benchmark_methods import Dense
-from lib.experiments.benchmark_task import FAMILIES
-from lib.experiments.growth import chain
-from lib.experiments.pruning_init import InitialRun, official
-from lib.experiments.pruning_tickets import TicketRun, remaining
+from lib.data.images import ImageBatches, load_images
 from lib.models.encoder import Encoder, EncoderConfig
 from lib.models.vgg import VGG, VGGConfig
 from lib.moe.layer import MoEConfig, MoELayer
-from lib.moe.token_choice import NoisyTokenChoice
+from lib.moe.routers.token_choice import NoisyTokenChoice
 from lib.privacy.activation import KINDS, LINES, MaskedReLU
 from lib.pruning.cocktail import PATTERNS, Turns
 from lib.pruning.mask import attach, count, ones, prunable
 from lib.pruning.tickets import next_masks, scattered, shuffled
-from lib.scales import SCALES
+from lib.runs.scales import SCALES
+from lib.studies.attention import studies as attention
+from lib.studies.benchmarks import studies as benchmarks
+from lib.studies.benchmarks.methods import Dense
+from lib.studies.benchmarks.task import FAMILIES
+from lib.studies.distillation import studies as distillation
+from lib.studies.elastic import studies as elastic
+from lib.studies.growth import studies as growth
+from lib.studies.growth.studies import chain
+from lib.studies.moe import studies as moe
+from lib.studies.privacy import studies as privacy
+from lib.studies.pruning import studies as pruning
+from lib.studies.pruning.init import InitialRun, official
+from lib.studies.pruning.tickets import TicketRun, remaining
+from lib.studies.tickets import studies as tickets
 from lib.tickets.lth import randomly_removed, smallest_removed
 
 

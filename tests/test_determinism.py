@@ -4,9 +4,9 @@ import pytest
 import torch
 from store_specs import Trained
 
-from lib.augment import Augmentation
-from lib.data import ImageBatches, load_images
-from lib.store import Store, obtain
+from lib.data.augment import Augmentation
+from lib.data.images import ImageBatches, load_images
+from lib.runs.store import Store, obtain
 
 
 @pytest.fixture

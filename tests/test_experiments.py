@@ -11,11 +11,17 @@ from dataclasses import replace
 
 import pytest
 
-from lib.claims import claims, judge
-from lib.experiments import (CHAPTERS, benchmark_names, distillation_names, elastic_names, growth_names, privacy_names, pruning_names,
-                             tickets_names)
+from lib.claims.judge import claims, judge
 from lib.moe.layer import MoEConfig
-from lib.store import Store, obtain
+from lib.runs.store import Store, obtain
+from lib.studies import CHAPTERS
+from lib.studies.benchmarks import names as benchmark_names
+from lib.studies.distillation import names as distillation_names
+from lib.studies.elastic import names as elastic_names
+from lib.studies.growth import names as growth_names
+from lib.studies.privacy import names as privacy_names
+from lib.studies.pruning import names as pruning_names
+from lib.studies.tickets import names as tickets_names
 
 #: Loss of the first seed at smoke scale, by what it is in one of the chapter's studies.  A change means that the numbers of
 #: the book change.

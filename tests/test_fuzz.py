@@ -10,21 +10,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings, strategies as st
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from safetensors.torch import save
 from store_specs import Points
 from torch import nn
 
-from lib import tensor_file, train, training_state
+from lib.claims.origin import provenance_line
 from lib.cli.names import value_of
-from lib.experiments import CHAPTERS
-from lib.experiments.parameters import checked, numbers
-from lib.markdown import ENTITIES
 from lib.models.mlp import MLP, MLPConfig
-from lib.origin import provenance_line
 from lib.quantization import packed
 from lib.quantization.fold import fold
-from lib.results import Damaged, checksum, read_result
+from lib.runs import checkpoint as training_state
+from lib.runs import tensor_file
+from lib.runs.markdown import ENTITIES
+from lib.runs.results import Damaged, checksum, read_result
+from lib.studies import CHAPTERS
+from lib.studies.base.parameters import checked, numbers
+from lib.training import loop as train
 
 #: Reproducible, and a few seconds in all.
 settings.register_profile("book", derandomize=True, deadline=None, max_examples=30, database=None,

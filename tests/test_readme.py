@@ -7,12 +7,12 @@ import subprocess
 
 import pytest
 from click.testing import CliRunner
-
 from conftest import ROOT
+
 from lib.__main__ import main
 from lib.cli.names import value_of
-from lib.experiments import chapter
-from lib.experiments.parameters import checked
+from lib.studies import chapter
+from lib.studies.base.parameters import checked
 
 #: Programs of others, which are not run here.
 OTHERS = ("git", "source", "export", "pip", "snakemake", "quarto", "apt", "conda")
@@ -58,7 +58,7 @@ def test_a_command_line_is_understood(command, monkeypatch, tmp_path):
             monkeypatch.setattr(name, lambda *words: 0)
         monkeypatch.setattr("lib.cli.results.show", lambda *words: None)
         monkeypatch.setattr("lib.cli.claims.show", lambda *words: None)
-        monkeypatch.setattr("lib.doctor.report", lambda: None)
+        monkeypatch.setattr("lib.cli.doctor.report", lambda: None)
         listed = ["--list"] if words[3:4] == ["run"] and "--all" not in words else []
         answer = CliRunner().invoke(main, [*words[3:], *listed])
         assert answer.exit_code == 0, answer.output

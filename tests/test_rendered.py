@@ -13,12 +13,13 @@ import pytest
 from rich.console import Console
 from samplebook import write_book
 
-from lib import ROOT, book
-from lib.doctor import BROWSERS
-from lib.experiments import CHAPTERS
-from lib.notebooks import Project
-from lib.postrender import unresolved
-from lib.render import find_quarto
+from lib import ROOT
+from lib.book import build as book
+from lib.book.notebooks import Project
+from lib.book.postrender import unresolved
+from lib.book.render import find_quarto
+from lib.cli.doctor import BROWSERS
+from lib.studies import CHAPTERS
 
 pytestmark = pytest.mark.slow
 
@@ -253,21 +254,21 @@ def test_the_repository_setting_counts_without_any_other_change(quarto, sample):
     """Quarto keeps what the filter made of a notebook; a new address must not wait for the notebook's next edit."""
     root = sample.parent / "_build" / "smoke"
     page = (sample / "chapters" / "01-first.html").read_text()
-    assert "Open in Colab" not in page and 'href="../lib/scales.py"' in page
+    assert "Open in Colab" not in page and 'href="../lib/runs/scales.py"' in page
     assert "WARN" not in (root / "logs" / "quarto.log").read_text()
     (root / "_variables.yml").write_text('repository: "https://github.com/owner/name"\n')
     subprocess.run([quarto, "render", root / "chapters" / "01-first.ipynb"], check=True, capture_output=True,
                    stdin=subprocess.DEVNULL)
     page = (root / "_book" / "chapters" / "01-first.html").read_text()
     assert "https://colab.research.google.com/github/owner/name/blob/main/chapters/01-first.ipynb" in page
-    assert "https://github.com/owner/name/blob/main/lib/scales.py" in page
+    assert "https://github.com/owner/name/blob/main/lib/runs/scales.py" in page
 
 
 def test_scripts_that_quarto_starts_need_no_package(tmp_path):
     for name in ("prerender.py", "postrender.py"):
-        (tmp_path / "lib").mkdir(exist_ok=True)
-        for needed in (name, "bookfilter.py", "dark_sheet.py"):
+        (tmp_path / "lib" / "book").mkdir(parents=True, exist_ok=True)
+        for needed in ("__init__.py", f"book/{name}", "book/filters.py", "book/dark_sheet.py"):
             shutil.copyfile(ROOT / "lib" / needed, tmp_path / "lib" / needed)
-        answer = subprocess.run([sys.executable, "-I", "-S", tmp_path / "lib" / name], capture_output=True, text=True)
+        answer = subprocess.run([sys.executable, "-I", "-S", tmp_path / "lib" / "book" / name], capture_output=True, text=True)
         assert answer.returncode == 0, answer.stderr
     assert not (tmp_path / "assets").exists()

@@ -10,7 +10,6 @@ import tomllib
 
 import pytest
 import yaml
-
 from conftest import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -114,7 +113,7 @@ def test_git_keeps_the_library_and_ignores_what_is_made():
 
     if not (ROOT / ".git").exists():
         pytest.skip("not a git checkout")
-    assert not any(map(ignored, ["lib/store.py", "lib/data.py", "data/results/a/b.json", "data/models/a.safetensors"]))
+    assert not any(map(ignored, ["lib/runs/store.py", "lib/data/images.py", "data/results/a/b.json", "data/models/a.safetensors"]))
     assert all(map(ignored, ["runs/results/a/b.json", "_build/x", "_book/x", ".venv/x", "data/cache/x", ".quarto/x"]))
 
 
@@ -129,7 +128,7 @@ def test_make_help_names_every_target():
 def test_every_checkout_has_the_same_line_ends():
     if not (ROOT / ".git").exists():
         pytest.skip("not a git checkout")
-    names = [".ci/run", "install.sh", "Makefile", "lib/store.py", "data/claims.yml", "chapters/01-moe-routing.ipynb"]
+    names = [".ci/run", "install.sh", "Makefile", "lib/runs/store.py", "data/claims.yml", "chapters/01-moe-routing.ipynb"]
     told = subprocess.run(["git", "check-attr", "eol", "text", "--", *names, "data/models/digits-vgg-10x.packed"], cwd=ROOT,
                           capture_output=True, text=True, check=True).stdout
     assert told.count("eol: lf") >= len(names) and "digits-vgg-10x.packed: text: unset" in told

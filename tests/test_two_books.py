@@ -7,9 +7,9 @@ import pytest
 from filelock import FileLock
 from samplebook import write_book
 
-from lib.book import build
-from lib.notebooks import Project
-from lib.render import publish, recover
+from lib.book.build import build
+from lib.book.notebooks import Project
+from lib.book.render import publish, recover
 
 
 def pages(folder, text):

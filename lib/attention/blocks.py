@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lib.checks import require
+from lib.system.checks import require
 
 
 @dataclass(frozen=True, eq=False)

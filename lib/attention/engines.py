@@ -17,7 +17,7 @@ from torch import Tensor
 from lib.attention.masks import Mask, share_heads
 from lib.attention.standard import standard
 from lib.attention.tiled import tiled
-from lib.checks import one_of, require
+from lib.system.checks import one_of, require
 
 Attention = Callable[[Tensor, Tensor, Tensor, Mask], Tensor]
 
@@ -68,7 +68,7 @@ def compiled() -> Callable:
 
 def triton(q: Tensor, k: Tensor, v: Tensor, mask: Mask = Mask()) -> Tensor:
     """Our own tiled kernel, forward only, see :mod:`lib.attention.triton_forward`."""
-    from lib.attention.triton_forward import forward   # imported here: most machines have no Triton
+    from lib.attention.triton_forward import forward  # imported here: most machines have no Triton
 
     k, v = share_heads(q, k, v)
     mask.check(q, k)

@@ -14,7 +14,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lib.checks import require
+from lib.system.checks import require
 
 
 @dataclass(frozen=True)

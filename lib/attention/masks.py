@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lib.attention.blocks import Blocks
-from lib.checks import require
+from lib.system.checks import require
 
 
 @dataclass(frozen=True, eq=False)

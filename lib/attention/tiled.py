@@ -15,7 +15,7 @@ from torch.autograd.function import once_differentiable
 
 from lib.attention.masks import Mask, share_heads
 from lib.attention.online import Running
-from lib.checks import require
+from lib.system.checks import require
 
 
 def tiled(q: Tensor, k: Tensor, v: Tensor, mask: Mask = Mask(), tile: int = 128) -> Tensor:

@@ -12,7 +12,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from lib.checks import require
+from lib.system.checks import require
 
 #: Queries and keys of a tile.  With d = 64 in bf16 these take about 50 KB of the chip's memory.
 ROWS, COLUMNS = 128, 64

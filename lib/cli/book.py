@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from lib import experiments
-from lib.book import build, chapter_parameters
+from lib import studies
+from lib.book.build import build, chapter_parameters
+from lib.book.edition import make_edition
 from lib.cli.names import as_wrong_use, find_chapter, values_of
-from lib.edition import make_edition
 
 
 def book(scale: str, given: dict[str, str], chapters: tuple[str, ...], jobs: int | None) -> int:
     only = [find_chapter(name) for name in chapters]
-    parameters = values_of(given, [chapter.module.Parameters for chapter in only or experiments.CHAPTERS])
+    parameters = values_of(given, [chapter.module.Parameters for chapter in only or studies.CHAPTERS])
     with as_wrong_use():
-        chapter_parameters(only or experiments.CHAPTERS, scale, parameters)
+        chapter_parameters(only or studies.CHAPTERS, scale, parameters)
     return build(scale, jobs, parameters, only)
 
 

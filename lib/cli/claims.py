@@ -10,13 +10,13 @@ import click
 from rich.markup import escape
 from rich.table import Column, Table
 
-from lib.checks import did_you_mean
+from lib.book.ledger import NOT_RUN, Entry, by_chapter, entries, tally
 from lib.cli.names import WrongUse, as_wrong_use, find_chapter
 from lib.cli.tables import print_table
-from lib.experiments import CHAPTERS
-from lib.ledger import NOT_RUN, Entry, by_chapter, entries, tally
-from lib.scales import SCALES, check_scale
-from lib.store import Store
+from lib.runs.scales import SCALES, check_scale
+from lib.runs.store import Store
+from lib.studies import CHAPTERS
+from lib.system.checks import did_you_mean
 
 
 def show(chapter: str | None, scale: str | None, verdicts: tuple[str, ...], form: str | None) -> None:

@@ -7,11 +7,11 @@ import typing
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from lib.checks import did_you_mean
-from lib.experiments import Chapter, chapter
-from lib.experiments.parameters import ChapterParameters, checked, takes_text
-from lib.spec import Spec
-from lib.store import Store
+from lib.runs.spec import Spec
+from lib.runs.store import Store
+from lib.studies import Chapter, chapter
+from lib.studies.base.parameters import ChapterParameters, checked, takes_text
+from lib.system.checks import did_you_mean
 
 
 class WrongUse(Exception):

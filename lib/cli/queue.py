@@ -20,13 +20,14 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from lib import ROOT, device as devices
+from lib import ROOT
 from lib.cli.run import shown
-from lib.experiments import Chapter
-from lib.experiments.worth import in_order_of_worth
-from lib.scales import cannot_run
-from lib.spec import Spec
-from lib.store import Store, obtain
+from lib.runs.scales import cannot_run
+from lib.runs.spec import Spec
+from lib.runs.store import Store, obtain
+from lib.studies import Chapter
+from lib.studies.base.worth import in_order_of_worth
+from lib.system import device as devices
 
 #: Marks a process that the queue has started.
 WORKER = "BOOK_QUEUE_WORKER"

@@ -9,15 +9,15 @@ import click
 from rich.markup import escape
 from rich.table import Column, Table
 
-from lib import experiments
+from lib import studies
 from lib.cli.names import find_chapter, read_parameters, store_of, studies_of
 from lib.cli.tables import print_table
-from lib.experiments import Chapter
-from lib.labels import labels
+from lib.runs.labels import labels
+from lib.studies import Chapter
 
 
 def show(chapter: str | None, scale: str, given: dict[str, str], as_json: bool) -> None:
-    chapters = [find_chapter(chapter)] if chapter else experiments.CHAPTERS
+    chapters = [find_chapter(chapter)] if chapter else studies.CHAPTERS
     rows = [row for each in chapters for row in rows_of(each, scale, given)]
     if as_json:
         click.echo(json.dumps(rows, indent=1))

@@ -11,15 +11,17 @@ import torch.distributed as dist
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from lib import device as devices, distributed, launch, progress
-from lib.bars import words
+from lib.book import launch
+from lib.book.bars import words
 from lib.cli.names import as_wrong_use, find_chapter, pick_studies, read_parameters, store_of, studies_of
-from lib.experiments import Chapter
-from lib.experiments.parameters import ChapterParameters
-from lib.labels import cut, labels
-from lib.spec import Spec
-from lib.store import OUT_OF_TIME, Results, Store, obtain
-
+from lib.runs import progress
+from lib.runs.labels import cut, labels
+from lib.runs.spec import Spec
+from lib.runs.store import OUT_OF_TIME, Results, Store, obtain
+from lib.studies import Chapter
+from lib.studies.base.parameters import ChapterParameters
+from lib.system import device as devices
+from lib.system import distributed
 
 #: Missing results that are named, and characters of what is said of each.
 NAMED, WIDTH = 20, 100

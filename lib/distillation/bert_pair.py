@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from lib.checks import require
 from lib.distillation.tinybert import attention_loss, embedding_loss, hidden_loss, prediction_loss
 from lib.models.encoder import Attention, Classifier, Encoder
+from lib.system.checks import require
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def layer_losses(student: TinyStudent, teacher: Encoder, tokens_BN: Tensor, padd
 
 
 def layers_loss(teacher: Encoder, layers: tuple[int, ...], pad: int | None):
-    """A loss for :func:`lib.train.fit`: the sum of :func:`layer_losses`, each of which is logged.
+    """A loss for :func:`lib.training.loop.fit`: the sum of :func:`layer_losses`, each of which is logged.
 
     ``pad``: the token that only fills up rows; None: there is none.  Inputs may be (tokens, anything); targets are not used.
     """
@@ -99,7 +99,7 @@ def layers_loss(teacher: Encoder, layers: tuple[int, ...], pad: int | None):
 
 
 def predictions_loss(teacher: nn.Module):
-    """A loss for :func:`lib.train.fit`: cross-entropy with the teacher's probabilities (equation 10, t = 1); labels are
+    """A loss for :func:`lib.training.loop.fit`: cross-entropy with the teacher's probabilities (equation 10, t = 1); labels are
     not used.
     """
     teacher.eval()

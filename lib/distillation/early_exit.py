@@ -17,9 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lib import measure
-from lib.checks import require
 from lib.distillation.exits import ExitNet
+from lib.measure import cost as measure
+from lib.system.checks import require
 
 #: A threshold that no probability reaches: the classifier is never left at.
 NEVER = 1.01

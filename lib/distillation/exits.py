@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lib.checks import require
 from lib.models.resnet import ResNet, ResNetConfig
+from lib.system.checks import require
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lib.checks import require
+from lib.system.checks import require
 
 
 def distillation(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
@@ -31,7 +31,7 @@ def check_settings(temperature: float, alpha: float) -> None:
 
 
 def hinton_loss(teacher: nn.Module, temperature: float = 4.0, alpha: float = 0.7, label_smoothing: float = 0.0):
-    """A loss for :func:`lib.train.fit`: α · T² · KL(teacher ‖ student, both at T) + (1 - α) · CE(labels).
+    """A loss for :func:`lib.training.loop.fit`: α · T² · KL(teacher ‖ student, both at T) + (1 - α) · CE(labels).
 
     The paper leaves both weights open and advises a small one for the labels.  Label smoothing is applied
     to them alone.  Puts the teacher into evaluation mode; it gets no gradient and is no part of the model.

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from lib.checks import require
 from lib.distillation.early_exit import ensemble
 from lib.distillation.exits import ExitNet
+from lib.system.checks import require
 
 
 class EarlyExit(nn.Module):

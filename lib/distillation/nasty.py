@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lib.checks import require
+from lib.system.checks import require
 
 
 def contradiction(logits: Tensor, normal_logits: Tensor, temperature: float) -> Tensor:
@@ -25,7 +25,7 @@ def contradiction(logits: Tensor, normal_logits: Tensor, temperature: float) -> 
 
 
 def nasty_loss(normal: nn.Module, temperature: float = 4.0, omega: float = 0.04, label_smoothing: float = 0.0):
-    """A loss for :func:`lib.train.fit` of a nasty teacher: CE(labels) - ω · :func:`contradiction` (equation 2).
+    """A loss for :func:`lib.training.loop.fit` of a nasty teacher: CE(labels) - ω · :func:`contradiction` (equation 2).
 
     τ = 4 and ω = 0.04 are the authors' for CIFAR-10; for CIFAR-100 they take 20 and 0.005.  Puts the normal network into
     evaluation mode.  Logs ``train_accuracy`` and ``contradiction``.  Raises ValueError for settings out of range.

@@ -1,4 +1,4 @@
-"""A student, what helps it to learn, and the loss that brings both to :func:`lib.train.fit`.
+"""A student, what helps it to learn, and the loss that brings both to :func:`lib.training.loop.fit`.
 
 Every method of this folder that compares a student with a fixed teacher is a *term*: a module called with what both networks
 computed (:class:`Features`), the targets and the images' places in the training set, that returns a scalar.  A term may have
@@ -11,11 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lib.augment import Augmentation, distort, mask_and_mix
-from lib.checks import one_of, require
-from lib.data import ImageBatches, ImageSet, Split, _generator, normalise
+from lib.data.augment import Augmentation, distort, mask_and_mix
+from lib.data.images import ImageBatches, ImageSet, Split, _generator, normalise
 from lib.distillation.hinton import distillation
 from lib.distillation.taps import Features, features
+from lib.system.checks import one_of, require
 
 #: What the teacher sees while the student sees a distorted image.
 VIEWS = ("same", "independent", "fixed")
@@ -61,13 +61,13 @@ class Pair(nn.Module):
         return self.network(images)
 
     def climb(self, model: nn.Module, step: int) -> None:
-        """Hook after each step of :func:`lib.train.fit`."""
+        """Hook after each step of :func:`lib.training.loop.fit`."""
         if step <= self.warmup:
             self.ramp.fill_(step / self.warmup)
 
 
 def pair_loss(teacher: nn.Module, label_smoothing: float = 0.0):
-    """A loss for :func:`lib.train.fit` of a :class:`Pair`, on batches of :class:`PairBatches` or with plain targets.
+    """A loss for :func:`lib.training.loop.fit` of a :class:`Pair`, on batches of :class:`PairBatches` or with plain targets.
 
     Puts the teacher into evaluation mode; it gets no gradient.  Logs ``train_accuracy``, against the likeliest class of soft
     targets, ``agreement`` (how often both predict the same class), and ``term``, before its weight.

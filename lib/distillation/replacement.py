@@ -10,10 +10,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lib.checks import require
-from lib.masked_lm import Special
+from lib.data.masked_lm import Special
+from lib.data.tasks import TaskSplit
 from lib.models.encoder import MaskedLM
-from lib.tasks import TaskSplit
+from lib.system.checks import require
 
 
 @torch.no_grad()

@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lib.checks import one_of, require
 from lib.distillation.self_losses import belief_loss, hint_loss
+from lib.system.checks import one_of, require
 
 #: What a shallow classifier learns from.
 REFERENCES = ("deepest", "ensemble", "transitive", "dense")
@@ -55,7 +55,7 @@ def self_distillation(logits_KBC: Tensor, features_KBD: Tensor, targets: Tensor,
 
 
 def self_distillation_loss(alpha: float = 0.3, weight: float = 0.03, temperature: float = 3.0, reference: str = "deepest"):
-    """A loss for :func:`lib.train.fit` and an :class:`~lib.distillation.exits.ExitNet`: :func:`self_distillation`.
+    """A loss for :func:`lib.training.loop.fit` and an :class:`~lib.distillation.exits.ExitNet`: :func:`self_distillation`.
 
     With α = 0 and λ = 0 it is deep supervision: every classifier learns from labels alone.  Logs each part, and
     ``train_accuracy`` of the deepest classifier.  Raises ValueError for settings out of range.

@@ -16,8 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lib.checks import require
 from lib.distillation.hinton import check_settings, distillation
+from lib.system.checks import require
 
 #: Share of the beliefs in what the deepest shallow classifier learns from the last one.
 FROM_ITSELF = 0.3
@@ -51,7 +51,7 @@ def hybrid(logits_KBC: Tensor, teacher_logits: Tensor, targets: Tensor, listener
 
 
 def skeptical_loss(teacher: nn.Module, listener: int = 0, temperature: float = 4.0, alpha: float = 0.9):
-    """A loss for :func:`lib.train.fit` and an :class:`~lib.distillation.exits.ExitNet`: :func:`hybrid`.
+    """A loss for :func:`lib.training.loop.fit` and an :class:`~lib.distillation.exits.ExitNet`: :func:`hybrid`.
 
     Puts the teacher into evaluation mode.  Logs each part, ``train_accuracy`` of the last classifier and its ``agreement``.
     """

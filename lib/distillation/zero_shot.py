@@ -15,9 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lib.checks import require
 from lib.distillation.attention_transfer import attention_loss, deepest
 from lib.distillation.taps import Features, features
+from lib.system.checks import require
 
 
 class Generator(nn.Module):
@@ -76,7 +76,7 @@ class Game(nn.Module):
 
 
 class Rounds:
-    """Noise for :func:`lib.train.fit`: in each round ``[batch_size, noise]`` once, the generator's turn, and then for each
+    """Noise for :func:`lib.training.loop.fit`: in each round ``[batch_size, noise]`` once, the generator's turn, and then for each
     of
     ``student_steps`` turns of the student an empty ``[0, noise]``, since the round's images are there already.
 
@@ -110,7 +110,7 @@ def usual_lesson(beta: float = 250.0, temperature: float = 1.0) -> Lesson:
 
 def zero_shot_loss(teacher: nn.Module, lesson: Lesson, heard: Callable[[nn.Module, Tensor], Tensor] | None = None,
                    temperature: float = 1.0):
-    """A loss for :func:`lib.train.fit` of a :class:`Game` on :class:`Rounds`.
+    """A loss for :func:`lib.training.loop.fit` of a :class:`Game` on :class:`Rounds`.
 
     ``heard(student, images)`` gives the logits that the generator plays against; None: the student's own.  In the
     generator's turn the student's weights are held fixed (its batch norm sees the images, as in the authors' code); in the

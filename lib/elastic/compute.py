@@ -11,7 +11,7 @@ from lib.elastic.config import Space
 from lib.elastic.cost import cost
 from lib.elastic.samplers import Sampler
 from lib.models.vit import ViTConfig
-from lib.train import Batches
+from lib.training.loop import Batches
 
 #: Steps that are drawn to find a sampler's mean cost: its standard error is then well below 1 %.
 DRAWS = 1000

@@ -10,7 +10,7 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from lib.checks import did_you_mean, require
+from lib.system.checks import did_you_mean, require
 
 #: The axes of a layer; depth is the fifth axis.
 LAYER_AXES = ("heads", "hidden", "experts", "k")
@@ -100,7 +100,7 @@ class Space:
             require(list(values) == sorted(set(values)), f"{axis} is {values}: give each choice once, ascending")
 
     @classmethod
-    def only(cls, size: Size) -> "Space":
+    def only(cls, size: Size) -> Space:
         """The rigid space of one network, whose layers are all alike."""
         return cls(*(() if (value := getattr(size, axis)) is None else (value,) for axis in AXES))
 
@@ -123,7 +123,7 @@ class Space:
     def corner(self, which: int) -> Size:
         return Size(*(values[which] if (values := getattr(self, axis)) else None for axis in AXES))
 
-    def upper_half(self) -> "Space":
+    def upper_half(self) -> Space:
         """Without the lower half of each axis's choices; an odd one out stays."""
         return Space(*(values[len(values) // 2:] for values in (getattr(self, axis) for axis in AXES)))
 

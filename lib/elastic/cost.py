@@ -15,7 +15,7 @@ from lib.models.vit import ViTConfig
 @dataclass(frozen=True)
 class Cost:
     """``parameters`` in all, ``active_parameters`` that one token passes through, ``flops`` of one image's
-    forward pass (a multiply-add counts 2; matrix products and attention only, as :func:`lib.measure.flops`)."""
+    forward pass (a multiply-add counts 2; matrix products and attention only, as :func:`lib.measure.cost.flops`)."""
 
     parameters: int
     active_parameters: int

@@ -18,13 +18,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lib.checks import require
 from lib.elastic.difficulty import choose_size, difficulty
 from lib.elastic.nested import NestedMlp, importance, prefix, reorder
-from lib.models.layers import Mlp
 from lib.models.vit import ViT, ViTConfig
+from lib.moe.ffn import Mlp
 from lib.moe.gate import softmax, without_autocast
 from lib.moe.routing import Routing, routing
+from lib.system.checks import require
 
 
 def check_sizes(sizes: Sequence[float], theta: float) -> None:
@@ -181,7 +181,7 @@ def ffn_inputs(vit: ViT, images: Tensor) -> list[Tensor]:
 
 
 def dynamic_loss(label_smoothing: float = 0.0):
-    """Cross-entropy of the task plus the mean over layers of the routers', as a loss for :func:`lib.train.fit`.
+    """Cross-entropy of the task plus the mean over layers of the routers', as a loss for :func:`lib.training.loop.fit`.
 
     Logs ``router_loss`` and ``mean_size``, the chosen hidden units as a fraction of all.
     """

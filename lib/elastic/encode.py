@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from lib.checks import require
 from lib.elastic.config import LAYER_AXES, Size, Space
+from lib.system.checks import require
 
 
 class Encoding:

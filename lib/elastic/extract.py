@@ -9,8 +9,8 @@ from torch import Tensor
 
 from lib.elastic.subnet import LayerUnits, Subnet
 from lib.elastic.supernet import ElasticViT, heads_of, take
-from lib.models.layers import Mlp
 from lib.models.vit import ViT, ViTConfig
+from lib.moe.ffn import Mlp
 
 
 @torch.no_grad()

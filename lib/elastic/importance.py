@@ -7,9 +7,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from lib.checks import require
 from lib.elastic.subnet import Ranking, Subnet, whole_subnet
 from lib.elastic.supernet import ElasticMlp, ElasticMoE, ElasticViT
+from lib.system.checks import require
 
 
 @torch.no_grad()

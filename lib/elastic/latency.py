@@ -13,15 +13,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lib.checks import require
 from lib.elastic.config import Size, Space
 from lib.elastic.extract import extract
 from lib.elastic.predict import Quality, quality
 from lib.elastic.subnet import LayerUnits, Subnet
 from lib.elastic.supernet import ElasticViT
-from lib.measure import take_turns
+from lib.measure.cost import take_turns
 from lib.models.vit import ViT
-from lib.precision import autocast
+from lib.system.checks import require
+from lib.system.precision import autocast
 
 Ffn = tuple[int, int | None, int | None]
 
@@ -42,7 +42,7 @@ class LatencyTable:
 
     @classmethod
     def measure(cls, model: ElasticViT, space: Space, images: Tensor, *, rounds: int = 7,
-                precision: str = "fp32") -> "LatencyTable":
+                precision: str = "fp32") -> LatencyTable:
         """Time every part that sizes of this space are made of, on normalised ``images`` [B, C, H, W].
 
         Parts are cut out of the middle layer and get what that layer gets in the whole network, so that its router

@@ -14,7 +14,7 @@ from lib.moe.diagnostics import routing_logs
 
 
 def elastic_loss(sampler: Sampler, space: Space, progress: Callable[[], float], label_smoothing: float = 0.0):
-    """Weighted mean over the sampler's passes of task loss and balance losses, as a loss for :func:`lib.train.fit`.
+    """Weighted mean over the sampler's passes of task loss and balance losses, as a loss for :func:`lib.training.loop.fit`.
 
     A pass's task is ``label`` · cross-entropy with the labels + ``teacher`` · cross-entropy with the first pass's
     prediction, through which no gradient flows: in-place distillation (US-Nets, arXiv 1903.05134, sec. 3.3).

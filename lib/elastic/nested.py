@@ -14,9 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lib.checks import one_of
 from lib.elastic.reorder import descending, reorder_channels
-from lib.models.layers import Mlp
+from lib.moe.ffn import Mlp
+from lib.system.checks import one_of
 
 IMPORTANCE = ("activation", "weight")
 

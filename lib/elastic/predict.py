@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from lib.checks import require
 from lib.elastic.config import Size, Space
 from lib.elastic.encode import Encoding
+from lib.system.checks import require
 
 #: Of the measured sub-networks, one in this many is held out to judge the predictor by.
 HELD_OUT = 4
@@ -54,7 +54,7 @@ class AccuracyPredictor:
     regressor: object
 
     @classmethod
-    def fit(cls, space: Space, sizes: Sequence[Size], accuracies: Sequence[float], seed: int = 0) -> "AccuracyPredictor":
+    def fit(cls, space: Space, sizes: Sequence[Size], accuracies: Sequence[float], seed: int = 0) -> AccuracyPredictor:
         """Choose a model, judge it on a quarter of the sub-networks, then fit it to all of them.
 
         Once-for-All (arXiv 1908.09791, sec. 3.4) has an MLP on one-hot choices, fitted to 16,000 sub-networks;
@@ -62,7 +62,7 @@ class AccuracyPredictor:
         regression with products of two numbers, and boosted trees.
         Raises ValueError for fewer than 8 sub-networks.
         """
-        from sklearn.exceptions import ConvergenceWarning   # imported here: slow, and only needed for this
+        from sklearn.exceptions import ConvergenceWarning  # imported here: slow, and only needed for this
         from sklearn.model_selection import cross_val_predict
 
         require(len(sizes) == len(accuracies) and len(sizes) >= 8,

@@ -7,15 +7,15 @@ from contextlib import contextmanager
 
 from torch import nn
 
-from lib.checks import one_of, require
 from lib.moe.gate import Gate
+from lib.system.checks import one_of, require
 
 WHAT = ("nothing", "routers", "everything")
 
 
 @contextmanager
 def recovering(model: nn.Module, what: str) -> Iterator[None]:
-    """Within this context only the named part of the model requires gradients; :func:`lib.train.fit` trains just that.
+    """Within this context only the named part of the model requires gradients; :func:`lib.training.loop.fit` trains just that.
 
     Raises ValueError for an unknown part, and for the routers of a network without any.
     """

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lib.elastic import importance
 from lib.elastic.supernet import ElasticAttention, ElasticMlp, ElasticMoE, ElasticViT
-from lib.models.layers import Mlp
+from lib.moe.ffn import Mlp
 
 
 @torch.no_grad()

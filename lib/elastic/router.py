@@ -9,13 +9,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lib.checks import require
 from lib.elastic.subnet import Units
 from lib.moe.balance import bias_step, switch_loss
 from lib.moe.bias import BiasBalanced
 from lib.moe.gate import softmax
+from lib.moe.routers.token_choice import TokenChoice, gates
 from lib.moe.routing import Routing, TokenRouter, count, routing
-from lib.moe.token_choice import TokenChoice, gates
+from lib.system.checks import require
 
 #: Weight of the loss that sharpens the router where experts are drawn from a pool: our choice, the paper's is not known
 #: to us.  Whoever changes it raises the version of ElasticRun, whose results depend on it.
@@ -39,7 +39,7 @@ class Masked(TokenRouter):
 
 
 class MaskedTokenChoice(Masked, TokenChoice):
-    """:class:`~lib.moe.token_choice.TokenChoice` among the active experts, without capacity and z-loss.
+    """:class:`~lib.moe.routers.token_choice.TokenChoice` among the active experts, without capacity and z-loss.
 
     With a ``pool``, a training token's k experts are a random subset of its best ``pool`` (Elastic MoE, arXiv
     2509.21892), gates are normalised over them (p itself for k = 1), and the router's entropy is added to the loss:

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
-from lib.checks import one_of, require
 from lib.elastic.config import AXES, LAYER_AXES, Size, Space
 from lib.elastic.subnet import Policy, Subnet, choose
+from lib.system.checks import one_of, require
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import torch
 
-from lib.checks import one_of, require
 from lib.elastic.config import Size
+from lib.system.checks import one_of, require
 
 #: Units that are kept: a ``range`` where they are the first ones, which can be sliced without a copy.
 Units = range | tuple[int, ...]
@@ -70,7 +70,7 @@ class Policy:
 def choose(size: Size, whole: Size, policy: Policy = Policy(), ranking: Ranking | None = None) -> Subnet:
     """The sub-network of ``size`` within a network of size ``whole``.
 
-    Random choices come from torch's global CPU generator, which :func:`lib.train.fit` seeds for every epoch.
+    Random choices come from torch's global CPU generator, which :func:`lib.training.loop.fit` seeds for every epoch.
     Raises ValueError when there is less than asked for, or when a policy needs a ranking that is not given.
     """
     require(size.depth <= whole.depth, f"depth {size.depth} is asked of a network of {whole.depth} layers")

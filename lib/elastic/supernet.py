@@ -13,17 +13,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lib.checks import one_of, require
 from lib.elastic.config import Size, Space
 from lib.elastic.router import MaskedBiasBalanced, MaskedTokenChoice
 from lib.elastic.subnet import LayerUnits, Policy, Ranking, Subnet, Units, choose, whole_subnet
-from lib.models.layers import Attention, Block, Mlp, attend
+from lib.models.layers import Attention, Block, attend
 from lib.models.vit import ViT, ViTConfig
 from lib.moe.backends import Weights
 from lib.moe.experts import Experts
+from lib.moe.ffn import Mlp
 from lib.moe.gate import Gate
 from lib.moe.layer import MoEConfig, MoELayer
 from lib.moe.routing import Routing
+from lib.system.checks import one_of, require
 
 ROUTERS = ("switch", "bias")
 
@@ -53,13 +54,13 @@ class ElasticViT(ViT):
         self.whole = size_of(config)
         self.select(whole_subnet(self.whole))
 
-    def block(self, layer: int) -> "ElasticBlock":
+    def block(self, layer: int) -> ElasticBlock:
         config, hidden, moe = self.config, self.config.widths[layer], self.config.mixtures[layer]
         ffn = ElasticMoE(moe, config.width, hidden) if moe else ElasticMlp(config.width, hidden)
         attention = ElasticAttention(config.width, config.heads_by_layer[layer], config.head_dim)
         return ElasticBlock(config.width, attention, ffn, config.drop_path * layer / max(1, config.depth - 1))
 
-    def select(self, subnet: Subnet) -> "ElasticViT":
+    def select(self, subnet: Subnet) -> ElasticViT:
         """Run this sub-network from now on."""
         kept = {units.layer: units for units in subnet.layers}
         for index, block in enumerate(self.blocks):
@@ -67,7 +68,7 @@ class ElasticViT(ViT):
         self.subnet = subnet
         return self
 
-    def use(self, size: Size, policy: Policy = Policy(), ranking: Ranking | None = None) -> "ElasticViT":
+    def use(self, size: Size, policy: Policy = Policy(), ranking: Ranking | None = None) -> ElasticViT:
         """Run a sub-network of this size, chosen by :func:`lib.elastic.subnet.choose`."""
         return self.select(choose(size, self.whole, policy, ranking))
 

@@ -3,7 +3,7 @@
 Frames come from ``Results.frame()`` and ``Results.curves()``; ``by`` names the column that tells series apart.
 A series is drawn in its method's colour when its name begins with the method's (``switch``,
 ``switch, capacity 1.25``).  Each figure carries a description of what it shows in ``layout.meta["alt"]``,
-written from its data; :func:`lib.page.show` displays it with its provenance.
+written from its data; :func:`lib.book.page.show` displays it with its provenance.
 """
 
 from lib.figures.compare import bars, dots, pareto, scaling

@@ -18,7 +18,7 @@ def difference_figure(frame: pd.DataFrame, *, title: str = "test accuracy minus 
     """
     kept = frame[frame["name"] != "dense"].dropna(subset=["apart"]).drop_duplicates(["family", "name"])
     if kept.empty:
-        raise ValueError("no difference to draw; say what is missing with lib.page.missing(results)")
+        raise ValueError("no difference to draw; say what is missing with lib.book.page.missing(results)")
     kept = kept.sort_values(["family", "apart"], ascending=[False, True])
     labels = [f"{row.name_} ({row.family})" for row in kept.rename(columns={"name": "name_"}).itertuples()]
     looks = styles(list(dict.fromkeys(kept["method"])))
@@ -49,7 +49,7 @@ def predicted_figure(frame: pd.DataFrame, x: str, y: str, *, x_title: str, y_tit
     """
     kept = frame.dropna(subset=[x, y])
     if kept.empty:
-        raise ValueError(f"no values of {x!r} and {y!r} to draw; say what is missing with lib.page.missing(results)")
+        raise ValueError(f"no values of {x!r} and {y!r} to draw; say what is missing with lib.book.page.missing(results)")
     batches = sorted(kept["batch"].unique())
     looks = styles(list(dict.fromkeys(kept["method"])))
     off = (kept[y] / kept[x]).median()
@@ -77,12 +77,12 @@ def predicted_figure(frame: pd.DataFrame, x: str, y: str, *, x_title: str, y_tit
 def growth_figure(frame: pd.DataFrame) -> go.Figure:
     """Time over that of the first size against FLOPs over the first size's, one line per series; logarithmic axes.
 
-    ``frame``  that of :func:`lib.experiments.benchmark_scaling.frame`; forward passes are drawn.  On the diagonal time
+    ``frame``  that of :func:`lib.studies.benchmarks.scaling.frame`; forward passes are drawn.  On the diagonal time
     grows as work does, below it the larger size uses the machine better.  Raises ValueError for nothing to draw.
     """
     kept = frame[frame["passes"] == "forward"]
     if kept.empty:
-        raise ValueError("no forward pass to draw; say what is missing with lib.page.missing(results)")
+        raise ValueError("no forward pass to draw; say what is missing with lib.book.page.missing(results)")
     series = list(dict.fromkeys(zip(kept["axis"], kept["series"])))
     names = [f"{axis}: {what}" for axis, what in series]
     looks = styles(names)

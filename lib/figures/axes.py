@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from lib.statistics import Estimate
+from lib.measure.statistics import Estimate
 
 
 def decades(values: Iterable[float], format: str = "") -> dict:

@@ -63,7 +63,7 @@ def embedded(image: str) -> str:
     """A base64-encoded PNG as an address; as JPEG, in full colour resolution, where it is large, as noise and photographs are."""
     if len(image) <= LARGE:
         return f"data:image/png;base64,{image}"
-    from PIL import Image   # imported here: few figures need it
+    from PIL import Image  # imported here: few figures need it
     out = io.BytesIO()
     Image.open(io.BytesIO(base64.b64decode(image))).save(out, "JPEG", quality=85, subsampling=0)
     return f"data:image/jpeg;base64,{base64.b64encode(out.getvalue()).decode()}"

@@ -5,17 +5,17 @@ from __future__ import annotations
 import pandas as pd
 import plotly.graph_objects as go
 
-from lib.checks import require
 from lib.figures.axes import decades, within
 from lib.figures.theme import INK, canvas, listed, rounded, short_number, styles, tick, wrapped
-from lib.statistics import Estimate, student
+from lib.measure.statistics import Estimate, student
+from lib.system.checks import require
 
 
 def estimates(frame: pd.DataFrame, value: str, by: str | list[str]) -> dict:
     """Mean and 95 % interval of ``value`` per group, in order of appearance; groups without values are left out."""
     kept = frame.dropna(subset=[value])
     if kept.empty:
-        raise ValueError(f"no values of {value!r} to draw; say what is missing with lib.page.missing(results)")
+        raise ValueError(f"no values of {value!r} to draw; say what is missing with lib.book.page.missing(results)")
     return {name: student(part[value]) for name, part in kept.groupby(by, sort=False)}
 
 
@@ -117,7 +117,7 @@ def pareto(frame: pd.DataFrame, x: str, y: str, by: str, *, x_title: str | None 
         require(better in ("less", "more", None), f"{name} is {better!r}: say 'less', 'more', or None for neither")
     kept = frame.dropna(subset=[x, y])
     if kept.empty:
-        raise ValueError(f"no values of {x!r} and {y!r} to draw; say what is missing with lib.page.missing(results)")
+        raise ValueError(f"no values of {x!r} and {y!r} to draw; say what is missing with lib.book.page.missing(results)")
     names = list(dict.fromkeys(kept[by]))
     looks = styles(names)
     x_title, y_title = x_title or x, y_title or y

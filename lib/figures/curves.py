@@ -24,7 +24,7 @@ def learning_curves(frame: pd.DataFrame, y: str, by: str, *, x: str = "step", x_
     """
     groups = {name: over_seeds(part, x, y) for name, part in frame.groupby(by, sort=False)}
     if not groups:
-        raise ValueError("no curves to draw; say what is missing with lib.page.missing(results)")
+        raise ValueError("no curves to draw; say what is missing with lib.book.page.missing(results)")
     looks = styles(groups)
     y_title = y_title or y
     ends = [f"{looks[name].label} {short_number(part['mean'].iloc[-1], format)}" for name, part in groups.items()]

@@ -7,8 +7,8 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from lib.checks import require
 from lib.figures.theme import COLOURS, INK, canvas, listed, rounded, short_number, tick
+from lib.system.checks import require
 
 #: Pixels above the plot, for the description, and below it, for its axis and the slider.
 TOP, BOTTOM = 92, 150
@@ -32,7 +32,7 @@ def exit_explorer(found: Sequence[Row], alike: Sequence[Row], points: Mapping[st
     A slider moves along ``found`` and tells the thresholds in words.  Everything is in the figure: it needs no Python and
     no server.  Raises ValueError when nothing was found.
     """
-    require(len(found) and len(alike), "no thresholds to choose from; say what is missing with lib.page.missing(results)")
+    require(len(found) and len(alike), "no thresholds to choose from; say what is missing with lib.book.page.missing(results)")
     rows = [found[place] for place in sorted({round(i * (len(found) - 1) / (STEPS - 1)) for i in range(STEPS)})]
     start = len(rows) // 2
     figure = canvas("thousand FLOPs per image", "test accuracy", 300 + TOP + BOTTOM,

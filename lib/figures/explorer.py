@@ -9,9 +9,9 @@ from collections.abc import Iterable, Mapping
 import pandas as pd
 import plotly.graph_objects as go
 
-from lib.checks import require
 from lib.figures.compare import frontier
 from lib.figures.theme import CLEAR, COLOURS, INK, canvas, listed, rounded, short_number, tick
+from lib.system.checks import require
 
 #: How the costs are written, and the unit of those that are not plain numbers.
 COSTS = {"parameters": ("parameters", ""), "flops": ("FLOPs", ""), "latency_ms": ("latency", " ms")}
@@ -48,7 +48,7 @@ def budget_explorer(samples: pd.DataFrame, fronts: Mapping[str, pd.DataFrame], *
     require(step > 0 and abs(1 / step - round(1 / step)) < 1e-6,
             f"step is {step}: choose a whole number's reciprocal, such as 0.05, so that the last budget is all")
     if not fronts or any(front.empty for front in fronts.values()):
-        raise ValueError("no sub-networks to choose from; say what is missing with lib.page.missing(results)")
+        raise ValueError("no sub-networks to choose from; say what is missing with lib.book.page.missing(results)")
     parts = [Part(name, samples, front.reset_index(drop=True), accuracy, format, step, place)
              for place, (name, front) in enumerate(fronts.items())]
     lines = max(part.lines for part in parts)
@@ -127,7 +127,7 @@ class Part:
                 "pad": {"t": AXIS_HEIGHT, "b": 0}, "ticklen": 0, "minorticklen": 0, "font": {"size": 11},
                 "currentvalue": {"prefix": f"budget, of the whole's {self.word}: ", "font": {"size": 12}}}
 
-    def button(self, parts: list["Part"]) -> dict:
+    def button(self, parts: list[Part]) -> dict:
         """Show this cost's traces, slider and description, as they were left."""
         shown = [part is self for part in parts]
         layout = {"xaxis.title.text": self.title}

@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from lib.checks import require
 from lib.figures.curves import learning_curves, over_seeds, thin
 from lib.figures.theme import INK, Style, listed, reference_line, rounded, short_number, styles
+from lib.system.checks import require
 
 #: Pixels of the plot on a telephone.  Flags that are clear of each other there are so on every wider page.
 NARROW = 262

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 import pandas as pd
 import plotly.graph_objects as go
 
-from lib.checks import require
 from lib.figures.compare import frontier
 from lib.figures.theme import CLEAR, COLOURS, INK, Style, canvas, listed, rounded, short_number, styles, tick
 from lib.privacy.cost import Protocol
+from lib.system.checks import require
 
 #: Pixels above the plot: the description and the buttons; below it: its axis and the slider.
 TOP, BOTTOM = 124, 140
@@ -27,7 +27,7 @@ def cost_explorer(networks: pd.DataFrame, protocols: Sequence[Protocol], *, accu
     Within a time the most accurate network is marked, and described in words.  Everything is in the figure: it needs no Python
     and no server.  Raises ValueError when there is nothing to choose from.
     """
-    require(len(networks) and len(protocols), "no networks to choose from; say what is missing with lib.page.missing(results)")
+    require(len(networks) and len(protocols), "no networks to choose from; say what is missing with lib.book.page.missing(results)")
     require(steps >= 2 and networks["relus"].min() >= 1, "give the slider two steps or more, and networks with a ReLU at least")
     looks = styles(dict.fromkeys(networks["method"]))
     parts = [Part(protocol, networks, looks, format, steps, place) for place, protocol in enumerate(protocols)]
@@ -102,7 +102,7 @@ class Part:
         row = self.chosen[place]
         return {"x": [self.line(place), rounded([row["milliseconds"]])], "y": [self.range(), rounded([row["accuracy"]])]}
 
-    def button(self, parts: list["Part"]) -> dict:
+    def button(self, parts: list[Part]) -> dict:
         """Show this protocol's traces, slider and description, as they were left."""
         shown = [part is self for part in parts]
         layout = {"xaxis.title.text": self.title}

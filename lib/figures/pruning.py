@@ -11,8 +11,8 @@ import numpy as np
 import plotly.graph_objects as go
 from torch import Tensor
 
-from lib.checks import require
 from lib.figures.theme import CLEAR, COLOURS, INK, RULE, canvas, listed
+from lib.system.checks import require
 
 #: Pixels above the plot: the menu beside the mode bar.
 TOP = 84

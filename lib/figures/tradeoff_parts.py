@@ -15,7 +15,7 @@ from lib.figures.theme import INK, Style, rounded, styles
 #: Characters of a line of what is said of a point: what fits across a telephone.
 LINE = 38
 
-#: How a verdict against the dense network is written, see :func:`lib.statistics_paired.marked`.
+#: How a verdict against the dense network is written, see :func:`lib.measure.paired.marked`.
 VERDICTS = {"above": "above dense", "below": "below dense", "like": "not told apart from dense"}
 
 #: Columns that hold words about a network; there may be none.

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import pandas as pd
 import plotly.graph_objects as go
 
-from lib.checks import did_you_mean, require
 from lib.figures.compare import frontier
 from lib.figures.explorer import amount
 from lib.figures.theme import CLEAR, INK, RULE, Style, canvas, listed, short_number, styles, tick
 from lib.figures.tradeoff_parts import FRONTIER, LINK, Baseline, Board, Frontier, Line, Networks, baseline_line, points
+from lib.system.checks import did_you_mean, require
 
 #: Pixels above the plot: the mode bar that telephones always show, a row of buttons, and what is left below it.
 BAR, ROW, GAP = 34, 36, 8
@@ -45,7 +45,7 @@ def tradeoff_explorer(frame: pd.DataFrame, costs: Mapping[str, Cost], families: 
 
     ``frame``     one row per run: ``family``, ``name``, ``method``, ``accuracy``, the columns that ``costs`` is keyed by
                   (missing values where a network has no such cost), and where there are any ``verdict`` (as
-                  :func:`lib.statistics_paired.marked` says it), ``command`` (that makes the run) and ``link`` (to what
+                  :func:`lib.measure.paired.marked` says it), ``command`` (that makes the run) and ``link`` (to what
                   the book says of it, as "page.html#section" or "#section")
     ``costs``     in the order of the menu; the first is shown first; those without any value are left out
     ``families``  what buttons call them, in their order
@@ -64,7 +64,7 @@ def tradeoff_explorer(frame: pd.DataFrame, costs: Mapping[str, Cost], families: 
     kinds = [family for family in families if family in set(nodes["family"])]
     require(len(kinds) <= len(FILLS), f"{len(kinds)} families: marks tell {len(FILLS)} apart")
     kept = {column: cost for column, cost in costs.items() if nodes[column].notna().any()}
-    require(kept, "no network has any of these costs; say what is missing with lib.page.missing(results)")
+    require(kept, "no network has any of these costs; say what is missing with lib.book.page.missing(results)")
     for column in kept:
         require(not (nodes[column] <= 0).any(), f"{column!r} holds 0 or less: its axis is logarithmic, leave such rows out")
     methods = list(dict.fromkeys([baseline] * (baseline in set(nodes["method"])) + list(nodes["method"])))

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import plotly.graph_objects as go
 
+from lib.claims.verdict import Bound, decide
 from lib.figures.theme import INK, canvas, listed
 from lib.figures.verdicts import COLOURS
-from lib.statistics import Estimate
-from lib.verdict import Bound, decide
+from lib.measure.statistics import Estimate
 
 #: Intervals of a claim that asks for 1 at least, where 0 is no effect; the last has a precondition that fails.
 CASES = ((1.15, 1.75), (0.25, 0.8), (-0.45, 0.35), (0.55, 1.45), None)

@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from lib.checks import one_of, require
 from lib.growth.growth import Growth
 from lib.growth.layout import block_of
 from lib.growth.moments import Moments
 from lib.growth.networks import Config
 from lib.growth.rates import Factors
+from lib.system.checks import one_of, require
 
 #: Where a block writes into the residual stream: what a silent copy has zeros in.
 WRITES = ("attention.out.", "ffn.down.", "ffn.fc2.", "ffn.experts.w_out", "ffn.experts.b_out")

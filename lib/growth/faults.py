@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from lib.checks import require
 from lib.growth.width import Noise, Tiling, Widen, difference, grown_dim
 from lib.models.gpt import GPTConfig
+from lib.system.checks import require
 
 
 @dataclass(frozen=True)

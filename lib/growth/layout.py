@@ -18,8 +18,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lib.checks import require
 from lib.models.gpt import GPTConfig
+from lib.system.checks import require
 
 KINDS = ("width", "hidden", "heads", "kv", "fixed")
 FLOWS = ("out", "in")

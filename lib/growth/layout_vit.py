@@ -6,9 +6,9 @@ itself.  The head is a matrix of its own, so what it reads is divided there and 
 
 from __future__ import annotations
 
-from lib.checks import require
 from lib.growth.layout import FIXED, HEADS_IN, HIDDEN_IN, HIDDEN_OUT, WIDTH_IN, WIDTH_OUT, Axis, block_of
 from lib.models.vit import ViTConfig
+from lib.system.checks import require
 
 QKV_OUT = Axis("heads", "out", parts=3)
 
@@ -48,7 +48,7 @@ def sizes(config: ViTConfig) -> dict[str, int]:
 
 def check(config: ViTConfig) -> None:
     """Raises ValueError, saying what to do, for a ViT that cannot grow."""
-    require(config.moe is None, "the network has experts: grow a dense one, or merge them first (lib.moe.merge)")
+    require(config.moe is None, "the network has experts: grow a dense one, or merge them first (lib.models.vit_merge)")
     require(isinstance(config.heads, int) and isinstance(config.hidden, int),
             f"heads {config.heads} and hidden {config.hidden} differ by layer: give one number for all layers to grow it")
     require(config.head_hidden is None, "the head has a hidden layer, which no growth knows: leave head_hidden at None")

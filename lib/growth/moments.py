@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from lib.checks import require
+from lib.system.checks import require
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from lib.checks import require
 from lib.growth.copies import Copies, Copying, copies_of
 from lib.growth.growth import generator
 from lib.growth.layout import block_of
 from lib.growth.networks import Config
+from lib.system.checks import require
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from lib.checks import require
 from lib.growth import layout, layout_vit
 from lib.growth.layout import Axis
 from lib.models.gpt import GPT, GPTConfig
 from lib.models.vit import ViT, ViTConfig
+from lib.system.checks import require
 
 #: Geometry of a network that can grow, and the network.
 Config = GPTConfig | ViTConfig

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from lib.checks import require
 from lib.growth.networks import Config, parameter_names
-from lib.optim import FUSED, decays
+from lib.system.checks import require
+from lib.training.optim import FUSED, decays
 
 if TYPE_CHECKING:
     from lib.growth.growth import Growth
@@ -32,11 +32,11 @@ class Factors:
     eps: float = 1.0
     weight_decay: float = 1.0
 
-    def __mul__(self, other: "Factors") -> "Factors":
+    def __mul__(self, other: Factors) -> Factors:
         return Factors(self.lr * other.lr, self.eps * other.eps, self.weight_decay * other.weight_decay)
 
 
-def factors(config: Config, *growths: "Growth") -> dict[str, Factors]:
+def factors(config: Config, *growths: Growth) -> dict[str, Factors]:
     """The factors of each parameter of the model that the growths make, in order, of one of ``config``.
 
     New parameters (a router) train as any parameter would, copies of a block as the block.
@@ -54,7 +54,7 @@ def groups(model: nn.Module, factors: dict[str, Factors], *, lr: float, weight_d
            betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8) -> torch.optim.AdamW:
     """AdamW with one parameter group for each distinct :class:`Factors`, with and without weight decay.
 
-    What decays is decided by :func:`lib.optim.decays`, as for every other training.  Names that ``factors`` lacks train
+    What decays is decided by :func:`lib.training.optim.decays`, as for every other training.  Names that ``factors`` lacks train
     with factors of 1.  Raises ValueError for factors of parameters that the model lacks.
     """
     unknown = sorted(factors.keys() - {name for name, _ in model.named_parameters()})

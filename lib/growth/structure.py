@@ -12,10 +12,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lib.checks import require
 from lib.growth.depth import WRITES
 from lib.growth.layout import FIXED, Axis, axes, block_of, sizes
 from lib.models.gpt import GPT, GPTConfig
+from lib.system.checks import require
 
 #: What tells hidden units apart or is shared out among experts; it is compared network by network.
 FFN = ("ffn.gate", "ffn.up", "ffn.down", "ffn.experts")

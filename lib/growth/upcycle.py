@@ -12,13 +12,13 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from lib.checks import require
 from lib.growth.growth import Growth, generator, normal_like
 from lib.growth.layout import block_of
 from lib.growth.moments import Moments
 from lib.growth.rates import Factors
 from lib.models.gpt import GPTConfig
 from lib.moe.layer import MoEConfig
+from lib.system.checks import require
 
 #: An expert's tensors, and the parameter of the FFN that each is made of.
 SOURCES = {"w_in": "ffn.up.weight", "b_in": "ffn.up.bias", "w_out": "ffn.down.weight", "b_out": "ffn.down.bias"}
@@ -29,7 +29,7 @@ class Upcycle(Growth):
     """Replace every FFN by the experts of ``moe``.
 
     If a token's gates sum to 1, equal experts compute what the FFN did, whatever the router says.  They do for k > 1
-    (:mod:`lib.moe.token_choice`, :mod:`lib.moe.bias`).  For one expert weighted by its own score they do not: then only
+    (:mod:`lib.moe.routers.token_choice`, :mod:`lib.moe.bias`).  For one expert weighted by its own score they do not: then only
     ``router_scale=0`` is exact, with ``output_scale`` the inverse of the score (E for a softmax).
 
     ``router_scale``  standard deviation of the router's logits for what the layer's norm gives it: weights are N(0, σ²)

@@ -11,12 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lib.checks import require
 from lib.growth.structure import structure
 from lib.models.gpt import GPT
 from lib.moe.diagnostics import load_entropy
 from lib.moe.gate import Gate
 from lib.moe.routing import Routing
+from lib.system.checks import require
 
 #: Tolerances by type: fp64 in logits, the others relative to the logits' standard deviation.  An absolute one for fp32
 #: would fail correct growth: rounding alone is 2e-5 at logits of standard deviation 5.

@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from lib.checks import require
 from lib.growth.copies import Copies, Copying, tiled
 from lib.growth.growth import normal_like
 from lib.growth.networks import Config, axes
+from lib.system.checks import require
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from lib.checks import one_of, require
+from lib.system.checks import one_of, require
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lib.checks import require
+from lib.system.checks import require
 
 
 class Residual(nn.Module):

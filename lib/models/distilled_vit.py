@@ -15,9 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lib.checks import require
 from lib.models.vit import ViT, ViTConfig
 from lib.moe.gate import truncated_normal_
+from lib.system.checks import require
 
 
 class DistilledViT(ViT):

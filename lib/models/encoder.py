@@ -19,8 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lib.checks import require
 from lib.models.softmax_attention import softmax_attention
+from lib.system.checks import require
 
 #: One mask per layer.  A mask has one row for all inputs, [1, n], or one for each, [B, n]; None lets everything through.
 Masks = Sequence[Tensor | None] | None

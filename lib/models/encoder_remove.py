@@ -12,8 +12,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from lib.checks import require
-from lib.models.encoder import Classifier, Encoder, FeedForward, Masks, MaskedLM
+from lib.models.encoder import Classifier, Encoder, FeedForward, MaskedLM, Masks
+from lib.system.checks import require
 
 
 @torch.no_grad()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lib.checks import require
 from lib.models.gpt import GPT, LayerCache
+from lib.system.checks import require
 
 
 @torch.no_grad()

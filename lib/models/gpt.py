@@ -16,13 +16,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lib.checks import one_of, require
 from lib.models.feedforward import KINDS, FeedForward
 from lib.models.rotary import angles, rotate
 from lib.models.softmax_attention import softmax_attention
 from lib.moe.experts import Experts
 from lib.moe.layer import MoEConfig, MoELayer
 from lib.moe.routing import Routing
+from lib.system.checks import one_of, require
 
 NORMS = ("rms", "layer")
 POSITIONS = ("rope", "learned")
@@ -114,7 +114,7 @@ class Attention(nn.Module):
         self.v = nn.Linear(width, config.keys * self.head_dim, config.bias)
         self.out = nn.Linear(config.heads * self.head_dim, width, config.bias)
 
-    def forward(self, x_BND: Tensor, rope: tuple[Tensor, Tensor] | None, cache: "LayerCache | None" = None) -> Tensor:
+    def forward(self, x_BND: Tensor, rope: tuple[Tensor, Tensor] | None, cache: LayerCache | None = None) -> Tensor:
         B, N, _ = x_BND.shape
         q, k, v = (layer(x_BND).unflatten(2, (-1, self.head_dim)).transpose(1, 2) for layer in (self.q, self.k, self.v))
         if rope is not None:

@@ -7,18 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lib.models.softmax_attention import softmax_attention
-
-
-class Mlp(nn.Module):
-    """y = W_2 gelu(W_1 x + b_1) + b_2, the transformer's feed-forward network (FFN)."""
-
-    def __init__(self, width: int, hidden: int):
-        super().__init__()
-        self.fc1 = nn.Linear(width, hidden)
-        self.fc2 = nn.Linear(hidden, width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(F.gelu(self.fc1(x)))
+from lib.moe.ffn import Mlp
 
 
 class Attention(nn.Module):

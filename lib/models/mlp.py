@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from lib.checks import require
+from lib.system.checks import require
 
 
 @dataclass(frozen=True)

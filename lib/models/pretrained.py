@@ -21,9 +21,9 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from lib.checks import one_of, require
 from lib.models.pretrained_files import PRETRAINED, Found, files
-from lib.results import Unavailable
+from lib.runs.results import Unavailable
+from lib.system.checks import one_of, require
 
 #: The small ones: as many heads per layer as there are, all else a fraction.
 TINY = {
@@ -55,7 +55,7 @@ def load(name: str, architecture: str | None = None, **config) -> Loaded:
 
     architecture: another class of transformers to put around it, such as "BertForSequenceClassification"; layers that
     the file lacks are drawn from torch's global generator.  config: changed settings, such as ``num_labels=2``.
-    Raises ValueError for an unknown name, and :class:`lib.results.Unavailable` where the model, or a package that reads
+    Raises ValueError for an unknown name, and :class:`lib.runs.results.Unavailable` where the model, or a package that reads
     it, is missing.
     """
     one_of("name", name, PRETRAINED)

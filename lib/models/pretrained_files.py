@@ -18,10 +18,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from lib.data_files import DataMissing, data_folders, writable_cache
-from lib.data_formats import DataDamaged
-from lib.data_parts import all_or_none, first_whole, with_subfolders
-from lib.results import Unavailable
+from lib.data.files import DataMissing, data_folders, writable_cache
+from lib.data.formats import DataDamaged
+from lib.data.parts import all_or_none, first_whole, with_subfolders
+from lib.runs.results import Unavailable
 
 HUB = "https://huggingface.co"
 
@@ -112,7 +112,7 @@ def sha256(path: Path) -> str:
 def find_in_folders(model: Pretrained) -> Found | None:
     """The files in the first data folder that holds a form whole, or None.
 
-    Raises :class:`lib.data_parts.Incomplete`, naming what is lacking, where a folder holds a part of each form only.
+    Raises :class:`lib.data.parts.Incomplete`, naming what is lacking, where a folder holds a part of each form only.
     """
     for folder in data_folders():
         places = [(place, form) for place in with_subfolders(folder / model.name) for form in model.forms]
@@ -143,7 +143,7 @@ def find_in_packages(model: Pretrained) -> Found | None:
 def files(model: Pretrained) -> Found:
     """The model's files, from a data folder, the hub or a package; the whole order is at the top of this file.
 
-    Raises :class:`lib.results.Unavailable`, naming the ways to supply them.
+    Raises :class:`lib.runs.results.Unavailable`, naming the ways to supply them.
     """
     try:
         if found := find_in_folders(model):
@@ -199,7 +199,7 @@ def how_to_supply(model: Pretrained, reason: object) -> str:
 
 
 def find_pretrained() -> list[dict[str, Any]]:
-    """Where each pre-trained model stands on this machine, like :func:`lib.data.find_data`.  Downloads nothing."""
+    """Where each pre-trained model stands on this machine, like :func:`lib.data.images.find_data`.  Downloads nothing."""
     rows = []
     for model in PRETRAINED.values():
         about = {"name": model.name, "found": False, "where": None, "variant": None, "notes": ""}

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from lib.checks import require
+from lib.system.checks import require
 
 #: Channels of VGG16's thirteen convolutions, and how many stand between two poolings.
 WIDTHS = (64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512)

@@ -12,15 +12,16 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from lib.checks import one_of
 from lib.models.conv_stem import ConvStem
-from lib.models.layers import Attention, Block, Mlp
+from lib.models.layers import Attention, Block
 from lib.moe.experts import Experts
+from lib.moe.ffn import Mlp
 from lib.moe.gate import truncated_normal_
-from lib.moe.hash import PatchCodes
 from lib.moe.layer import MoEConfig, MoELayer
+from lib.moe.routers.hash import PatchCodes
+from lib.moe.routers.whole_network import draw_network
 from lib.moe.routing import Routing
-from lib.moe.whole_network import draw_network
+from lib.system.checks import one_of
 
 POOLS = ("mean", "class")
 STEMS = ("patch", "conv")

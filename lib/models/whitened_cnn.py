@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lib.checks import require
+from lib.system.checks import require
 
 #: Added to the patches' eigenvalues, so that directions without variance are not blown up.
 EPSILON = 5e-4

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lib.measure import ratio, take_turns
+from lib.measure.cost import ratio, take_turns
 from lib.moe.experts import Experts
 from lib.moe.roofline import dense_cost, expert_cost
 

@@ -11,8 +11,8 @@ import math
 import torch
 from torch import Tensor
 
-from lib import distributed
 from lib.moe.routing import count
+from lib.system import distributed
 
 
 def switch_loss(probs_TE: Tensor, expert_TK: Tensor, alpha: float) -> Tensor:

@@ -2,7 +2,7 @@
 
 A dropped assignment is marked -1 and contributes exactly 0; the residual connection carries the token.
 Evaluation is dropless, so that a prediction does not depend on what else is in the batch, unless a study asks what dropping
-costs there (:class:`lib.experiments.moe_capacity.InferenceRun`).
+costs there (:class:`lib.studies.moe.capacity.InferenceRun`).
 """
 
 from __future__ import annotations

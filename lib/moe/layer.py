@@ -7,21 +7,21 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from lib.checks import one_of, require
-from lib.models.layers import Mlp
-from lib.moe.adamix import AdaMix
 from lib.moe.bias import SCORES, BiasBalanced
 from lib.moe.capacity import POLICIES
-from lib.moe.expert_choice import GROUPS, ExpertChoice
 from lib.moe.experts import Experts
+from lib.moe.ffn import Mlp
 from lib.moe.gate import PRECISIONS, Gate
-from lib.moe.hash import BY, Hash
-from lib.moe.partition import RandomPartition
+from lib.moe.routers.adamix import AdaMix
+from lib.moe.routers.expert_choice import GROUPS, ExpertChoice
+from lib.moe.routers.hash import BY, Hash
+from lib.moe.routers.partition import RandomPartition
+from lib.moe.routers.soft import SoftMoE
+from lib.moe.routers.thor import INFERENCE, Thor
+from lib.moe.routers.token_choice import SINGLE_GATES, NoisyTokenChoice, TokenChoice
+from lib.moe.routers.whole_network import WholeNetwork
 from lib.moe.routing import Routing
-from lib.moe.soft import SoftMoE
-from lib.moe.thor import INFERENCE, Thor
-from lib.moe.token_choice import SINGLE_GATES, NoisyTokenChoice, TokenChoice
-from lib.moe.whole_network import WholeNetwork
+from lib.system.checks import one_of, require
 
 GATE = {"jitter", "router_precision", "router_init", "router_bias"}
 TOP_K = {"k", "shared", "split"} | GATE
@@ -72,7 +72,7 @@ class MoEConfig:
     z_loss: float = 0.0
     policy: str = "dropless"
     capacity_factor: float = 1.25
-    single_gate: str = "probability"  # switch: the gate when k is 1, see lib.moe.token_choice.gates
+    single_gate: str = "probability"  # switch: the gate when k is 1, see lib.moe.routers.token_choice.gates
     scores: str = "sigmoid"         # bias
     bias_rate: float = 1e-3         # bias
     group: str = "image"            # expert-choice
@@ -157,7 +157,7 @@ class MoELayer(nn.Module):
         self.shared = Mlp(d_model, config.shared * width) if config.shared else None
 
     def forward(self, x_BND: Tensor, id_BN: Tensor | None = None) -> tuple[Tensor, Routing]:
-        """``id_BN``: what a content-free router goes by instead of features, see :mod:`lib.moe.hash`."""
+        """``id_BN``: what a content-free router goes by instead of features, see :mod:`lib.moe.routers.hash`."""
         y_BND, routing = self.router(x_BND, self.experts, id_BN)
         if self.shared is not None:
             y_BND = y_BND + self.shared(x_BND)

@@ -9,7 +9,7 @@ from lib.moe.diagnostics import routing_logs
 
 
 def moe_classification_loss(label_smoothing: float = 0.0):
-    """Cross-entropy plus the routers' auxiliary losses, as a loss for :func:`lib.train.fit`.
+    """Cross-entropy plus the routers' auxiliary losses, as a loss for :func:`lib.training.loop.fit`.
 
     Targets are class indices [B] or probabilities [B, C].  Logs: see
     :func:`lib.moe.diagnostics.routing_logs`.  THOR and AdaMix have losses of their own.

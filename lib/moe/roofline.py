@@ -14,7 +14,7 @@ T tokens, K assignments each, N = T·K; E experts of D → H → D; R rows that 
 
 from __future__ import annotations
 
-from lib.roofline import Cost
+from lib.measure.roofline import Cost
 
 
 def dense_cost(tokens: int, d_model: int, hidden: int, itemsize: int = 4) -> Cost:

@@ -26,7 +26,7 @@ def copy_non_expert_weights(student: nn.Module, teacher: nn.Module) -> list[str]
 
 
 def sparse_to_dense_loss(teacher: nn.Module, teacher_weight: float = 0.25, label_smoothing: float = 0.0):
-    """A loss for :func:`lib.train.fit`: λ · CE(teacher probabilities) + (1 - λ) · CE(labels), λ = 0.25.
+    """A loss for :func:`lib.training.loop.fit`: λ · CE(teacher probabilities) + (1 - λ) · CE(labels), λ = 0.25.
 
     Puts the teacher into evaluation mode.  Logs ``agreement``: how often both predict the same class.
     """

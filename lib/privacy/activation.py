@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from lib.checks import one_of
 from lib.privacy.mask import hysteresis, indicator
 from lib.privacy.polynomial import dapa, evaluate, released
+from lib.system.checks import one_of
 
 #: What stands where no ReLU does.  "identity" is SNL's choice (Cho et al. 2022, arXiv 2202.02340).
 KINDS = ("identity", "linear", "quadratic", "released")

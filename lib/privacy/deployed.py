@@ -8,10 +8,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from lib.checks import require
 from lib.privacy.activation import MaskedReLU
 from lib.privacy.polynomial import evaluate
 from lib.privacy.replace import relu_shapes
+from lib.system.checks import require
 
 
 class DeployedReLU(nn.Module):

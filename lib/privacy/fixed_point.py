@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lib.checks import require
+from lib.system.checks import require
 
 #: Bits of the ring: int64 tensors wrap around, which is arithmetic modulo 2⁶⁴.
 RING = 64

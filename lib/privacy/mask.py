@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lib.checks import require
+from lib.system.checks import require
 
 
 def hysteresis(mask: Tensor, score: Tensor, threshold: float) -> Tensor:

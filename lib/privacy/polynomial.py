@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor
 
-from lib.checks import require
+from lib.system.checks import require
 
 #: Least deviation, as a fraction of which nothing is divided: a channel that is constant is left linear.
 LEAST_STD = 1e-3

@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lib.checks import require
 from lib.distillation.hinton import distillation
 from lib.privacy.activation import MaskedReLU
 from lib.privacy.mask import best, indicator
+from lib.system.checks import require
 
 #: Softness of the teacher's probabilities in the authors' code.
 TEMPERATURE = 4.0
@@ -94,7 +94,7 @@ def calibrate(model: nn.Module, batches: Sequence[Tensor]) -> None:
 
 
 def replacement_loss(teacher: nn.Module, budget: int, penalty: float, temperature: float = TEMPERATURE):
-    """A loss for :func:`lib.train.fit`: CE + T² KL(teacher ‖ student) + penalty · relu(density - budget / all ReLUs).
+    """A loss for :func:`lib.training.loop.fit`: CE + T² KL(teacher ‖ student) + penalty · relu(density - budget / all ReLUs).
 
     As in the authors' code; the paper writes its equation 5 with the L0 norm of the masks.  No penalty once the masks are
     frozen.  Logs ``train_accuracy`` and ``density``.
@@ -117,7 +117,7 @@ def replacement_loss(teacher: nn.Module, budget: int, penalty: float, temperatur
 
 
 def follow(budget: int, moving: int) -> Callable[[nn.Module, int], None]:
-    """The hook for :func:`lib.train.fit`: masks follow their scores for ``moving`` steps, then the best ``budget`` stay for good."""
+    """The hook for :func:`lib.training.loop.fit`: masks follow their scores for ``moving`` steps, then the best ``budget`` stay for good."""
     def after_step(model: nn.Module, step: int) -> None:
         layers = masked_relus(model)
         if step < moving:

@@ -14,11 +14,11 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from lib.checks import one_of, require
 from lib.pruning.mask import Masks, total
 from lib.pruning.pieces import four, top
 from lib.pruning.score import normalised
 from lib.pruning.structure import NAMED, Structure
+from lib.system.checks import one_of, require
 
 #: "uniform": the same share of every layer.  "erk": shares by fan-in and fan-out, see :func:`erk`.  "global": the best of
 #: all layers together.  "lamp": the same by LAMP's scores, which compare each weight with its own layer.

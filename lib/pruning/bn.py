@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 
-from lib.checks import require
-from lib.train import Batches
+from lib.system.checks import require
+from lib.training.loop import Batches
 
 
 def reestimate(model: nn.Module, batches: Batches, steps: int = 50) -> nn.Module:

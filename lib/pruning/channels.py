@@ -15,9 +15,9 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from lib import measure
-from lib.checks import require
+from lib.measure import cost as measure
 from lib.models.cnn import BaselineCNN, CNNConfig
+from lib.system.checks import require
 
 
 def prune_channels(model: BaselineCNN, ratio: float) -> BaselineCNN:

@@ -14,10 +14,10 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from lib.checks import one_of, require
 from lib.pruning.collapse import purge
 from lib.pruning.mask import Masks
 from lib.pruning.pieces import top
+from lib.system.checks import one_of, require
 
 #: See :func:`refill`, :func:`refill_plus` and :func:`regroup`.
 FORMS = ("refill", "refill_plus", "regroup")

@@ -13,12 +13,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lib.checks import require
 from lib.pruning.mask import Masks, attached, ones, parametrization, set_masks
 from lib.pruning.pieces import top
 from lib.pruning.structure import NM
 from lib.pruning.tickets import next_masks
-from lib.train import Batches, Loss
+from lib.system.checks import require
+from lib.training.loop import Batches, Loss
 
 PATTERNS = ("unstructured", "channel", "n:m")
 
@@ -60,7 +60,7 @@ def unified(weights: Mapping[str, Tensor], before: Mapping[str, Masks], stage: i
 
 
 class Turns:
-    """Batches for :func:`lib.train.fit`, each with the masks whose turn it is put into ``model``, which must have masks.
+    """Batches for :func:`lib.training.loop.fit`, each with the masks whose turn it is put into ``model``, which must have masks.
 
     With ``pivot``: dense, unstructured, dense, channel, dense, n:m, and so on.  Without: the sparse ones only, on the same
     batches as with it, so as many sparse steps and half as many in all, over which the learning rate falls as well; with

@@ -12,12 +12,12 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from lib.checks import require
 from lib.pruning.allocate import masks as masks_by
 from lib.pruning.mask import Masks, bake, count, gradients, prunable, total
 from lib.pruning.mask import check as check_names
 from lib.pruning.score import flow_of, neutralise
 from lib.pruning.structure import NAMED, Structure
+from lib.system.checks import require
 
 #: Layers through which paths can be followed: those that send a positive signal on, or add signals up.
 TRANSPARENT = (nn.ReLU, nn.Identity, nn.Flatten, nn.Dropout, nn.AvgPool2d, nn.AdaptiveAvgPool2d)

@@ -16,12 +16,12 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from lib.checks import require
-from lib.models.layers import Mlp
 from lib.models.resnet import ResNet
 from lib.models.vit import ViT
+from lib.moe.ffn import Mlp
 from lib.pruning.mask import gradients
-from lib.train import Loss, classification_loss
+from lib.system.checks import require
+from lib.training.loop import Loss, classification_loss
 
 
 @dataclass(frozen=True)

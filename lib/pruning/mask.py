@@ -6,7 +6,7 @@
 
 A mask is a parametrization (``torch.nn.utils.parametrize``): the optimiser holds the *latent* weight, the layer computes
 with the masked one.  So nothing that an optimiser does (momentum, weight decay, averaging) can bring a pruned weight back,
-and masks travel with the state: ``deepcopy``, ``state_dict`` and :func:`lib.train.fit`'s checkpoints keep them.
+and masks travel with the state: ``deepcopy``, ``state_dict`` and :func:`lib.training.loop.fit`'s checkpoints keep them.
 A mask saves neither time nor memory; :mod:`lib.pruning.physical` does.
 """
 
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from lib.checks import did_you_mean, require
+from lib.system.checks import did_you_mean, require
 
 #: Layer name → bool tensor of its weight's shape, True where the weight stays.
 Masks = dict[str, Tensor]

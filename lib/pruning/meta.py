@@ -21,8 +21,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lib.checks import require
 from lib.models.cnn import CNNConfig
+from lib.system.checks import require
 
 #: 31 shares of a layer's channels, 0.10, 0.13 … 1.00 (section 4.1).
 SCALES = tuple(round(0.1 + 0.03 * number, 2) for number in range(31))
@@ -108,7 +108,7 @@ def scaled(width: int, gene: int) -> int:
 
 
 def stochastic_loss(model: PruningNet, inputs: Tensor, targets: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-    """A loss for :func:`lib.train.fit`: cross-entropy of the network at scales drawn uniformly for this step (sec. 3.1)."""
+    """A loss for :func:`lib.training.loop.fit`: cross-entropy of the network at scales drawn uniformly for this step (sec. 3.1)."""
     model.scales = tuple(torch.randint(len(SCALES), (len(model.scales),)).tolist())
     logits = model(inputs)
     labels = targets if targets.ndim == 1 else targets.argmax(1)

@@ -6,8 +6,8 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from lib.checks import require
 from lib.pruning.meta import Genes
+from lib.system.checks import require
 
 #: Draws for one valid candidate before the search gives up.
 TRIES = 10_000

@@ -15,8 +15,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from lib.checks import require
 from lib.pruning.mask import attach, bake, layers
+from lib.system.checks import require
 
 NORMS = (nn.modules.batchnorm._BatchNorm,)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lib.checks import require
+from lib.system.checks import require
 
 #: Groups along an axis of a :class:`Grid`: one for each index, or one for all.
 EACH, ANY = 2**31 - 1, 1

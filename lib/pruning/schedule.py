@@ -9,11 +9,11 @@ from collections.abc import Iterable, Sequence
 
 from torch import nn
 
-from lib.checks import one_of, require
 from lib.pruning.allocate import masks
 from lib.pruning.mask import Masks, attach, set_masks
 from lib.pruning.score import Batch, compute
 from lib.pruning.structure import NAMED, Structure
+from lib.system.checks import one_of, require
 
 
 def one_shot(progress: float, final: float) -> float:

@@ -14,9 +14,9 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor, nn
 
-from lib.checks import one_of, require
 from lib.pruning.mask import bake, gradients, prunable
-from lib.train import Loss, classification_loss
+from lib.system.checks import one_of, require
+from lib.training.loop import Loss, classification_loss
 
 #: Those that look at weights alone, those that need batches of data, and the one that needs the input's shape only.
 BY_WEIGHT = ("magnitude", "random", "lamp")

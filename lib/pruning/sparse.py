@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lib.checks import one_of, require
 from lib.pruning.mask import bake, layers
+from lib.system.checks import one_of, require
 
 LAYOUTS = ("csr", "bsr", "groups", "2:4")
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lib.calibration import Statistics
-from lib.checks import require
+from lib.models.calibration import Statistics
 from lib.pruning.column_sweep import BLOCK, sweep
 from lib.pruning.structure import NM
+from lib.system.checks import require
 
 
 def sparsegpt(weight_OI: Tensor, statistics: Statistics, density: float | None = None, structure: NM | None = None,

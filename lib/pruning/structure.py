@@ -16,8 +16,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lib.checks import did_you_mean, require
 from lib.pruning.pieces import ANY, EACH, Block, Grid, Sizes, Structure, labels
+from lib.system.checks import did_you_mean, require
 
 __all__ = ["ANY", "EACH", "NAMED", "NM", "WORKERS", "Balanced", "Block", "Grid", "Pattern", "Structure", "imbalance",
            "structure"]

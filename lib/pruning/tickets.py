@@ -13,10 +13,10 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from lib.checks import one_of, require
 from lib.pruning.allocate import masks
 from lib.pruning.mask import Masks, count
 from lib.pruning.pieces import top
+from lib.system.checks import one_of, require
 
 #: How weights are compared when a level is pruned: all layers together, or each layer by itself.
 SCOPES = ("global", "layerwise")

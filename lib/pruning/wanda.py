@@ -9,8 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lib.calibration import Statistics
-from lib.checks import require
+from lib.models.calibration import Statistics
+from lib.system.checks import require
 
 
 def score(weight_OI: Tensor, statistics: Statistics) -> Tensor:

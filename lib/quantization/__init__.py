@@ -9,5 +9,5 @@ int8 and int4.
 
 Networks that are trained already: ``grid`` (round to nearest, in groups), ``gptq`` (round, and let later columns make up for
 it), ``awq`` and ``smoothquant`` (scales that move between activations and weights, by ``rescale``), ``rotation``, and
-``activations`` (rounded too).  :mod:`lib.calibration` gathers what they need to know of the data.
+``activations`` (rounded too).  :mod:`lib.models.calibration` gathers what they need to know of the data.
 """

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from lib.calibration import Statistics
+from lib.models.calibration import Statistics
 from lib.quantization.grid import nearest
 
 #: Exponents that are tried, from 0 on, and the smallest scale, as in the authors' code.

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from lib.checks import require
+from lib.system.checks import require
 
 #: Numbers that are spread out as bits at a time; a multiple of 8, so that each part ends with a whole byte.
 PART = 1 << 20

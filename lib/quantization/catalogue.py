@@ -15,14 +15,14 @@ import torch
 from torch import Tensor, nn
 
 from lib import ROOT
-from lib.checks import did_you_mean
-from lib.data import ImageSet, Split
+from lib.data.images import ImageSet, Split
+from lib.measure.robustness import ATTACKS, robust_accuracy
 from lib.pruning.mask import prunable
 from lib.pruning.structure import imbalance
 from lib.quantization import entropy, packed
 from lib.quantization.values import section_of
-from lib.robustness import ATTACKS, robust_accuracy
-from lib.train import evaluate_classifier
+from lib.system.checks import did_you_mean
+from lib.training.loop import evaluate_classifier
 
 FOLDER = ROOT / "data" / "models"
 

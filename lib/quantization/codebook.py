@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from lib.checks import require
 from lib.pruning.mask import layers
+from lib.system.checks import require
 
 #: Steps of k-means, at most.
 STEPS = 40

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from lib.checks import require
+from lib.system.checks import require
 
 
 def entropy(probability: float) -> float:

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from lib.calibration import Statistics
-from lib.checks import require
+from lib.models.calibration import Statistics
 from lib.pruning.column_sweep import BLOCK, sweep
 from lib.quantization.grid import grid_of
+from lib.system.checks import require
 
 
 def gptq(weight_OI: Tensor, statistics: Statistics, bits: int, group: int | None = None, symmetric: bool = False,

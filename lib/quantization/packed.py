@@ -25,13 +25,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lib.checks import require
 from lib.quantization import bits
 from lib.quantization.families import FAMILIES, as_its_config_says, packable
 from lib.quantization.fold import unfilled
 from lib.quantization.positions import GROUPS, Positions, read_positions, write_positions
 from lib.quantization.values import FORMS, WIDEST, Values, read_values, section_of, value_bytes, write_values
-from lib.whole_file import replacing
+from lib.system.checks import require
+from lib.system.whole_file import replacing
 
 __all__ = ["FAMILIES", "Sizes", "Unreadable", "about", "dense_xz_bytes", "packable", "read", "sizes_of", "write", "xz_bytes"]
 

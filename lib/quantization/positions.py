@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lib.checks import require
 from lib.quantization import bits
+from lib.system.checks import require
 
 #: Which axes of [O, I, h, w] live or die together, the coarsest first.
 GROUPS: dict[str, tuple[int, ...]] = {

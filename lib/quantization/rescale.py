@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from lib.checks import require
+from lib.system.checks import require
 
 
 @torch.no_grad()

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from lib.checks import require
+from lib.system.checks import require
 
 
 def hadamard(size: int, dtype: torch.dtype = torch.float64) -> Tensor:

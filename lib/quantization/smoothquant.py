@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from lib.calibration import Statistics
+from lib.models.calibration import Statistics
 
 #: The smallest largest |w|, and the smallest scale, as in the authors' code.
 LEAST = 1e-5

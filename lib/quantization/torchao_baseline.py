@@ -15,9 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lib.checks import require
 from lib.quantization.fold import baked, replace_module
-from lib.results import Unavailable
+from lib.runs.results import Unavailable
+from lib.system.checks import require
 
 #: Weights that share a scale: a whole row at 8 bits, so many at 4.
 GROUP = 32
@@ -57,7 +57,7 @@ def quantized(model: nn.Module, bits: int) -> nn.Module:
     """A copy of the network with torchao's weights of 8 bits, one scale per row, or of 4, one scale per :data:`GROUP`
     weights of a row (per row, where rows do not divide by it); activations stay 32 bits.
 
-    Raises ValueError for other bits, and :class:`lib.results.Unavailable` where torchao is not installed.
+    Raises ValueError for other bits, and :class:`lib.runs.results.Unavailable` where torchao is not installed.
     """
     require(bits in (4, 8), f"bits is {bits}: torchao's weights have 4 or 8")
     if importlib.util.find_spec("torchao") is None:

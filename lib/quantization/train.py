@@ -1,4 +1,4 @@
-"""Training with codebooks: after pruning, or while pruning goes on.  Hooks for :func:`lib.train.fit`."""
+"""Training with codebooks: after pruning, or while pruning goes on.  Hooks for :func:`lib.training.loop.fit`."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 from torch import nn
 
-from lib.checks import require
 from lib.pruning.allocate import masks
 from lib.pruning.mask import set_masks
 from lib.pruning.schedule import density_at
 from lib.quantization.codebook import reassign, refit, shadows
+from lib.system.checks import require
 
 Hook = Callable[[nn.Module, int], None]
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lib.checks import require
 from lib.quantization import bits
+from lib.system.checks import require
 
 #: Codes may have at most this many bits.
 WIDEST = 8

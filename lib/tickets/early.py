@@ -18,8 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lib.checks import require
 from lib.models.encoder import Classifier
+from lib.system.checks import require
 
 #: λ, and the shares of heads (of each layer) and of neurons (of all) that go, as published and released.
 PENALTY, HEADS, NEURONS = 1e-4, 1 / 3, 0.4
@@ -110,7 +110,7 @@ class Slimmed(nn.Module):
 
 
 def slimming_loss(penalty: float = PENALTY):
-    """A loss for :func:`lib.train.fit`: cross-entropy of a :class:`Slimmed` classifier + penalty · ‖c‖₁."""
+    """A loss for :func:`lib.training.loop.fit`: cross-entropy of a :class:`Slimmed` classifier + penalty · ‖c‖₁."""
     def loss(model: Slimmed, tokens: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         logits = model(tokens).float()
         accuracy = (logits.detach().argmax(1) == labels).float().mean()
@@ -119,7 +119,7 @@ def slimming_loss(penalty: float = PENALTY):
 
 
 def check_every(steps: int, total: int) -> Callable[[Slimmed, int], None]:
-    """The hook for :func:`lib.train.fit`: a check after every ``steps`` steps, and after the last of ``total``."""
+    """The hook for :func:`lib.training.loop.fit`: a check after every ``steps`` steps, and after the last of ``total``."""
     def after_step(model: Slimmed, step: int) -> None:
         if step % steps == 0 or step == total:
             model.check()

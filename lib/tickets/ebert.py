@@ -9,16 +9,15 @@ doi 10.18653/v1/2021.findings-acl.425, section 3.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lib.checks import one_of, require
 from lib.models.encoder import Classifier
-from lib.precision import autocast
+from lib.system.checks import one_of, require
+from lib.system.precision import autocast
 from lib.tickets.flops import PREDICTOR, flops_share
 
 #: Weight of the FLOPs' distance from their target, and of each layer's; as published and released.
@@ -126,7 +125,7 @@ def state(x_BND: Tensor, padding_BN: Tensor, layer: int) -> Tensor:
 
 
 def dynamic_loss(target: float, weight: float = WEIGHT, per_layer: float = PER_LAYER):
-    """A loss for :func:`lib.train.fit`: CE + weight · [(S - S_t)² + per_layer · (mean (S_t - p_h)² + mean (S_t - p_f)²)].
+    """A loss for :func:`lib.training.loop.fit`: CE + weight · [(S - S_t)² + per_layer · (mean (S_t - p_h)² + mean (S_t - p_f)²)].
 
     ``target`` share of the encoder's FLOPs, S_t = 1 - target; S the share that the batch saves, predictors counted; p_h and
     p_f the shares of closed gates, means over layers (section 3 of the paper).  In a settled network it is CE alone.
@@ -172,7 +171,7 @@ class Census:
 def census(model: Dynamic, tokens: Tensor, precision: str = "fp32", together: int = 256) -> Census:
     """Count open gates over these inputs [N, context], in evaluation mode.  The model keeps its own mode.
 
-    ``precision``: as the network is evaluated otherwise, see :class:`lib.train.Recipe`; gates near z = 0 may depend on it.
+    ``precision``: as the network is evaluated otherwise, see :class:`lib.training.loop.Recipe`; gates near z = 0 may depend on it.
     """
     mode, opened, shares = model.training, None, 0.0
     model.eval()

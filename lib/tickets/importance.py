@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lib.checks import require
 from lib.models.encoder import Classifier
+from lib.system.checks import require
 from lib.tickets.masks import Parts
 
 #: Examples that are looked at together; it changes the speed and not the scores.

@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from lib.checks import require
 from lib.models.encoder import Encoder
 from lib.pruning import allocate, score
 from lib.pruning.mask import Masks, attach, masks_of, prunable
+from lib.system.checks import require
 
 #: Trains a model where it is; the second argument is called after each step with (model, step).
 Train = Callable[[nn.Module, Callable[[nn.Module, int], None] | None, int], Any]

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lib.checks import require
 from lib.models.encoder import EncoderConfig
+from lib.system.checks import require
 
 
 @dataclass(frozen=True, eq=False)

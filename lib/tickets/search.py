@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from lib.checks import require
+from lib.system.checks import require
 from lib.tickets.importance import Importance
 from lib.tickets.masks import Parts
 

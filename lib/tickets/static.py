@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lib.checks import require
 from lib.models.encoder import Classifier, EncoderConfig
+from lib.system.checks import require
 from lib.tickets.flops import head_flops, neuron_flops, whole_flops
 
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from lib import experiments
+from lib import studies
 
-experiments.__path__.append(str(Path(__file__).parent))
-experiments.CHAPTERS = (experiments.Chapter(98, "98-small", "small", "A small chapter"),)
+studies.__path__.append(str(Path(__file__).parent))
+studies.CHAPTERS = (studies.Chapter(98, "98-small", "small", "A small chapter"),)

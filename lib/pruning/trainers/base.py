@@ -1,4 +1,4 @@
-"""What trainings of sparse networks share: the plan, and what each method adds to :func:`lib.train.fit`.
+"""What trainings of sparse networks share: the plan, and what each method adds to :func:`lib.training.loop.fit`.
 
     trainer = GraNet(model, Plan(density=0.01), recipe, batches, loss)
     fit(model, batches, trainer.loss, recipe, seed=0, optimizers=trainer.optimizers, after_step=trainer.after_step)
@@ -17,14 +17,14 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from lib import optim
-from lib.checks import one_of, require
-from lib.precision import autocast
 from lib.pruning import allocate
 from lib.pruning.mask import Masks, attach, gradients, latent, prunable, set_masks, total
 from lib.pruning.schedule import cubic
 from lib.pruning.structure import structure
-from lib.train import Batches, Loss, Recipe
+from lib.system.checks import one_of, require
+from lib.system.precision import autocast
+from lib.training import optim
+from lib.training.loop import Batches, Loss, Recipe
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from lib import optim
 from lib.pruning.mask import attach, bake, layers
 from lib.pruning.trainers.base import Trainer, kept_highest
+from lib.training import optim
 
 #: Learning rate of Adam for the probabilities: the paper's, for 300 epochs.  A shorter training has a higher one, so that a
 #: probability can still cross the range [0, 1] several times: TRAVEL is the rate at first times the number of steps.

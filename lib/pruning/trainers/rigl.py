@@ -11,12 +11,12 @@ import math
 import torch
 from torch import Tensor, nn
 
-from lib.checks import require
 from lib.pruning import allocate
 from lib.pruning.mask import Masks, attach, masks_of, prunable, set_masks
-from lib.pruning.score import random
 from lib.pruning.pieces import Block, Grid, Structure, top
+from lib.pruning.score import random
 from lib.pruning.trainers.base import Trainer
+from lib.system.checks import require
 
 #: Of a layer's weights, the share that is exchanged at first (α in the paper).
 EXCHANGED = 0.3

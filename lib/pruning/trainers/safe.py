@@ -16,7 +16,7 @@ from torch.func import functional_call
 
 from lib.pruning.mask import attach, latent, prunable
 from lib.pruning.trainers.base import Trainer, kept_highest
-from lib.schedule import rate
+from lib.training.schedule import rate
 
 #: How far sharpness-aware minimisation looks, and the penalty's last weight.  The authors choose both anew for each density.
 RHO, PENALTY = 0.1, 1.0

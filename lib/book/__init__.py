@@ -1,0 +1,1 @@
+"""The book: chapters executed and stamped, pages rendered, the ledger shown."""

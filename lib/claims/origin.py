@@ -1,0 +1,60 @@
+"""Where results come from, in words: the line below each figure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from lib.claims.mix import check_unmixed
+from lib.runs.results import Result
+
+
+def provenance_line(results: Iterable[Result]) -> str:
+    """One line: how many results of what, seeds, devices, data, commit, torch.
+
+    Raises :class:`lib.claims.mix.MixedData` when they were made from two variants of one data set.
+    """
+    results = list(results)
+    check_unmixed(results)
+    if not results:
+        return "calculated, nothing measured"
+    seen = {name: sorted({str(value) for value in values if value is not None}) for name, values in {
+        "experiment": [r.experiment for r in results],
+        "device": [short(r.provenance["device"]) for r in results],
+        "data": [data_name(r.provenance.get("data") or {}) for r in results],
+        "commit": [commit_name(r.provenance) for r in results],
+        "torch": [r.provenance.get("torch") for r in results]}.items()}
+    count = f"{len(results)} result{'s' * (len(results) > 1)} of {', '.join(seen['experiment'])}"
+    parts = [count, seeds(results), ", ".join(seen["device"]), ", ".join(seen["data"]),
+             f"commit {', '.join(seen['commit'])}" if seen["commit"] else "no commit",
+             f"torch {', '.join(seen['torch'])}"]
+    return " · ".join(part for part in parts if part)
+
+
+def seeds(results: Iterable[Result]) -> str:
+    """Seeds of the runs; of what they were made from, where that is another run and more of its seeds are there."""
+    drawn = [result.spec for result in results if "seed" in result.spec]
+    own, parents = {spec["seed"] for spec in drawn}, {(spec.get("parent") or spec)["seed"] for spec in drawn}
+    found = sorted(max(parents, own, key=len))
+    if not found:
+        return ""
+    run = len(found) > 2 and found == list(range(found[0], found[-1] + 1))
+    return f"seed{'s' * (len(found) > 1)} " + (f"{found[0]}–{found[-1]}" if run else ", ".join(map(str, found)))
+
+
+def data_name(data: Mapping[str, Any]) -> str | None:
+    if not data:
+        return None
+    variant = data.get("variant")
+    return f"{data['name']} ({variant})" if variant and variant != data["name"] else data["name"]
+
+
+def commit_name(provenance: Mapping[str, Any]) -> str | None:
+    commit = provenance.get("commit")
+    return commit and commit[:7] + (" with uncommitted changes" if provenance.get("dirty") else "")
+
+
+def short(name: str) -> str:
+    """A processor's name without trademark signs and clock rate."""
+    return re.sub(r"\s+", " ", re.sub(r"\((R|TM)\)|\bCPU\b|@.*", " ", name)).strip()

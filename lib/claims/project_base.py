@@ -1,0 +1,26 @@
+"""What the functions behind our column beside the student projects' tables share: their names, and how they fail."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from lib.measure.statistics import NotTestable, why
+from lib.runs.results import Results
+
+Studies = Mapping[str, Results]
+
+#: Name in ``data/projects.yml`` → function, of all modules that were imported.
+VALUES: dict[str, Callable[..., list[float]]] = {}
+
+
+def value(function: Callable) -> Callable:
+    """Make a function known to ``data/projects.yml`` by its name."""
+    VALUES[function.__name__] = function
+    return function
+
+
+def metric(runs: Results, name: str) -> list[float]:
+    """The metric of each run; NotTestable where there is no run."""
+    if not runs:
+        raise NotTestable(f"no such run is stored at this scale{why(runs)}")
+    return [run.metrics[name] for run in runs]

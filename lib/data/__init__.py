@@ -1,0 +1,1 @@
+"""Data sets: found, checked, decoded, split, augmented; images, stories, tasks."""

@@ -1,0 +1,180 @@
+"""Intervals over seeds, and the one way this book prints a number.
+
+A number without the number of runs behind it says little, so everything here carries n.  Accuracies are
+fractions in results; they become per cent or points only when they are printed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from scipy import stats
+
+from lib.runs.results import Results
+
+
+class NotTestable(Exception):
+    """The results at hand cannot decide a claim; the message says what is missing and why."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over n runs with its interval; ``low`` and ``high`` are None where n = 1 allows none.
+
+    ``exact``  the values are counted or computed, not drawn: the interval is their range, and n is no number of seeds
+    """
+
+    mean: float
+    low: float | None
+    high: float | None
+    n: int
+    exact: bool = field(default=False, kw_only=True)
+
+    @property
+    def half_width(self) -> float | None:
+        return None if self.low is None else (self.high - self.low) / 2
+
+
+def student(values: Iterable[float], level: float = 0.95) -> Estimate:
+    """Mean and two-sided Student t interval, which assumes the runs' values are about normal.
+
+    Raises ValueError for no values, or for one that is not finite: a diverged run must be given the value
+    its experiment says (chance accuracy, say), not silently left out.
+    """
+    sample = finite(values)
+    mean = float(np.mean(sample))
+    if len(sample) == 1:
+        return Estimate(mean, None, None, 1)
+    half = float(stats.t.ppf((1 + level) / 2, len(sample) - 1) * stats.sem(sample))
+    return Estimate(mean, mean - half, mean + half, len(sample))
+
+
+def exactly(values: Iterable[float]) -> Estimate:
+    """Return the mean and the range of values that do not depend on chance: counts, sizes, what holds by construction.
+
+    Raises ValueError as :func:`student`.
+    """
+    sample = finite(values)
+    return Estimate(float(sample.mean()), float(sample.min()), float(sample.max()), len(sample), exact=True)
+
+
+def items_alone(estimate: Estimate, items: int | None, level: float = 0.95) -> tuple[Estimate, float]:
+    """Return the estimate, no narrower than ``items`` test items leave it at the least, and half of that least width.
+
+    A difference d of two accuracies is at least as uncertain as if every other item had been answered alike: d (1 - |d|) / N is
+    then the variance, with the same few items for each seed.  It is a floor, for results that do not hold their answers; where
+    they do, :func:`lib.measure.paired.crossed` says how uncertain it really is.
+    """
+    if not items:
+        return estimate, 0.0
+    size = min(abs(estimate.mean), 1.0)
+    least = float(stats.norm.ppf((1 + level) / 2) * math.sqrt(size * (1 - size) / items))
+    if estimate.half_width is None or estimate.half_width >= least:
+        return estimate, least
+    return replace(estimate, low=estimate.mean - least, high=estimate.mean + least), least
+
+
+def bootstrap(values: Iterable[float], statistic: Callable = np.mean, level: float = 0.95,
+              resamples: int = 9999, seed: int = 0) -> Estimate:
+    """``statistic`` of the values with its bias-corrected accelerated bootstrap interval.
+
+    For many values that are far from normal (latencies, per-example outcomes).  With a handful of seeds the
+    bootstrap is too narrow: use :func:`student` there.  A constant sample has the interval of zero width.
+    """
+    sample = finite(values)
+    centre = float(statistic(sample))
+    if len(sample) == 1:
+        return Estimate(centre, None, None, 1)
+    if np.ptp(sample) == 0:
+        return Estimate(centre, centre, centre, len(sample))
+    found = stats.bootstrap((sample,), statistic, confidence_level=level, n_resamples=resamples,
+                            rng=np.random.default_rng(seed)).confidence_interval
+    return Estimate(centre, float(found.low), float(found.high), len(sample))
+
+
+def paired(first: Results, second: Results, metric: str, on: Sequence[str] = ("seed",)) -> list[tuple[float, float]]:
+    """Values of ``metric`` in both, matched by the Spec fields ``on``; what has no partner is left out.
+
+    Seeds fix the initialisation and the order of the data, so pairing removes what both runs share.
+    Raises ValueError when two results of one side match (narrow it with ``Results.where`` first), and
+    :class:`NotTestable` when no pair is left, naming what is missing.
+    """
+    sides = []
+    for results in (first, second):
+        side = {}
+        for result in results:
+            name = tuple(result.fields[field] for field in on)
+            if name in side:
+                raise ValueError(f"two results share {dict(zip(on, name))}; pair on more fields than {list(on)} "
+                                 "or narrow the results with where()")
+            side[name] = float(result.metrics[metric])
+        sides.append(side)
+    common = [name for name in sides[0] if name in sides[1]]
+    if not common:
+        raise NotTestable(f"no two results to compare by {metric}{why(first, second)}")
+    return [(sides[0][name], sides[1][name]) for name in common]
+
+
+def paired_differences(first: Results, second: Results, metric: str, on: Sequence[str] = ("seed",)) -> list[float]:
+    """``first`` minus ``second`` for each pair; see :func:`paired`."""
+    return [a - b for a, b in paired(first, second, metric, on)]
+
+
+def why(*results: Results) -> str:
+    """The reasons, each once, why results are missing; empty when none is."""
+    reasons = list(dict.fromkeys(missing.reason for part in results for missing in part.missing))
+    return f" ({'; '.join(reasons)})" if reasons else ""
+
+
+def finite(values: Iterable[float]) -> np.ndarray:
+    sample = np.asarray(list(values), dtype=float)
+    if sample.size == 0:
+        raise ValueError("an estimate needs at least one value")
+    if not np.isfinite(sample).all():
+        raise ValueError(f"an estimate needs finite values, not {sample.tolist()}")
+    return sample
+
+
+def spelled(values: Iterable[float] | Estimate, factor: float = 1.0, digits: int = 3, unit: str = "",
+            signed: bool = False) -> str:
+    """``78.4 ± 0.6 % (n=3)``: mean, half of the 95 % interval, and the number of runs.
+
+    One run has no interval and says so by its n alone.
+    """
+    estimate = values if isinstance(values, Estimate) else student(values)
+    mean = f"{estimate.mean * factor:{'+' if signed else ''}z.{digits}f}"   # z: no minus before zero
+    if estimate.exact:
+        ends = "" if estimate.low == estimate.high else f", {estimate.low * factor:.{digits}f} to {estimate.high * factor:.{digits}f}"
+        return f"{mean}{unit} (exact{ends})"
+    spread = "" if estimate.half_width is None else f" ± {estimate.half_width * factor:.{digits}f}"
+    return f"{mean}{spread}{unit} (n={estimate.n})"
+
+
+def percent(values: Iterable[float] | Estimate) -> str:
+    """Fractions as per cent: ``78.4 ± 0.6 % (n=3)``."""
+    return spelled(values, factor=100, digits=1, unit=" %")
+
+
+def points(values: Iterable[float] | Estimate) -> str:
+    """Differences of fractions as percentage points: ``+1.24 ± 0.31 points (n=3)``."""
+    return spelled(values, factor=100, digits=2, unit=" points", signed=True)
+
+
+def times(values: Iterable[float] | Estimate) -> str:
+    """Ratios: ``1.53 ± 0.04× (n=3)``."""
+    return spelled(values, digits=2, unit="×")
+
+
+def number(values: Iterable[float] | Estimate) -> str:
+    """Anything else, to three significant digits or so: ``0.0312 ± 0.0008 (n=3)``."""
+    estimate = values if isinstance(values, Estimate) else student(values)
+    size = abs(estimate.mean) or abs(estimate.half_width or 0)
+    digits = max(0, 2 - math.floor(math.log10(size))) if size else 0
+    return spelled(estimate, digits=min(digits, 8))
+
+
+#: How a claim's unit prints its values.
+UNITS = {"percent": percent, "points": points, "times": times, "number": number}

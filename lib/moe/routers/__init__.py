@@ -1,0 +1,1 @@
+"""Routers, a file per paper: each decides which expert a token goes to."""

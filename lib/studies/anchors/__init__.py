@@ -1,0 +1,1 @@
+"""Converged networks that readers recognise, and the recipes that reach them."""

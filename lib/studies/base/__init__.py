@@ -1,0 +1,1 @@
+"""What studies share: parameters, seeds, names, needs, pictures."""

@@ -1,0 +1,5 @@
+"""Chapter 6's runs for other chapters: networks with exits."""
+
+from lib.studies.distillation.exits import all_logits, thinned
+
+__all__ = ["all_logits", "thinned"]

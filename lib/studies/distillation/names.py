@@ -1,0 +1,94 @@
+"""What a chapter-6 run is called in tables and figures, read off its Spec."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from lib.runs.results import Result
+from lib.studies.distillation.students_names import student
+
+
+def method(result: Result) -> str:
+    """The method of a run; seeds and geometries are no part of a name."""
+    spec = result.spec
+    own = {"distillation-exits": exits, "distillation-deit": deit, "distillation-sparse": sparse,
+           "distillation-tinybert": tinybert,
+           "moe-vit": mixture}
+    if result.experiment in own:
+        return own[result.experiment](spec)
+    if result.experiment == "distillation-thresholds":
+        return "early exit"
+    return student(result)
+
+
+def exits(spec: Mapping[str, Any]) -> str:
+    """Self-distillation, by what is not as usual; without shallow classifiers it is the plain network."""
+    if not spec["places"]:
+        return "plain network"
+    if not spec["alpha"] and not spec["weight"]:
+        return "labels at every depth"
+    said = [f"from {REFERENCES[spec['reference']]}"] if spec["reference"] != "deepest" else []
+    said += ["no hints"] if not spec["weight"] else []
+    said += ["no attention"] if not spec["attention"] else []
+    return ", ".join(["self-distillation", *said])
+
+
+#: What shallow classifiers learn from, as the chapter says it.
+REFERENCES = {"deepest": "the deepest", "ensemble": "the ensemble", "transitive": "the next", "dense": "all deeper ones"}
+
+
+def places(result: Result) -> str:
+    """The blocks behind which shallow classifiers stand."""
+    found = result.spec["places"]
+    return "blocks " + ", ".join(map(str, found)) if len(found) > 1 else f"block {found[0]}" if found else "none"
+
+
+#: What a transformer learns from its teacher.
+KINDS = {"hard": "hard labels", "soft": "softened labels", "soft, numel": "softened labels, ÷ classes"}
+
+
+def deit(spec: Mapping[str, Any]) -> str:
+    teacher = spec["teacher"]
+    start = "chapter 1's ViT, " if spec["model"]["pool"] == "mean" else ""
+    if teacher is None:
+        return start + "labels alone"
+    kind = KINDS[spec["kind"]]
+    said = [kind if spec["token"] else f"{kind}, no token"]
+    if teacher["type"] == "DeiTRun":
+        said.append("transformer teacher")
+    return start + ", ".join(said)
+
+
+def mixture(spec: Mapping[str, Any]) -> str:
+    if spec["moe"] is None:
+        return f"dense, {spec['recipe']['epochs']} epochs"
+    return f"switch, {spec['moe']['experts']} experts"
+
+
+def sparse(spec: Mapping[str, Any]) -> str:
+    """Switch's recipe, or which of its ingredients were left."""
+    if not spec["weight"]:
+        return "inherited weights, labels alone"
+    said = ["distilled"]
+    if spec["weight"] == 1:
+        said.append("teacher alone")
+    if not spec["inherit"]:
+        said.append("fresh weights")
+    return ", ".join(said)
+
+
+def tinybert(spec: Mapping[str, Any]) -> str:
+    first = spec["first"]
+    if spec["lesson"] == "labels":
+        return "labels alone" if first is None else "pre-trained by itself, labels"
+    said = ["TinyBERT"]
+    if first is None:
+        said.append("no general stage")
+    if spec["lesson"] == "answers":
+        said.append("answers only")
+    if not spec["copies"]:
+        said.append("no replaced words")
+    if spec["map"] != "uniform":
+        said.append(f"{spec['map']} layers")
+    return ", ".join(said)

@@ -1,0 +1,5 @@
+"""Chapter 3's yardstick for other chapters."""
+
+from lib.studies.growth.needs import TOKENS_PER_PARAMETER
+
+__all__ = ["TOKENS_PER_PARAMETER"]

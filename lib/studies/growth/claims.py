@@ -1,0 +1,218 @@
+"""The values behind chapter 3's claims: one function per claim of ``data/claims.yml``, one value per seed.
+
+Each takes the studies that its claim names (study → Results) and returns numbers in the claim's unit, or
+raises :class:`lib.measure.statistics.NotTestable` with the reason.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+from lib.measure.statistics import NotTestable, paired, paired_differences, why
+from lib.runs.results import Results
+from lib.studies.growth.names import method, ordered, share
+from lib.studies.growth.saving import envelope_saving
+
+Studies = Mapping[str, Results]
+
+LOSS = "test_bits_per_byte"
+OLD_LOSS = "old_test_bits_per_byte"
+
+#: Networks by their names in tables and figures.
+TRAINED_ON = "dense, trained on"
+NET2NET, STACKED = "FFN width, Net2Net", "depth, stacked"
+EVEN, NOISY, UNEVEN = (f"width, {how}" for how in ("equal copies", "noise 0 dB", "unequal shares 1"))
+UPCYCLED = "experts"
+SILENT = "depth, silent between"
+
+#: Of the operators that exactness is shown for, LEMON's.
+LEMON = ("width, unequal shares", "depth, interleaved", "depth, on top")
+
+#: The student project's order of growth, its networks with experts, and the share of their parameters that it states.
+PROJECT_ORDER = ["experts", "width", "depth"]
+PROJECT_SPARSE = ("experts", "wide", "deep")
+PROJECT_SHARE = (0.3, 0.4)
+
+
+# Picking and comparing runs
+
+def called(runs: Results, *names: str) -> Results:
+    """Those whose :func:`~lib.studies.growth.names.method` is one of these names."""
+    found = tuple(one for one in runs if method(one) in names)
+    for one in found:
+        if one.metrics.get("diverged"):
+            raise NotTestable(f"{method(one)!r} diverged with seed {one.spec['seed']}")
+    return Results(found, runs.missing)
+
+
+def difference(first: Results, second: Results, metric: str = LOSS) -> list[float]:
+    return paired_differences(first, second, metric)
+
+
+def best(runs: Results, names: Iterable[str], curve: str = "bits_per_byte") -> Results:
+    """Of the methods named, the one whose validation curve ends lowest, on average."""
+    there = [found for name in names if (found := called(runs, name))]
+    return min(there, key=lambda found: np.mean([one.curves[curve][-1] for one in found]), default=Results((), runs.missing))
+
+
+def worth(grown: Results, studies: Studies) -> list[float]:
+    """The arithmetic that scratch of the best size needs for each network's loss, over the network's own and its source's."""
+    final, smaller = studies["scratch"], studies["envelope"]
+    if not len(smaller):
+        raise NotTestable(f"no network smaller than the final one was trained from scratch with the whole arithmetic: "
+                          f"against the final size alone, growth may only show that it is too large{why(smaller)}")
+    scratch = Results((*final, *smaller), (*final.missing, *smaller.missing))
+    try:
+        return [1 / (1 - envelope_saving(one, scratch)) for one in grown]
+    except ValueError as error:
+        raise NotTestable(f"{error}{why(scratch)}") from error
+
+
+def worth_uncharged(grown: Results, studies: Studies) -> list[float]:
+    """The same, over the arithmetic of the further training alone."""
+    return [times * one.metrics["total_flops"] / one.metrics["flops"] for one, times in zip(grown, worth(grown, studies))]
+
+
+# Net2Net and HyperCloning
+
+def net2net_saves_uncharged(studies: Studies) -> list[float]:
+    return worth_uncharged(called(studies["width"], NET2NET), studies)
+
+
+def hypercloning_saves_uncharged(studies: Studies) -> list[float]:
+    return worth_uncharged(called(studies["width"], NOISY), studies)
+
+
+def even_minus(studies: Studies, name: str) -> list[float]:
+    """Equal copies against copies that differ, with dropout: without anything that tells them apart they can never separate."""
+    runs = studies["dropout"]
+    if not len(runs):
+        raise NotTestable(f"nothing in the trainings at hand tells equal copies apart: they are without dropout and deterministic{why(runs)}")
+    even, other = (called(runs, *(found for one in runs if (found := method(one)).startswith(which))) for which in (EVEN, name))
+    return difference(even, other)
+
+
+def even_minus_noise(studies: Studies) -> list[float]:
+    return even_minus(studies, NOISY)
+
+
+# G_stack
+
+def best_other_minus_stack(studies: Studies) -> list[float]:
+    depth, width = studies["depth"], studies["width"]
+    runs = Results((*depth, *width), (*depth.missing, *width.missing))
+    stacked, others = called(runs, STACKED), {method(one) for one in runs} - {STACKED, NET2NET}
+    if any(one.spec["parent"]["model"]["depth"] == 1 for one in stacked):
+        raise NotTestable("repeating a stack of one layer is repeating its last layer")
+    return difference(best(runs, sorted(others)), stacked)
+
+
+def stack_speedup(studies: Studies) -> list[float]:
+    return [times - 1 for times in worth(called(studies["depth"], STACKED), studies)]
+
+
+def width_speedup(studies: Studies) -> list[float]:
+    return [times - 1 for times in worth(called(studies["width"], UNEVEN), studies)]
+
+
+# LEMON and staged training
+
+def log_relative_difference(studies: Studies) -> list[float]:
+    found = []
+    for one in studies["exactness"]:
+        rows = dict(zip(one.arrays["operators"], one.arrays["single"], strict=True))
+        found += [math.log10(max(of_network)) for of_network in zip(*(rows[name] for name in LEMON))]
+    return found
+
+
+def even_minus_uneven(studies: Studies) -> list[float]:
+    return even_minus(studies, UNEVEN)
+
+
+def quarter_rate_minus_full(studies: Studies) -> list[float]:
+    return difference(called(studies["moments"], f"{UNEVEN}, lower rate"), called(studies["width"], UNEVEN))
+
+
+def log_path_difference(studies: Studies) -> list[float]:
+    return [math.log10(one.metrics["largest_difference"]) for one in studies["commuting"]]
+
+
+# Upcycling
+
+def dense_minus_upcycled(studies: Studies) -> list[float]:
+    runs = studies["upcycling"]
+    return difference(called(runs, TRAINED_ON), called(runs, UPCYCLED))
+
+
+def scratch_minus_upcycled(studies: Studies) -> list[float]:
+    times, scratch = called(studies["times"], UPCYCLED), called(studies["scratch"], "experts, from scratch")
+    upcycled = Results(tuple(one for one in times if abs(share(one) - 0.5) < 0.02), times.missing)
+    if not upcycled:
+        raise NotTestable(f"no mixture was grown after half of the arithmetic{why(times)}")
+    return difference(scratch.where(steps=upcycled[0].spec["steps"]), upcycled)   # the same network: the same arithmetic
+
+
+def plain_minus_drop(studies: Studies) -> list[float]:
+    runs = studies["upcycling"]
+    return difference(called(runs, UPCYCLED), called(runs, f"{UPCYCLED}, 50% re-drawn"))
+
+
+def drop_information_minus_plain(studies: Studies) -> list[float]:
+    runs = studies["upcycling"]
+    return difference(called(runs, f"{UPCYCLED}, 50% re-drawn"), called(runs, UPCYCLED), "token_information")
+
+
+def groups_below_dense(studies: Studies) -> list[float]:
+    runs = studies["upcycling"]
+    pairs = paired(called(runs, f"{UPCYCLED}, 2 groups"), called(runs, TRAINED_ON), LOSS)
+    return [1 - groups / dense for groups, dense in pairs]
+
+
+def normalised_minus_plain_gates(studies: Studies) -> list[float]:
+    runs = studies["upcycling"]
+    return difference(called(runs, f"{UPCYCLED}, router 0.1"), called(runs, f"{UPCYCLED}, plain gates"))
+
+
+# LLaMA Pro
+
+def full_forgets_minus_blocks(studies: Studies) -> list[float]:
+    runs = studies["continual"]   # of the same source, so the same loss before
+    return difference(best(runs, (SILENT, TRAINED_ON), "old_val_loss"), called(runs, f"{SILENT}, new blocks only"), OLD_LOSS)
+
+
+def blocks_forget(studies: Studies) -> list[float]:
+    return [one.metrics[OLD_LOSS] - one.metrics[f"{OLD_LOSS}_before"]
+            for one in called(studies["continual"], f"{SILENT}, new blocks only")]
+
+
+def full_minus_blocks(studies: Studies) -> list[float]:
+    runs = studies["continual"]
+    return difference(called(runs, TRAINED_ON), called(runs, f"{SILENT}, new blocks only"))
+
+
+# The student project
+
+def largest_change_of_loss(studies: Studies) -> list[float]:
+    changes: dict[int, list[float]] = {}
+    for one in studies["pipeline"]:
+        steps = ordered(one.spec)
+        if steps and steps == PROJECT_ORDER[:len(steps)]:
+            changes.setdefault(one.spec["seed"], []).append(abs(one.metrics["loss_after"] - one.metrics["loss_before"]))
+    whole = [max(of_seed) for of_seed in changes.values() if len(of_seed) == len(PROJECT_ORDER)]
+    if not whole:
+        raise NotTestable(f"no network went through {' → '.join(PROJECT_ORDER)} in this order{why(studies['pipeline'])}")
+    return whole
+
+
+def tied_fault_spike(studies: Studies) -> list[float]:
+    return [one.metrics["loss_after"] - one.metrics["loss_before"] for one in called(studies["faults"], "width, tied fault")]
+
+
+def active_share_outside_range(studies: Studies) -> list[float]:
+    low, high = PROJECT_SHARE
+    shares = [one.metrics[f"active_parameters_{name}"] / one.metrics[f"parameters_{name}"]
+              for one in studies["presets"] for name in PROJECT_SPARSE]
+    return [max(0.0, low - part, part - high) for part in shares]

@@ -1,0 +1,43 @@
+"""What chapter 1's claims presuppose: the functions that ``data/claims.yml`` names under ``needs``, see :mod:`lib.studies.base.needs`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from lib.measure.statistics import NotTestable
+from lib.runs.results import Results
+from lib.studies.base.needs import above_linear, flat
+from lib.studies.moe.claims import dense, ewa, longest_dense
+
+Studies = Mapping[str, Results]
+
+#: Two accuracies closer than this on validation images are those of one network.
+ALIKE = 0.001
+
+
+def scores(runs: Results) -> dict[int, float]:
+    return {r.fields["seed"]: r.metrics["test_accuracy"] for r in runs}
+
+
+def dense_has_learnt(studies: Studies) -> None:
+    """Need a dense network that beats a linear classifier of the pixels."""
+    runs = dense(studies["accuracy"])
+    above_linear(list(scores(runs).values()), runs[0].spec["dataset"] if runs else "cifar10", "the dense network")
+
+
+def dense_is_flat(studies: Studies, margin: float) -> None:
+    """Need a dense network to which twice the training brings less than ``margin``."""
+    runs = studies["accuracy"]
+    flat(scores(dense(runs)), scores(longest_dense(runs)) if epochs(runs) > 1 else {}, margin, "the dense network")
+
+
+def epochs(runs: Results) -> int:
+    """In how many lengths the dense network was trained."""
+    return len({r.spec["recipe"]["epochs"] for r in runs if r.spec["moe"] is None and r.spec["teacher"] is None})
+
+
+def averaged_experts_differ(studies: Studies) -> None:
+    """Need experts under weight averaging that are not all the same network."""
+    apart = [abs(r.metrics["val_accuracy_first_expert"] - r.metrics["val_accuracy_merged_uniform"]) for r in ewa(studies["random"])]
+    if apart and max(apart) < ALIKE:
+        raise NotTestable("averaging has made all experts the same network: the first alone is right as often as all of them merged")

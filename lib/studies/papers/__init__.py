@@ -1,0 +1,1 @@
+"""Chapter 10, papers and claims: what it runs, and how its claims are read."""

@@ -1,0 +1,142 @@
+"""Chapter 8, private inference: what is run, and at which size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from lib.data.augment import Augmentation
+from lib.data.images import check_name
+from lib.models.resnet import ResNetConfig, resnet18
+from lib.runs.spec import Spec
+from lib.studies.base.images import LIGHT, SHAPES, other_shape
+from lib.studies.base.parameters import ChapterParameters, numbers
+from lib.studies.base.seeds import with_seed
+from lib.studies.privacy.shares import PolynomialRun, SharedRun
+from lib.studies.privacy.train import BaselineRun, ReplacedRun
+from lib.system.checks import require
+from lib.training.loop import Recipe
+
+#: ReLUs of ResNet-18 on 32×32 images, of which the papers' budgets are parts.
+RESNET18_RELUS = 557_056
+
+#: The papers' budgets of 100, 25, 12.9 and 6 thousand ReLUs as shares of those, per cent.
+PAPER_BUDGETS = "18, 4.5, 2.3, 1.1"
+
+#: The authors' threshold in steps of their scores' learning rate, none, and a wider one.
+USUAL, NONE, WIDE = 3.0, 0.0, 10.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parameters(ChapterParameters):
+    """Chapter 8's knobs.  A knob left at None follows the scale."""
+
+    dataset: str | None = None     # digits | mnist | cifar10 | cifar100
+    epochs: int | None = None      # of replacing ReLUs
+    budgets: str = PAPER_BUDGETS   # shares of the ReLUs that stay, per cent, the largest first
+    penalty: float | None = None   # weight of the ReLU count in the loss
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.dataset is not None:
+            check_name(self.dataset)
+        require(self.epochs is None or self.epochs >= 1, f"epochs must be at least 1, not {self.epochs}")
+        require(self.penalty is None or self.penalty >= 0, f"penalty must not be negative, not {self.penalty}")
+        shares = self.shares
+        require(len(shares) >= 2 and sorted(shares, reverse=True) == list(shares) and 0 <= shares[-1] and shares[0] <= 1,
+                f"budgets is {self.budgets!r}: give two or more numbers of per cent, separated by commas, the largest first")
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        return tuple(round(number / 100, 6) for number in numbers("budgets", self.budgets))
+
+
+@dataclass(frozen=True)
+class Scale:
+    """What a scale chooses.
+
+    ``first``    how the network is trained, with all its ReLUs
+    ``second``   how it is trained while they are replaced; AdamW at the authors' rate of their Adam, or what a short
+                 training takes, without weight decay
+    ``travel``   see :class:`ReplacedRun`
+    ``private``  images that pass through the network on shares
+    ``bits``     after the point, the usual number first
+    """
+
+    dataset: str
+    model: ResNetConfig
+    first: Recipe
+    second: Recipe
+    penalty: float
+    travel: float
+    private: int
+    seeds: int
+    train_examples: int | None = None
+    augmentation: Augmentation = Augmentation()
+    budgets: int | None = None
+    bits: tuple[int, ...] = (14, 8, 10, 12, 16, 18, 20, 22, 24, 26)
+
+
+def short(epochs: int, batch_size: int, lr: float, **changes) -> Recipe:
+    return Recipe(epochs=epochs, batch_size=batch_size, lr=lr, weight_decay=0.0, clip=5.0, **changes)
+
+
+SIZES = {
+    "smoke": Scale(
+        "digits", ResNetConfig((4, 8), (1, 1), channels=1), first=Recipe(epochs=2, batch_size=64, lr=1e-2),
+        second=short(2, 64, 3e-3), penalty=100.0, travel=4.0, private=2, seeds=1, train_examples=256, budgets=2, bits=(14, 8, 22)),
+    "laptop": Scale(
+        "digits", ResNetConfig((8, 16), (1, 1), channels=1), first=Recipe(epochs=6, batch_size=64, lr=1e-2),
+        second=short(5, 64, 3e-3), penalty=10.0, travel=3.0, private=16, seeds=1),
+    "cpu": Scale(
+        "cifar10", ResNetConfig((16, 32, 64), (1, 1, 1), stride=2), first=Recipe(epochs=12, batch_size=64, lr=5e-3),
+        second=short(3, 64, 5e-3), penalty=100.0, travel=4.0, private=16, seeds=3, train_examples=10_000, augmentation=LIGHT),
+    "gpu": Scale(
+        "cifar10", resnet18(), first=Recipe(epochs=15, batch_size=256, lr=2e-3, precision="bf16", channels_last=True),
+        second=short(8, 256, 1e-3, precision="bf16", channels_last=True), penalty=100.0, travel=4.0, private=1, seeds=2,
+        augmentation=LIGHT, budgets=2, bits=(14, 12, 16)),
+}
+
+
+def studies(parameters: Parameters) -> dict[str, list[Spec]]:
+    """The Specs of each study of chapter 8 by name; see the chapter for what each shows."""
+    size = sized(parameters)
+    shares = parameters.shares if size.budgets is None else parameters.shares[-size.budgets:]
+    scarce = shares[-2:]             # the papers' 12.9 and 6 thousand
+    small = scarce[0]
+    seeds = range(size.seeds)
+    base = BaselineRun(dataset=size.dataset, train_examples=size.train_examples, model=size.model, recipe=size.first,
+                       augmentation=size.augmentation)
+    dapa = ReplacedRun(parent=base, budget=small, recipe=size.second, penalty=size.penalty, travel=size.travel)
+    identity = replace(dapa, kind="identity")
+
+    def seeded(*specs: Spec, seeds: Iterable[int] = seeds) -> list[Spec]:
+        return [with_seed(spec, seed) for spec in specs for seed in seeds]
+
+    return {
+        "baseline": seeded(base),
+        "budgets": seeded(*(replace(spec, budget=share) for spec in (identity, dapa) for share in shares)),
+        "polynomials": seeded(*(replace(dapa, budget=share, kind="linear") for share in scarce),
+                              replace(dapa, trained=False), replace(dapa, kind="released")),
+        # Without any ReLU left: what the polynomials alone can do, and a network of lines is one linear map.
+        "none": seeded(*(replace(dapa, budget=0.0, kind=kind) for kind in ("quadratic", "linear", "identity"))),
+        "masks": seeded(replace(dapa, masks="random"), replace(dapa, masks="shuffled"), replace(identity, masks="random")),
+        "hysteresis": seeded(replace(dapa, hysteresis=NONE), replace(dapa, hysteresis=WIDE)),
+        "fit": seeded(PolynomialRun(parent=base), seeds=seeds[:1]),
+        "shares": seeded(SharedRun(parent=dapa, images=size.private, bits=size.bits),
+                         SharedRun(parent=replace(dapa, budget=shares[0]), images=size.private, bits=size.bits[:1]), seeds=seeds[:1]),
+    }
+
+
+def sized(parameters: Parameters) -> Scale:
+    """The scale's sizes with the reader's knobs applied."""
+    size = SIZES[parameters.scale]
+    if parameters.dataset not in (None, size.dataset):
+        _, channels = SHAPES[parameters.dataset]
+        classes = 100 if parameters.dataset == "cifar100" else 10
+        size = replace(size, dataset=parameters.dataset, model=replace(size.model, channels=channels, classes=classes),
+                       **other_shape(parameters.dataset, size.dataset))
+    if parameters.epochs is not None:
+        size = replace(size, second=replace(size.second, epochs=parameters.epochs))
+    changes = {name: value for name, value in {"seeds": parameters.seeds, "penalty": parameters.penalty}.items() if value is not None}
+    return replace(size, **changes)

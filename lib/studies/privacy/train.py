@@ -1,0 +1,207 @@
+"""Training a residual network, and training it again while its ReLUs are replaced: chapter 8's main Specs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
+
+import torch
+from safetensors.torch import load_model
+from torch import nn
+
+from lib.data.augment import Augmentation
+from lib.data.images import ImageBatches, ImageSet, Split, normalise
+from lib.measure import cost as measure
+from lib.models.resnet import ResNet, ResNetConfig
+from lib.privacy.activation import KINDS
+from lib.privacy.mask import at_random, shuffled
+from lib.privacy.replace import calibrate, follow, masked_relus, relu_count, replaced, replacement_loss
+from lib.runs.results import Outcome, significant
+from lib.runs.spec import Spec
+from lib.runs.store import Session
+from lib.studies.base.images import available_images
+from lib.system.checks import one_of, require
+from lib.training.loop import Recipe, classification_loss, evaluate_classifier, fit
+
+#: Images by which the polynomials' first coefficients are set.
+CALIBRATION = 512
+
+#: Decays of AdamW's moments for the scores.
+SCORE_BETAS = (0.5, 0.999)
+
+#: Where masks come from.
+MASKS = ("learnt", "random", "shuffled")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaselineRun(Spec):
+    """Train a ResNet with all its ReLUs, from scratch."""
+
+    experiment: ClassVar[str] = "privacy-baseline"
+
+    dataset: str = "digits"
+    train_examples: int | None = None
+    model: ResNetConfig = field(default_factory=ResNetConfig)
+    recipe: Recipe = field(default_factory=Recipe)
+    augmentation: Augmentation = field(default_factory=Augmentation)
+
+    def run(self, session: Session) -> Outcome:
+        images = available_images(self.dataset, self.train_examples, session.device)
+        torch.manual_seed(self.seed)
+        model = ResNet(self.model).to(session.device)
+        batches = ImageBatches(images.train, images, self.recipe.batch_size, self.augmentation, self.seed)
+        history = fit(model, batches, classification_loss(self.recipe.label_smoothing), self.recipe, seed=self.seed,
+                      checkpoint=session.checkpoint, report=session.report,
+                      evaluate=lambda model: scored(model, images.validation, images, self.recipe, "val"))
+        session.save_weights(model)
+        metrics = {"diverged": history.diverged, "train_seconds": history.seconds, "parameters": measure.parameters(model),
+                   "relus": relu_count(model, images.shape), **tested(model, images, self.recipe)}
+        return Outcome(significant(metrics), significant(history.curves), data=images.provenance())
+
+    def load(self, session: Session) -> ResNet:
+        """The trained network, in evaluation mode; trained first where it is not here."""
+        model = ResNet(self.model).to(session.device)
+        load_model(model, str(session.weights(self)))
+        return model.eval()
+
+    def images(self, session: Session) -> ImageSet:
+        return available_images(self.dataset, self.train_examples, session.device)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReplacedRun(Spec):
+    """Replace all but a budget of the parent's ReLUs, training weights, masks and polynomials, with the parent as teacher.
+
+    ``budget``      share of the ReLUs that stay
+    ``kind``        what stands in for the others, see :data:`lib.privacy.activation.KINDS`
+    ``trained``     whether the coefficients are trained, from those of the parent's activations; else they follow the
+                    running statistics until the masks are settled, and stay then
+    ``masks``       "learnt"; "random": drawn once, at all positions alike; "shuffled": as many per layer as are learnt with
+                    the same settings, at random positions of it
+    ``moving``      share of the training in which masks are learnt; then they are cut to the budget and stay
+    ``travel``      how far a score can move in that time, in units of the range [0, 1] in which scores begin: sets their
+                    learning rate.  The authors' 200 epochs at 0.001 are about 39
+    ``hysteresis``  the threshold in steps of the scores' learning rate; the authors' 0.003 is 3
+    ``penalty``     weight of the ReLU count in the loss
+    ``watched``     validation images behind each point of a curve
+    """
+
+    experiment: ClassVar[str] = "privacy-replaced"
+
+    @property
+    def version(self) -> int:
+        """2 for trained straight lines: in version 1 their square was trained along, and they were no lines."""
+        return 2 if self.kind == "linear" and self.trained else 1
+
+    parent: BaselineRun
+    budget: float = 0.1
+    kind: str = "quadratic"
+    trained: bool = True
+    masks: str = "learnt"
+    moving: float = 0.6
+    travel: float = 4.0
+    hysteresis: float = 3.0
+    penalty: float = 100.0
+    recipe: Recipe = field(default_factory=Recipe)
+    watched: int = 2000
+
+    def __post_init__(self) -> None:
+        one_of("kind", self.kind, KINDS)
+        one_of("masks", self.masks, MASKS)
+        require(0 <= self.budget <= 1, f"budget is {self.budget}: it must be a share of the ReLUs, from 0 to 1")
+        require(0 < self.moving <= 1, f"moving is {self.moving}: it must be a share of the training, above 0 and at most 1")
+        for name in ("travel", "hysteresis", "penalty"):
+            require(getattr(self, name) >= 0, f"{name} is {getattr(self, name)}: it must not be negative")
+
+    def run(self, session: Session) -> Outcome:
+        images, recipe = self.parent.images(session), self.recipe
+        teacher = self.parent.load(session)
+        batches = ImageBatches(images.train, images, recipe.batch_size, self.parent.augmentation, self.seed)
+        steps = max(1, round(self.moving * recipe.epochs * batches.steps))
+        score_lr = self.travel / steps
+        torch.manual_seed(self.seed)
+        model = replaced(teacher, images.shape, self.kind, self.hysteresis * score_lr, self.trained)
+        calibrate(model, normalise(images.train.images[:CALIBRATION], images).split(128))
+        layers = masked_relus(model)
+        relus = sum(layer.mask.numel() for layer in layers)
+        budget = round(self.budget * relus)
+        self.fix_masks(model, budget, session)
+        if self.trained:
+            for layer in layers:
+                layer.settle()
+        watched = Split(images.validation.images[:self.watched], images.validation.labels[:self.watched])
+
+        def evaluate(model: nn.Module) -> dict[str, float]:
+            layers = masked_relus(model)
+            return scored(model, watched, images, recipe, "val") | {
+                "relus": sum(layer.count for layer in layers), "returns": sum(int(layer.returns) for layer in layers)}
+
+        history = fit(model, batches, replacement_loss(teacher, budget, self.penalty), recipe, seed=self.seed,
+                      optimizers=[optimiser(model, recipe, score_lr)], evaluate=evaluate,
+                      after_step=follow(budget, steps), checkpoint=session.checkpoint, report=session.report)
+        session.save_weights(model)
+        curves = history.curves
+        metrics = {
+            "diverged": history.diverged, "train_seconds": history.seconds, "all_relus": relus, "budget_relus": budget,
+            "relus": sum(layer.count for layer in layers), "flips_per_relu": sum(int(layer.flips) for layer in layers) / relus,
+            "returns_per_relu": sum(int(layer.returns) for layer in layers) / relus,
+            "best_val_accuracy": best_reported(curves, budget, relus), **tested(model, images, recipe),
+        }
+        arrays = {"relus_by_layer": [layer.count for layer in layers],
+                  "all_relus_by_layer": [layer.mask.numel() for layer in layers],
+                  "coefficients_by_layer": [layer.coefficients.detach().flatten(1).mean(1).tolist() for layer in layers]}
+        return Outcome(significant(metrics), significant(curves), significant(arrays), images.provenance())
+
+    def fix_masks(self, model: nn.Module, budget: int, session: Session) -> None:
+        """Where masks are not learnt, they stand from the first step on."""
+        if self.masks == "learnt":
+            return
+        layers = masked_relus(model)
+        if self.masks == "random":
+            chosen = at_random([layer.mask for layer in layers], budget, self.seed)
+        else:
+            chosen = shuffled([layer.mask for layer in masked_relus(self.learning().load(session))], self.seed)
+        for layer, mask in zip(layers, chosen):
+            layer.freeze(mask)
+
+    def learning(self) -> ReplacedRun:
+        """The run whose masks are shuffled."""
+        return replace(self, masks="learnt")
+
+    def load(self, session: Session) -> ResNet:
+        """The trained network with few ReLUs, in evaluation mode; trained first where it is not here."""
+        images = self.parent.images(session)
+        model = replaced(ResNet(self.parent.model), images.shape, self.kind, trained=self.trained)
+        load_model(model, str(session.weights(self)))
+        return model.to(session.device).eval()
+
+
+def optimiser(model: nn.Module, recipe: Recipe, score_lr: float) -> torch.optim.Optimizer:
+    """AdamW for weights and coefficients by the recipe, and at their own rate for the scores, without weight decay.
+
+    Scores have little momentum: in a short training their rate is high, and they would run on far beyond the budget.
+    """
+    scores = [layer.score for layer in masked_relus(model)]
+    known = {id(score) for score in scores}
+    rest = [p for p in model.parameters() if id(p) not in known and p.requires_grad]
+    return torch.optim.AdamW([{"params": rest, "lr": recipe.lr, "weight_decay": recipe.weight_decay},
+                              {"params": scores, "lr": max(score_lr, 1e-12), "weight_decay": 0.0, "betas": SCORE_BETAS}], betas=recipe.betas)
+
+
+def best_reported(curves: dict[str, list], budget: int, relus: int) -> float | None:
+    """The best validation accuracy of any epoch that the authors' code would have saved.
+
+    It saves an epoch when the ReLUs are fewer than the budget and 2,000 of 557,056 more; None where no epoch qualifies.
+    """
+    slack = relus * 2000 / 557_056
+    qualified = [accuracy for accuracy, count in zip(curves["val_accuracy"], curves["relus"]) if count < budget + slack]
+    return max(qualified, default=None)
+
+
+def scored(model: nn.Module, split: Split, images: ImageSet, recipe: Recipe, name: str) -> dict[str, float]:
+    scores = evaluate_classifier(model, split, images, precision=recipe.precision)
+    return {f"{name}_{score}": value for score, value in scores.items()}
+
+
+def tested(model: nn.Module, images: ImageSet, recipe: Recipe) -> dict[str, float]:
+    return scored(model, images.validation, images, recipe, "val") | scored(model, images.test, images, recipe, "test")

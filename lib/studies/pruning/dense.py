@@ -1,0 +1,124 @@
+"""The dense network that pruning starts from, and what all of chapter 4's trainings share."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from lib.data.augment import Augmentation
+from lib.data.images import ImageBatches, ImageSet, Split
+from lib.measure import cost as measure
+from lib.models.mlp import MLP, MLPConfig
+from lib.models.resnet import ResNet, ResNetConfig
+from lib.models.vgg import VGG, VGGConfig
+from lib.pruning.mask import prunable
+from lib.runs import tensor_file
+from lib.runs.results import Outcome, significant
+from lib.runs.spec import Spec
+from lib.runs.store import Session
+from lib.studies.base.images import available_images
+from lib.studies.base.portions import Portions
+from lib.system.checks import require
+from lib.training.loop import Batches, Recipe, classification_loss, evaluate_classifier, fit
+
+NETWORKS = {MLPConfig: MLP, VGGConfig: VGG, ResNetConfig: ResNet}
+
+
+def build(config: MLPConfig | VGGConfig | ResNetConfig, seed: int) -> nn.Module:
+    """The network of that geometry, on the CPU, with the weights that belong to ``seed``."""
+    torch.manual_seed(seed)
+    return NETWORKS[type(config)](config)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DenseRun(Spec):
+    """Train a network without masks, from scratch, and keep its weights for others.
+
+    ``portion``    steps of one of the recipe's "epochs", after which the validation images are looked at; None for one
+                   pass over the training images
+    ``snapshots``  steps after which the weights are kept too; 0 for those it starts with
+    """
+
+    experiment: ClassVar[str] = "pruning-dense"
+
+    dataset: str = "digits"
+    train_examples: int | None = None
+    model: MLPConfig | VGGConfig | ResNetConfig
+    recipe: Recipe = field(default_factory=Recipe)
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    portion: int | None = None
+    snapshots: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        require(self.portion is None or self.portion >= 1,
+                f"portion is {self.portion}: it must be a number of steps from 1, or None")
+        require(all(step >= 0 for step in self.snapshots), f"snapshots is {self.snapshots}: steps count from 0, the start")
+
+    def run(self, session: Session) -> Outcome:
+        images = self.images(session)
+        batches, recipe = self.batches(images), self.recipe
+        steps = recipe.epochs * batches.steps
+        require(not self.snapshots or max(self.snapshots) <= steps,
+                f"snapshots is {self.snapshots}, but training has {steps} steps")
+        model = build(self.model, self.seed).to(session.device)
+        if 0 in self.snapshots:
+            keep(model, session.folder, 0)
+        history = fit(model, batches, classification_loss(recipe.label_smoothing), recipe, seed=self.seed,
+                      checkpoint=session.checkpoint, report=session.report,
+                      after_step=lambda model, step: keep(model, session.folder, step) if step in self.snapshots else None,
+                      evaluate=lambda model: scored(model, images.validation, images, recipe, "val"))
+        session.save_weights(model, **{at(step): tensor_file.read(snapshot(session.folder, step))[0]
+                                       for step in self.snapshots if snapshot(session.folder, step).exists()})
+        shutil.rmtree(snapshot(session.folder, 0).parent, ignore_errors=True)
+        metrics = {"diverged": history.diverged, "train_seconds": history.seconds, "steps": steps,
+                   "parameters": measure.parameters(model), "weights": sum(w.numel() for w in prunable(model).values()),
+                   **tested(model, images, recipe)}
+        return Outcome(significant(metrics), significant(history.curves), data=images.provenance())
+
+    def images(self, session: Session) -> ImageSet:
+        return available_images(self.dataset, self.train_examples, session.device)
+
+    def batches(self, images: ImageSet, seed: int | None = None, first: int = 0) -> Batches:
+        """The training batches; ``seed`` draws another order and other distortions than the run's own."""
+        seed = self.seed if seed is None else seed
+        batches = ImageBatches(images.train, images, self.recipe.batch_size, self.augmentation, seed)
+        return Portions(batches, self.portion or batches.steps, first) if self.portion or first else batches
+
+    def load(self, session: Session, step: int | None = None) -> nn.Module:
+        """The trained network in evaluation mode, or as it was after ``step``; trained first where it is not here."""
+        require(step is None or step in self.snapshots, f"the weights after step {step} were not kept: name it in snapshots")
+        tensors = load_file(session.weights(self))
+        prefix = "" if step is None else at(step) + "."
+        model = build(self.model, self.seed)
+        model.load_state_dict({name: tensors[prefix + name] for name in model.state_dict()})
+        return model.to(session.device).eval()
+
+
+def at(step: int) -> str:
+    return f"step{step}"
+
+
+def snapshot(folder: Path, step: int) -> Path:
+    return folder / "snapshots" / f"{at(step)}.safetensors"
+
+
+def keep(model: nn.Module, folder: Path, step: int) -> None:
+    """Write the weights to a file of their own: a training that is killed and resumed does not pass that step again."""
+    tensor_file.write(snapshot(folder, step), model.state_dict())
+
+
+def scored(model: nn.Module, split: Split, images: ImageSet, recipe: Recipe, name: str) -> dict[str, float]:
+    """``{name_accuracy, name_loss}`` on one part of the images."""
+    scores = evaluate_classifier(model, split, images, precision=recipe.precision)
+    return {f"{name}_{score}": value for score, value in scores.items()}
+
+
+def tested(model: nn.Module, images: ImageSet, recipe: Recipe) -> dict[str, float]:
+    """Scores of a finished network on the validation and the test images."""
+    return scored(model, images.validation, images, recipe, "val") | scored(model, images.test, images, recipe, "test")

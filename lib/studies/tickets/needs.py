@@ -1,0 +1,56 @@
+"""What chapter 5's claims presuppose: the functions that ``data/claims.yml`` names under ``needs``, see :mod:`lib.studies.base.needs`.
+
+Which tasks count is asked of each task by itself, in :mod:`lib.studies.tickets.counted`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from lib.measure.statistics import NotTestable
+from lib.runs.results import Results
+from lib.studies.tickets.counted import TEST
+from lib.studies.tickets.values import BUILDS_ON
+
+Studies = Mapping[str, Results]
+
+#: Layers, and heads in each, of a network whose time is that of its arithmetic.
+LAYERS, HEADS = 6, 8
+
+#: How far the whole network may fall behind itself under the usual recipe and still count as trained.
+TRAINED = 0.05
+
+
+def whole_network_trains_as_briefly(studies: Studies) -> None:
+    """Need a whole network that trains under the ticket's own recipe: no more than five points below the usual one."""
+    usual: dict[str, list[float]] = {}
+    for r in studies["finetune"]:
+        if r.spec["start"] == "pretrained":
+            usual.setdefault(r.spec["task"], []).append(r.metrics[TEST])
+    brief: dict[str, list[float]] = {}
+    for r in studies["early-tickets"]:
+        if r.spec["draw"] == "whole":
+            brief.setdefault(r.spec["search"]["base"]["task"], []).append(r.metrics[TEST])
+    if not brief:
+        raise NotTestable("the whole network was not trained by the recipe of the tickets: nothing says that it trains at all")
+    for task, found in brief.items():
+        if (lost := float(np.mean(usual[task]) - np.mean(found))) > TRAINED:
+            raise NotTestable(f"under the tickets' recipe the whole network itself is right in {', '.join(f'{value:.1%}' for value in found)} "
+                              f"of the cases, {100 * lost:.0f} points below its usual training: the recipe fails, not the ticket")
+
+
+def arithmetic_takes_the_time(studies: Studies) -> None:
+    """Need an encoder of 6 layers with 8 heads each at least: in a smaller one what is timed is the overhead."""
+    geometries = {(of["model"]["depth"], of["model"]["heads"]) for results in studies.values() for r in results
+                  for of in [pretraining(r.spec)]}
+    if geometries and (least := min(geometries)) < (LAYERS, HEADS):
+        raise NotTestable(f"an encoder of {least[0]} layers with {least[1]} heads was timed: what it takes is overhead, not arithmetic")
+
+
+def pretraining(spec: Mapping) -> Mapping:
+    """The pre-training behind a run."""
+    while "chosen" not in spec:
+        spec = next(spec[name] for name in BUILDS_ON if spec.get(name))
+    return spec

@@ -1,0 +1,56 @@
+"""What counting words achieves on chapter 5's tasks: a network that does no better needs no attention, and nothing can be said
+about its parts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+from scipy.sparse import csr_matrix
+from sklearn.linear_model import LogisticRegression
+
+from lib.data.tasks import TASKS, TaskSplit
+from lib.runs.results import Outcome, significant
+from lib.runs.spec import Spec
+from lib.runs.store import Session
+from lib.studies.tickets.finetune import TaskSize
+from lib.studies.tickets.text import Source, task_of
+from lib.system.checks import one_of, require
+
+
+@dataclass(frozen=True, kw_only=True)
+class BagOfWordsRun(Spec):
+    """Logistic regression on how often each token occurs, with the strength of its penalty chosen on validation.
+
+    ``strengths``  of the L2 penalty that are tried, as scikit-learn's C
+    """
+
+    experiment: ClassVar[str] = "tickets-words"
+
+    source: Source = field(default_factory=Source)
+    task: str = "order"
+    size: TaskSize = field(default_factory=TaskSize)
+    strengths: tuple[float, ...] = (0.01, 0.03, 0.1, 0.3, 1.0)
+
+    def __post_init__(self) -> None:
+        one_of("task", self.task, TASKS)
+        require(self.strengths and min(self.strengths) > 0, f"strengths is {self.strengths}: give numbers above 0")
+
+    def run(self, session: Session) -> Outcome:
+        task = task_of(self.source, self.task, self.size.train, self.size.held_out)
+        width = 1 + max(int(split.tokens.max()) for split in (task.train, task.validation, task.test))
+        train, validation, test = (counts(split, width) for split in (task.train, task.validation, task.test))
+        models = [LogisticRegression(C=strength, max_iter=2000).fit(train, task.train.labels.numpy()) for strength in self.strengths]
+        best = max(models, key=lambda model: model.score(validation, task.validation.labels.numpy()))
+        metrics = {"strength": best.C, "val_accuracy": best.score(validation, task.validation.labels.numpy()),
+                   "test_accuracy": best.score(test, task.test.labels.numpy())}
+        return Outcome(significant(metrics), data=task.provenance())
+
+
+def counts(split: TaskSplit, width: int) -> csr_matrix:
+    """How often each token is in each row [n, width]; padding does not count."""
+    tokens = split.tokens.numpy()
+    rows, places = np.nonzero(np.arange(tokens.shape[1]) < split.lengths.numpy()[:, None])
+    return csr_matrix((np.ones(len(rows)), (rows, tokens[rows, places])), shape=(len(split), width))

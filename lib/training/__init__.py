@@ -1,0 +1,1 @@
+"""One training loop: recipes, schedules, optimisers, its log."""

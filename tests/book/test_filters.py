@@ -1,0 +1,166 @@
+"""The notebook filter: what a page of the book shows beyond what Jupyter shows."""
+
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+from samplebook import first
+
+from lib import ROOT
+from lib.book.filters import present, present_output, repository_address, with_values
+
+FIGURE = {"data": [{"type": "scatter", "name": "</script><b>", "x": [1, 2], "y": [3, 4]}],
+          "layout": {"meta": {"alt": 'Rises from "3" to 4 & stops.', "provenance": "2 runs < 3 · seeds 0, 1"}},
+          "config": {"plotlyServerURL": "https://example.org"}}
+
+
+def code(source, outputs=(), **metadata):
+    return {"cell_type": "code", "source": source, "outputs": list(outputs), "metadata": metadata, "execution_count": 1}
+
+
+def text(source):
+    return {"cell_type": "markdown", "source": source, "metadata": {}}
+
+
+def notebook(*cells, **stamp):
+    return {"cells": list(cells), "metadata": {"book": stamp} if stamp else {}, "nbformat": 4, "nbformat_minor": 5}
+
+
+def output(**data):
+    return {"output_type": "display_data", "metadata": {}, "data": data}
+
+
+def plotly(figure):
+    return output(**{"application/vnd.plotly.v1+json": figure, "text/plain": "Figure"})
+
+
+def shown(cell):
+    return "".join(cell["source"])
+
+
+PARAMETERS = 'scale: str = "laptop"   # größe: smoke | laptop\nseeds: int | None = None\nknob = 4  # a knob\n'
+
+
+def test_injected_parameters_appear_in_the_parameters_cell():
+    injected = code('# Parameters\nscale = "gpu"\nseeds = 3\nextra = [1, 2]\n', tags=["injected-parameters"])
+    cells = present(notebook(code(PARAMETERS, tags=["parameters"]), injected, code("use(scale)")))["cells"]
+    assert [shown(cell) for cell in cells] == [
+        "#| code-summary: Parameters\n"
+        'scale: str = "gpu"   # größe: smoke | laptop\nseeds: int | None = 3\nknob = 4  # a knob\n\nextra = [1, 2]',
+        "use(scale)"]
+
+
+def test_parameters_of_a_stamped_chapter_are_shown():
+    cells = present(notebook(code(PARAMETERS, tags=["parameters"]), chapter="01-x", scale="cpu", lib="0.1.0",
+                             parameters={"scale": "cpu", "knob": 7}))["cells"]
+    assert 'scale: str = "cpu"' in shown(cells[0]) and "knob = 7  # a knob" in shown(cells[0])
+
+
+def test_values_may_span_lines_and_stand_after_other_statements():
+    code_text = "x = (1,\n     2)\nimport os\ny: float = 0.5; z = 1"
+    assert with_values(code_text, {"x": "(3,)", "y": "1.5", "z": "9"}) == "x = (3,)\nimport os\ny: float = 1.5; z = 9"
+
+
+def test_times_of_a_run_and_error_marks_are_dropped():
+    cell = code("1", papermill={"duration": 1.0}, execution={"iopub.status.busy": "now"}, tags=[])
+    mark = text('<span style="color:red">An Exception was encountered</span>')
+    mark["metadata"] = {"tags": ["papermill-error-cell-tag"]}
+    presented = present(notebook(cell, mark) | {"metadata": {"papermill": {"duration": 2.0}}})
+    assert presented["metadata"] == {} and [c["metadata"] for c in presented["cells"]] == [{}]
+
+
+def test_a_figure_has_words_data_and_provenance_and_nothing_from_elsewhere():
+    data = present_output(plotly(FIGURE), "figure-1")["data"]
+    assert list(data) == ["text/markdown"]
+    page = data["text/markdown"]
+    assert page.startswith("`````{=html}\n") and page.endswith("\n`````")
+    assert 'role="figure" aria-label="Rises from &quot;3&quot; to 4 &amp; stops."' in page
+    assert '<span class="book-provenance">2 runs &lt; 3 · seeds 0, 1</span>' in page
+    assert "http" not in page
+    script = re.search(r'<script type="application/json">(.*?)</script>', page, flags=re.DOTALL)[1]
+    assert json.loads(script)["data"] == FIGURE["data"]
+
+
+def test_a_figure_without_description_is_named_by_its_title():
+    bare = {"data": [], "layout": {"title": {"text": "<b>Load</b> per expert"}, "height": 300.0}}
+    page = present_output(plotly(bare), "figure-1")["data"]["text/markdown"]
+    assert 'aria-label="Load per expert"' in page and "height:300px" in page and "book-provenance" not in page
+
+
+def test_html_tables_become_markdown_without_style():
+    html = ('<div>\n<style scoped>\n .dataframe {}\n</style>\n'
+            '<table border="1" class="dataframe"><tr><td>1</td></tr></table>\n</div>')
+    data = present_output(output(**{"text/html": [html[:9], html[9:]], "text/plain": "1"}), "")["data"]
+    assert list(data) == ["text/markdown"]
+    page = data["text/markdown"]
+    assert '<div class="book-table"><table class="dataframe">' in page and "<style" not in page
+
+
+def test_an_error_cannot_leave_its_block():
+    error = {"output_type": "error", "ename": "E", "evalue": "`````\n\n`````{=html}\n<script>1</script>\n`````", "traceback": []}
+    made = present_output(error, "f")["data"]["text/markdown"]
+    begin, end = (match.start() for match in re.finditer(r"^``````$", made, flags=re.MULTILINE))
+    assert begin < made.index("<script>") < end
+
+
+def test_an_error_says_that_the_chapter_stopped():
+    error = {"output_type": "error", "ename": "ValueError", "evalue": "no <b>",
+             "traceback": ["\x1b[0;31mat\x1b[0m <b>"]}
+    page = present_output(error, "")["data"]["text/markdown"]
+    assert "ValueError: no <b>" in page and "<pre>at &lt;b&gt;</pre>" in page and "\x1b" not in page
+
+
+def test_a_progress_bar_leaves_its_last_line():
+    stream = {"output_type": "stream", "name": "stdout", "text": ["  1%|\r", " 50%|\r100%|\n", "done\n"]}
+    assert present_output(stream, "")["text"] == "100%|\ndone\n"
+
+
+STAMP = {"chapter": "01-x", "scale": "gpu", "lib": "0.1.0", "parameters": {}}
+
+
+def test_colab_is_linked_only_where_the_repository_has_an_address():
+    def line(address):
+        return shown(present(notebook(text("# Title {#sec-x}\n\nWords."), **STAMP), address)["cells"][0])
+
+    for address in ("", "https://git.example.org/o/n", "https://github.com/o/n"):
+        assert line(address).startswith("# Title {#sec-x}\n\n`````{=html}\n<p class=\"chapter-line\">")
+        assert line(address).endswith("Words.") and '<a data-href="../notebooks/01-x.ipynb" download' in line(address)
+    assert "colab" not in line("") and "colab" not in line("https://git.example.org/o/n")
+    colab = 'href="https://colab.research.google.com/github/o/n/blob/main/chapters/01-x.ipynb"'
+    assert colab in line("https://github.com/o/n")
+
+
+def test_sources_lead_to_the_repository_once_it_has_an_address():
+    listing = "[lib/runs/scales.py](../lib/runs/scales.py), line 7. See [this](../lib/runs/store.py)."
+
+    def linked(address):
+        cells = present(notebook(text(listing), code("", [output(**{"text/markdown": listing})])), address)["cells"]
+        assert shown(cells[0]) == cells[1]["outputs"][0]["data"]["text/markdown"]
+        return shown(cells[0])
+
+    assert linked("") == listing
+    assert linked("https://github.com/o/n") == (
+        "[lib/runs/scales.py](https://github.com/o/n/blob/main/lib/runs/scales.py#L7), line 7. "
+        "See [this](https://github.com/o/n/blob/main/lib/runs/store.py).")
+
+
+@pytest.mark.parametrize("line, address", [
+    ("", ""), ('repository: ""', ""), ("repository:", ""), ("# repository: https://github.com/o/n", ""),
+    ("repository: https://github.com/o/n.git  # ours", "https://github.com/o/n"),
+    ('repository: "https://github.com/o/n/"', "https://github.com/o/n"),
+])
+def test_the_repository_setting(tmp_path, line, address):
+    (tmp_path / "_variables.yml").write_text(f"edition: 1\n{line}\n")
+    assert repository_address(tmp_path / "_variables.yml") == address
+
+
+def test_it_runs_under_a_bare_python_and_changes_nothing_twice():
+    """Quarto starts the script with any Python 3; ``-I -S`` hides all installed packages."""
+    def filtered(content):
+        return subprocess.run([sys.executable, "-I", "-S", ROOT / "lib" / "book" / "filters.py"], input=content, text=True,
+                              capture_output=True, check=True, encoding="utf-8").stdout
+
+    once = filtered(json.dumps(first()))
+    assert json.loads(filtered(once)) == json.loads(once)

@@ -1,0 +1,177 @@
+"""Chapter 9: every run has a name, rows are held against the right ones, claims read the right runs."""
+
+import dataclasses
+import itertools
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from lib.book.notebooks import Project, labels_of, read
+from lib.measure.statistics import NotTestable
+from lib.runs.results import Missing, Outcome, Result, Results
+from lib.runs.spec import all_fields
+from lib.studies import CHAPTERS
+from lib.studies.base.answers import correct_of, written
+from lib.studies.benchmarks import claims as benchmarks_claims
+from lib.studies.benchmarks import compared as benchmark_compared
+from lib.studies.benchmarks.compared import compared, one_seed, rank_agreement, relative, side_by_side, weak_baseline, wide
+from lib.studies.benchmarks.names import PLACES, family, name, place
+from lib.studies.benchmarks.studies import SIZES, Parameters, studies
+
+
+def told(spec):
+    return all_fields(spec)
+
+
+@pytest.fixture(scope="module")
+def specs():
+    return studies(Parameters(scale="gpu", seeds=2))
+
+
+def result(spec, accuracy, images=200, **metrics):
+    """A result with that test accuracy, the same images right for the same accuracy."""
+    random = np.random.default_rng(spec.seed)
+    right = random.permutation(images) < accuracy * images
+    return Result.of(spec, Outcome({"test_accuracy": float(right.mean()), "val_accuracy": accuracy, "diverged": False, **metrics}, {},
+                                   {"correct": written(torch.from_numpy(right))}), {"device": "cpu"})
+
+
+def made(specs, accuracy, **metrics):
+    """Results of some Specs, with what ``accuracy(name, family, seed)`` says."""
+    return Results(tuple(result(spec, accuracy(name(told(spec)), family(told(spec)), spec.seed), **metrics) for spec in specs), ())
+
+
+def test_each_run_has_a_name_of_its_own_and_a_place_in_the_book(specs):
+    for study in ("dense", "starts", "compressed", "halves", "orders"):
+        called = [(name(told(spec)), family(told(spec)), spec.seed) for spec in specs[study]]
+        assert len(set(called)) == len(called), study
+    labels = {f"{chapter.slug}.html#{label}" for chapter in CHAPTERS
+              for cell in read(Project().source(chapter)).cells if cell.cell_type == "markdown" for label in labels_of(cell)}
+    for _, link in PLACES.values():
+        assert link in labels
+    assert place(told(specs["orders"][-1]))[0] == "combined"
+
+
+def test_every_sequence_of_stages_stands_once(specs):
+    stages = [tuple(type(stage).__name__ for stage in spec.stages) for spec in specs["orders"] if spec.seed == 0]
+    assert sorted(stages) == sorted(order for count in range(4) for order in
+                                    itertools.permutations(("Prune", "Quantize", "Distil"), count))
+
+
+def test_starts_and_chains_share_their_budget(specs):
+    for spec in specs["compressed"] + specs["orders"]:
+        assert spec.parent.share + spec.share == 1 and spec.parent.seed == spec.seed
+    for spec in specs["dense"]:
+        assert spec.share == 1
+    assert all(trial.seed == 0 for spec in specs["times"] for trial in spec.trials)
+
+
+@pytest.mark.parametrize("scale", SIZES)
+def test_knobs_reach_the_runs(scale):
+    found = studies(Parameters(scale=scale, dataset="mnist", epochs=3, experts=4, bits=3, density=0.1))
+    assert {spec.task.dataset for spec in found["dense"]} == {"mnist"} and {spec.task.epochs for spec in found["dense"]} == {3}
+    assert {spec.task.vit.image_size for spec in found["dense"]} == {28}
+    assert "Switch, 4 experts" in [name(told(spec)) for spec in found["starts"]]
+    assert "elastic, small → pruned to 10 % → 3 bits → distilled" in [name(told(spec)) for spec in found["orders"]]
+
+
+def test_answers_survive_being_written():
+    for count in (1, 7, 8, 360):
+        right = torch.rand(count) < 0.5
+        assert correct_of(written(right)).tolist() == right.tolist()
+    with pytest.raises(ValueError, match="damaged"):
+        correct_of("9:ff")
+
+
+def test_rows_are_held_against_the_dense_network_and_the_best_of_no_larger_file(specs):
+    def accuracy(name, family, seed):
+        return {"dense": 0.9, "dense, 1/2 width": 0.7, "dense, 1/3 width": 0.5, "4 bits": 0.8}.get(name, 0.6)
+
+    bytes_of = {"dense": 1000.0, "dense, 1/2 width": 300.0, "dense, 1/3 width": 200.0, "4 bits": 310.0, "2 bits": 100.0}
+    runs = [dataclasses.replace(one, metrics=one.metrics | {"file_bytes": bytes_of.get(name(one.spec), 900.0)})
+            for one in made(specs["dense"] + specs["compressed"], accuracy)]
+    rows = compared(runs, "laptop")
+    vit = rows[(rows["family"] == "vit") & (rows["seed"] == 0)].set_index("name")
+    assert vit.loc["4 bits", "narrower"] == "dense, 1/2 width" and vit.loc["4 bits", "against_narrower"] == "above"
+    assert vit.loc["4 bits", "against_dense"] == "below" and vit.loc["4 bits", "apart"] == pytest.approx(-0.1)
+    assert pd.isna(vit.loc["2 bits", "narrower"]) and pd.isna(vit.loc["dense", "narrower"])
+    assert vit.loc["dense", "apart"] == 0 and vit.loc["4 bits", "images"] == 200
+    with_start = made(specs["halves"], lambda *_: 0.55)
+    halves = pd.DataFrame([{"family": family(one.spec), **one.metrics} for one in with_start])
+    count, like_start, like_whole = weak_baseline(rows, halves)
+    assert (count, like_start, like_whole) == (18, 18, 0)
+
+
+def test_one_seed_misleads_as_often_as_counted():
+    rows = pd.DataFrame([{"family": "vit", "name": name, "seed": seed, "test_accuracy": value} for name, values in
+                         {"a": (0.5, 0.7), "b": (0.55, 0.6)}.items() for seed, value in enumerate(values)])
+    assert one_seed(rows) == 2 / 4       # a is better on average: 0.5 is below both values of b
+    assert one_seed(rows[rows["seed"] == 0]) is None
+
+
+def test_times_and_counts_go_over_the_dense_network():
+    counts = dict.fromkeys(benchmark_compared.COUNTS, 10.0)
+    rows = pd.DataFrame([{"key": "d", "family": "vit", "name": "dense", "method": "dense", **counts},
+                         {"key": "s", "family": "vit", "name": "small", "method": "dense", **counts | {"flops": 5.0}}])
+    times = pd.DataFrame([{"key": key, "name": called, "family": "vit", "batch": batch, "form": "dense", "ms": ms, "p95_ms": 2 * ms, "mean_ms": ms, "ratio": ms / 4,
+                           "mean_ratio": ms / 4, "images_per_second": batch / ms, "peak_bytes": 2.0**20}
+                          for key, called, ms in (("d", "dense", 4.0), ("s", "small", 3.0)) for batch in (1, 256)])
+    found = relative(rows, times)
+    assert found["flops"].tolist() == [1, 1, 0.5, 0.5] and found["time"].tolist() == [1, 1, 0.75, 0.75]
+    assert rank_agreement(rows, times)["FLOPs as they run"] == {1: pytest.approx(1), 256: pytest.approx(1)}
+    assert wide(times).set_index("key").loc["s"].tolist() == [3.0, 3.0, 2.0**20]
+    assert side_by_side(times)["time over dense, 256"].tolist() == ["1.00", "0.75"]
+
+
+@pytest.mark.parametrize("claim, expected", [
+    ("pruned_minus_narrow", 0.15), ("four_bits_minus_quarter", -0.10), ("eighth_minus_two_bits", 0.1),
+    ("scratch_minus_removed", 0.10), ("pruned_and_quantized_minus_dense", -0.20)])
+def test_claims_compare_the_right_runs(specs, claim, expected):
+    given = {"dense": 0.9, "dense, 1/2 width": 0.7, "dense, 1/2 of the inner units": 0.7, "pruned to 1/4": 0.85, "pruned to 1/8": 0.6,
+             "4 bits": 0.75, "2 bits": 0.5, "1/2 of the inner units removed": 0.6, "pruned to 1/4 → 4 bits": 0.7}
+    found = {study: made(specs[study], lambda name, *_: given.get(name, 0.3)) for study in ("dense", "compressed")}
+    values = getattr(benchmarks_claims, claim)(found)
+    assert set(values) == ({"transformer"} if claim == "pruned_minus_narrow" else {"transformer", "residual network"})
+    for interval in values.values():       # of two seeds and 200 images that all answered
+        assert interval.mean == pytest.approx(expected) and (interval.n, interval.images) == (2, 200) and interval.low < interval.mean
+
+
+def test_families_are_never_averaged_and_the_whole_has_to_be_worth_compressing(specs):
+    def accuracy(name, family, seed):
+        return {"dense": 0.95, "4 bits": 0.9 if family == "vit" else 0.7, "pruned to 1/4": 0.8}.get(name, 0.3)
+
+    found = {study: made(specs[study], accuracy) for study in ("dense", "compressed")}
+    values = benchmarks_claims.four_bits_minus_quarter(found)
+    assert values["transformer"].mean == pytest.approx(0.1) and values["residual network"].mean == pytest.approx(-0.1)
+    narrow = {study: made(specs[study], lambda name, *_: {"dense": 0.92, "dense, 1/2 width": 0.95}.get(name, 0.91))
+              for study in ("dense", "compressed")}
+    assert all("too large for its training" in str(reason) for reason in benchmarks_claims.scratch_minus_removed(narrow).values())
+    assert benchmarks_claims.four_bits_minus_quarter(narrow)["transformer"].mean == pytest.approx(0.0)
+
+
+def test_orders_are_judged_by_validation(specs):
+    test = {("Prune", "Quantize", "Distil"): 0.6, ("Distil", "Prune", "Quantize"): 0.7, ("Quantize", "Prune", "Distil"): 0.9}
+    runs = []
+    for spec in specs["orders"]:
+        kinds = tuple(type(stage).__name__ for stage in spec.stages)
+        one = result(spec, test.get(kinds, 0.5))
+        # the best on the test images is the worst on validation images, so it is never chosen
+        runs.append(dataclasses.replace(one, metrics=one.metrics | {"val_accuracy": 0.1 if test.get(kinds) == 0.9 else test.get(kinds, 0.5)}))
+    found = {"orders": Results(tuple(runs), ()), "dense": made(specs["dense"], lambda *_: 0.9)}
+    assert benchmarks_claims.distil_last_minus_best(found) == pytest.approx([-0.1] * 2)
+    assert benchmarks_claims.distil_first_minus_best(found) == pytest.approx([0.1] * 2)
+    one = {study: Results(tuple(r for r in results if r.spec["seed"] == 0), ()) for study, results in found.items()}
+    with pytest.raises(NotTestable, match="two seeds"):
+        benchmarks_claims.distil_last_minus_best(one)
+
+
+def test_claims_say_what_is_missing(specs):
+    nothing = {study: Results((), tuple(Missing(spec, "not run") for spec in specs[study])) for study in ("dense", "compressed", "orders")}
+    assert all("not run" in str(reason) for reason in benchmarks_claims.pruned_minus_narrow(nothing).values())
+    with pytest.raises(NotTestable, match="not run"):
+        benchmarks_claims.distil_last_minus_best(nothing)
+    for reason, accuracy, metrics in (("linear classifier", 0.1, {}), ("diverged", 0.9, {"diverged": True})):
+        found = {study: made(specs[study], lambda *_, accuracy=accuracy: accuracy, **metrics) for study in ("dense", "compressed")}
+        assert all(reason in str(told_) for told_ in benchmarks_claims.four_bits_minus_quarter(found).values())

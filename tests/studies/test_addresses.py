@@ -1,0 +1,65 @@
+"""Names of results: none changes by accident, and no two Specs share one."""
+
+import dataclasses
+import json
+from collections import defaultdict
+
+import golden_keys
+import pytest
+from conftest import ROOT
+
+from lib.runs.results import check_spec, read_result
+
+
+@pytest.fixture(scope="module")
+def studies():
+    return golden_keys.all_studies()
+
+
+@pytest.fixture(scope="module")
+def specs(studies):
+    """Every Spec that a chapter asks for at some scale with its default parameters."""
+    return {spec for named in studies.values() for spec in named}
+
+
+def test_no_name_changed(studies):
+    golden, found = json.loads(golden_keys.FILE.read_text()), golden_keys.digests(studies)
+    changed = [name for name in golden if found.get(name) != golden[name]]
+    assert not changed, "stored results of these studies are not found any more; if that is meant: python tests/golden_keys.py"
+
+
+def test_no_two_specs_share_a_name(specs):
+    assert len({spec.key for spec in specs}) == len(specs)
+
+
+def parts(value, outer):
+    """(class, field, class of what it holds) for everything that is nested in a Spec."""
+    if isinstance(value, tuple):
+        for item in value:
+            yield from parts(item, outer)
+    elif dataclasses.is_dataclass(value):
+        yield (*outer, type(value))
+        for field in dataclasses.fields(value):
+            yield from parts(getattr(value, field.name), (type(value), field.name))
+
+
+def test_nested_types_have_names_of_their_own(specs):
+    """What is nested in a Spec stands in its address by its bare class name."""
+    fields, classes = defaultdict(set), defaultdict(set)
+    for spec in specs:
+        for outer, name, inner in parts(spec, (None, None)):
+            if outer:
+                fields[outer, name].add(inner)
+                classes[inner.__name__].add(inner)
+    for place, held in fields.items():
+        assert len({inner.__name__ for inner in held}) == len(held), f"{place} holds two classes of one name"
+    shared = {name for name, found in classes.items() if len(found) > 1}
+    assert shared == {"TicketRun"}, "give the new one another name; these two, of chapters 4 and 5, share no field"
+
+
+def test_every_committed_result_is_intact_and_of_its_spec(specs):
+    found = {path.stem: read_result(path, "reference") for path in (ROOT / "data" / "results").glob("*/*.json")}
+    asked = {spec.key: spec for spec in specs}
+    for key in found.keys() & asked.keys():
+        check_spec(found[key], asked[key], ROOT)
+    assert len(found.keys() & asked.keys()) >= 0.9 * len(found) > 0
