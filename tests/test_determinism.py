@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from store_specs import Trained
 
 from lib.data.augment import Augmentation
 from lib.data.images import ImageBatches, load_images
 from lib.runs.store import Store, obtain
+from store_specs import Trained
 
 
 @pytest.fixture

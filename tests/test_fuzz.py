@@ -13,7 +13,6 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save
-from store_specs import Points
 from torch import nn
 
 from lib.claims.origin import provenance_line
@@ -28,6 +27,7 @@ from lib.runs.results import Damaged, checksum, read_result
 from lib.studies import CHAPTERS
 from lib.studies.base.parameters import checked, numbers
 from lib.training import loop as train
+from store_specs import Points
 
 #: Reproducible, and a few seconds in all.
 settings.register_profile("book", derandomize=True, deadline=None, max_examples=30, database=None,

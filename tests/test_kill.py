@@ -8,10 +8,10 @@ import sys
 import time
 
 import pytest
-from conftest import ROOT
-from store_specs import SETS
 
+from conftest import ROOT
 from lib.runs.store import Store, obtain
+from store_specs import SETS
 
 KILLS = 5
 

@@ -9,6 +9,7 @@ import re
 from urllib.parse import unquote, urlparse
 
 import pytest
+
 from test_rendered import browser, committed, open_page, quarto, sample  # noqa: F401 - fixtures
 
 pytestmark = pytest.mark.slow

@@ -7,8 +7,8 @@ import subprocess
 
 import pytest
 from click.testing import CliRunner
-from conftest import ROOT
 
+from conftest import ROOT
 from lib.__main__ import main
 from lib.cli.names import value_of
 from lib.studies import chapter

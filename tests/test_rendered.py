@@ -11,7 +11,6 @@ from urllib.parse import unquote, urlparse
 
 import pytest
 from rich.console import Console
-from samplebook import write_book
 
 from lib import ROOT
 from lib.book import build as book
@@ -20,6 +19,7 @@ from lib.book.postrender import unresolved
 from lib.book.render import find_quarto
 from lib.cli.doctor import BROWSERS
 from lib.studies import CHAPTERS
+from samplebook import write_book
 
 pytestmark = pytest.mark.slow
 

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
-from samplebook import write_book
 
 from lib.book.build import build
 from lib.book.notebooks import Project
 from lib.book.render import publish, recover
+from samplebook import write_book
 
 
 def pages(folder, text):

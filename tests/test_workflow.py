@@ -6,10 +6,10 @@ import os
 import re
 
 import pytest
-from conftest import ROOT
-from store_specs import Logged
 
+from conftest import ROOT
 from lib.runs.store import Store
+from store_specs import Logged
 
 needs_snakemake = pytest.mark.skipif(importlib.util.find_spec("snakemake") is None,
                                      reason='snakemake is not installed: pip install -e ".[workflow]"')

@@ -13,8 +13,6 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from rich.console import Console
-from samplebook import CHAPTERS, KERNEL, SampleChapter, SampleParameters, write_book
-from store_specs import Logged
 
 import lib
 from lib.book import build as book
@@ -25,6 +23,8 @@ from lib.book.notebooks import Project, code_hash, finished, know_address, repea
 from lib.runs.scales import PLANNED, REPLAYS, cannot_run
 from lib.runs.spec import Spec
 from lib.runs.store import Store, obtain
+from samplebook import CHAPTERS, KERNEL, SampleChapter, SampleParameters, write_book
+from store_specs import Logged
 
 
 @pytest.fixture

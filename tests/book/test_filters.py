@@ -6,10 +6,10 @@ import subprocess
 import sys
 
 import pytest
-from samplebook import first
 
 from lib import ROOT
 from lib.book.filters import present, present_output, repository_address, with_values
+from samplebook import first
 
 FIGURE = {"data": [{"type": "scatter", "name": "</script><b>", "x": [1, 2], "y": [3, 4]}],
           "layout": {"meta": {"alt": 'Rises from "3" to 4 & stops.', "provenance": "2 runs < 3 · seeds 0, 1"}},

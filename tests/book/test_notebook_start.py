@@ -1,9 +1,9 @@
 """The first cells of a chapter find this book's library, wherever Jupyter or papermill was started."""
 
 import pytest
-from conftest import ROOT
 from IPython.core.inputtransformer2 import TransformerManager
 
+from conftest import ROOT
 from lib.book import notebooks
 from lib.book.notebooks import Project
 

@@ -1,7 +1,6 @@
 """No table, figure or claim mixes results of two variants of one data set."""
 
 import pytest
-from store_specs import SETS
 
 from lib import ROOT
 from lib.book.page import ChapterRun
@@ -12,6 +11,7 @@ from lib.runs.replay import Edition
 from lib.runs.results import Outcome, Result, Results
 from lib.runs.store import Store
 from lib.studies import CHAPTERS
+from store_specs import SETS
 
 JPEG = {"name": "cifar10", "variant": "parquet, JPEG re-encoding", "fingerprint": "e8", "train": 100, "validation": 10, "test": 10}
 EXACT = JPEG | {"variant": "parquet, lossless", "fingerprint": "ab"}

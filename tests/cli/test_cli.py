@@ -7,10 +7,9 @@ import types
 
 import pytest
 from click.testing import CliRunner
-from conftest import ROOT
 from rich.console import Console
-from store_specs import Logged, Teacher
 
+from conftest import ROOT
 from lib import studies
 from lib.__main__ import main
 from lib.book import launch
@@ -21,6 +20,7 @@ from lib.runs import progress
 from lib.runs.labels import labels
 from lib.runs.store import obtain
 from lib.studies import Chapter
+from store_specs import Logged, Teacher
 
 
 @pytest.fixture(autouse=True)

@@ -7,8 +7,8 @@ import sys
 import time
 
 import pytest
-from conftest import ROOT
 
+from conftest import ROOT
 from lib.studies import CHAPTERS
 from lib.studies.base.worth import FIRST, in_order_of_worth
 

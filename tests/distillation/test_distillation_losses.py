@@ -5,7 +5,6 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from loss_references import check_gradient, draw, kl, softmax
 from torch import nn
 
 from lib.distillation import zero_shot
@@ -20,6 +19,7 @@ from lib.distillation.standardised import standardised, standardised_loss
 from lib.distillation.taps import Features, features, stages, widths
 from lib.models.cnn import BaselineCNN, CNNConfig
 from lib.models.resnet import ResNet, ResNetConfig
+from loss_references import check_gradient, draw, kl, softmax
 
 BATCH, CLASSES = 5, 4
 

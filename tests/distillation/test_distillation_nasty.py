@@ -5,7 +5,6 @@ import math
 
 import pytest
 import torch
-from loss_references import Fixed, draw, kl, softmax
 from torch import nn
 
 from lib.data.images import Split
@@ -19,6 +18,7 @@ from lib.studies.distillation.nasty import GalleryRun, NastyRun, first_of_each, 
 from lib.studies.distillation.pairs import PairRun, PlainRun
 from lib.studies.distillation.skeptical import SkepticalRun
 from lib.training.loop import Recipe
+from loss_references import Fixed, draw, kl, softmax
 
 BATCH, CLASSES = 6, 5
 TINY = ResNetConfig((4, 8), (1, 1), channels=1)

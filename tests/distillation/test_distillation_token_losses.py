@@ -4,9 +4,9 @@ import math
 
 import pytest
 import torch
-from loss_references import check_gradient, draw, kl, softmax
 
 from lib.distillation import deit, self_losses, tinybert
+from loss_references import check_gradient, draw, kl, softmax
 
 BATCH, CLASSES = 5, 4
 

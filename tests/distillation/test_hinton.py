@@ -5,10 +5,10 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from loss_references import Fixed
 from torch import nn
 
 from lib.distillation.hinton import distillation, hinton_loss
+from loss_references import Fixed
 
 BATCH, CLASSES = 6, 5
 

@@ -4,8 +4,8 @@ import itertools
 
 import pytest
 import torch
-from growth_samples import EXACT, TOKENS, samples
 
+from growth_samples import EXACT, TOKENS, samples
 from lib.growth.depth import Deepen
 from lib.growth.growth import grow
 from lib.growth.upcycle import Upcycle

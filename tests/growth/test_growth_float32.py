@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from growth_samples import EXACT, TOKENS, samples
 
+from growth_samples import EXACT, TOKENS, samples
 from lib.growth.growth import grow
 
 

@@ -3,8 +3,8 @@
 from dataclasses import replace
 
 import pytest
-from growth_samples import BASE, GROUPS, VARIANTS
 
+from growth_samples import BASE, GROUPS, VARIANTS
 from lib.growth.layout import FLOWS, KINDS, Axis, axes, block_of, sizes
 from lib.growth.rates import parameter_names
 from lib.growth.width import Widen

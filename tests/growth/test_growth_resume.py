@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 import torch
-from growth_samples import BASE, trained_like
 from safetensors.torch import load_file
 
+from growth_samples import BASE, trained_like
 from lib.growth.depth import Deepen
 from lib.growth.growth import grow, grow_moments
 from lib.growth.moments import Moments, install, read

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 import torch
-from growth_samples import BASE, GROUPS, MOE, TOKENS, VARIANTS, trained_like
 from torch.nn import functional as F
 
+from growth_samples import BASE, GROUPS, MOE, TOKENS, VARIANTS, trained_like
 from lib.growth.depth import Deepen
 from lib.growth.growth import grow, grow_moments
 from lib.growth.moments import Moments, install, read

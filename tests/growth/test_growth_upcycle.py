@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 import torch
-from growth_samples import BASE, GROUPS, MOE, TOKENS, trained_like
 from torch.nn import functional as F
 
+from growth_samples import BASE, GROUPS, MOE, TOKENS, trained_like
 from lib.growth.growth import grow
 from lib.growth.upcycle import Upcycle, gate_sum
 from lib.growth.verify import verify

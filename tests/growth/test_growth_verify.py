@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 import torch
-from growth_samples import BASE, EXACT, GROUPS, MOE, TOKENS, VARIANTS, trained_like
 
+from growth_samples import BASE, EXACT, GROUPS, MOE, TOKENS, VARIANTS, trained_like
 from lib.growth.depth import Deepen
 from lib.growth.faults import NoiseFault, TiedFault
 from lib.growth.growth import grow

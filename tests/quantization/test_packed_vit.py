@@ -4,8 +4,8 @@ import copy
 
 import pytest
 import torch
-from conftest import ROOT
 
+from conftest import ROOT
 from lib.measure import cost as measure
 from lib.models.resnet import ResNet, ResNetConfig
 from lib.models.vit import ViT, ViTConfig

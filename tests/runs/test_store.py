@@ -10,10 +10,9 @@ from dataclasses import dataclass, field, make_dataclass
 
 import pytest
 import torch
-from conftest import ROOT
 from safetensors.torch import save_file
-from store_specs import SETS, Logged, Pupil, Teacher
 
+from conftest import ROOT
 from lib.claims.origin import provenance_line
 from lib.runs import progress, provenance
 from lib.runs.markdown import harmless
@@ -21,6 +20,7 @@ from lib.runs.results import LARGEST, Damaged, check_spec, checksum, contradicti
 from lib.runs.spec import Spec
 from lib.runs.store import OUT_OF_TIME, Outcome, Session, Store, obtain
 from lib.system import distributed
+from store_specs import SETS, Logged, Pupil, Teacher
 
 SPECS_PROGRAM = ROOT / "tests" / "store_specs.py"
 

@@ -4,10 +4,10 @@ import dataclasses
 import json
 from collections import defaultdict
 
-import golden_keys
 import pytest
-from conftest import ROOT
 
+import golden_keys
+from conftest import ROOT
 from lib.runs.results import check_spec, read_result
 
 

@@ -2,9 +2,8 @@
 
 from dataclasses import dataclass
 
-from store_specs import Logged
-
 from lib.studies.base.parameters import ChapterParameters
+from store_specs import Logged
 
 
 @dataclass(frozen=True, kw_only=True)
