@@ -24,10 +24,10 @@ def each_once(context: click.Context, option: click.Parameter, pairs: tuple[tupl
 class Minutes(click.FloatRange):
     """A length of time, which is a number."""
 
-    def convert(self, value, option, context) -> float:
-        minutes = super().convert(value, option, context)
+    def convert(self, value, param, ctx) -> float:
+        minutes = super().convert(value, param, ctx)
         if minutes != minutes:
-            self.fail(f"{value!r} is no length of time", option, context)
+            self.fail(f"{value!r} is no length of time", param, ctx)
         return minutes
 
 
@@ -56,7 +56,7 @@ def plainly() -> Iterator[None]:
         from lib.system.whole_file import NO_ROOM
         if error.errno not in NO_ROOM:
             raise
-        raise click.ClickException(error.strerror) from error
+        raise click.ClickException(error.strerror or str(error)) from error
 
 
 CHAPTERS = click.option("--chapter", "chapters", multiple=True, metavar="CHAPTER",

@@ -61,7 +61,7 @@ def test_what_is_imported_is_declared_and_what_is_declared_is_used():
     used = {module.partition(".")[0] for path in files("lib/*.py", "tests/*.py") for module in imported(path)}
     used = {PACKAGES.get(name, name) for name in used - local - sys.stdlib_module_names}
     base, extras = names(PROJECT["dependencies"]), PROJECT["optional-dependencies"]
-    indirect = {"papermill", "ipykernel", "playwright", "axe-playwright-python", "ruff", "import-linter"}  # started as programs, or imported if present
+    indirect = {"papermill", "ipykernel", "playwright", "axe-playwright-python", "ruff", "import-linter", "pyright"}  # started as programs, or imported if present
     assert used - base == names(extras["book"] + extras["test"]) - indirect
     assert base <= used
 

@@ -92,7 +92,7 @@ def stored_lines(spec: Spec, result: Result | None, store: Store) -> Iterator[st
 def where_defined(spec: Spec) -> str:
     """Return file and line of the function that runs the Spec."""
     function = inspect.unwrap(type(spec).run)
-    return f"{relative(Path(inspect.getsourcefile(function)))}:{inspect.getsourcelines(function)[1]}"
+    return f"{relative(Path(inspect.getfile(function)))}:{inspect.getsourcelines(function)[1]}"
 
 
 def relative(path: Path) -> str:
