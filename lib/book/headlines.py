@@ -7,15 +7,13 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from lib.book.filters import FINDING
 from lib.book.ledger import Entry, by_chapter, of_chapter, tally
 from lib.book.mosaic import ledger_address, mosaic
 from lib.book.notebooks import Project
 from lib.claims.verdict import MARKS
 from lib.runs.markdown import pipe_table
 from lib.runs.store import Store
-
-#: How a chapter's finding begins, see :func:`lib.book.page.finding`.
-FINDING = "**Finding.** "
 
 TITLE = re.compile(r"# (.+?)(?: \{.*)?$", re.MULTILINE)
 

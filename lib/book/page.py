@@ -22,7 +22,7 @@ from IPython.display import Markdown, display
 
 from lib import ROOT
 from lib.book.advice import Advice, box
-from lib.book.headlines import FINDING
+from lib.book.filters import FINDING
 from lib.book.launch import run_parallel
 from lib.claims.judge import Verdict, find, judge
 from lib.claims.mix import check_unmixed
