@@ -17,6 +17,9 @@ from lib.runs.store import Store
 
 TITLE = re.compile(r"# (.+?)(?: \{.*)?$", re.MULTILINE)
 
+#: How many seeds a number has, which the page says once.
+SEEDS = re.compile(r" \(n=\d+\)")
+
 #: Files that the first page includes.
 MOSAIC, TABLE = "_mosaic.md", "_headlines.md"
 
@@ -36,7 +39,7 @@ def findings(root: Path) -> dict[str, tuple[str, str]]:
 def table(root: Path, entries: Sequence[Entry]) -> str:
     """Return a row for each finding: the chapter, what it found, and how its claims came out."""
     verdicts = {f"chapters/{chapter.slug}.ipynb": dots(tally(own)) for chapter, own in by_chapter(entries).items()}
-    rows = [(f"[{title}]({name})", " ".join(told.split()), verdicts.get(name, "")) for name, (title, told) in findings(root).items()]
+    rows = [(f"[{title}]({name})", SEEDS.sub("", " ".join(told.split())), verdicts.get(name, "")) for name, (title, told) in findings(root).items()]
     return pipe_table(("Chapter", "What we found", "Claims"), rows, widths=(22, 62, 16)) + "\n" if rows else "\n"
 
 
