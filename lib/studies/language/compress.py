@@ -23,7 +23,7 @@ class CompressRun(Spec):
 
     Metrics: loss (mean nats per token over all windows), perplexity, bytes (of a file with all linear layers of the blocks
     as the method stores them and the rest in 16 bits, computed), bits (per weight of those layers), zeros (their share),
-    sample (a text, ``told`` tokens long).  Arrays: the loss of each window, and of depth pruning the influence of each block and
+    sample (a prompt and ``told`` tokens after it).  Arrays: the loss of each window, and of depth pruning the influence of each block and
     the numbers of those that went.
     """
 
@@ -31,7 +31,7 @@ class CompressRun(Spec):
 
     model: PretrainedLM | OwnLM = field(default_factory=OwnLM)
     method: Untouched | PrunedLM | RoundedLM | RoundedActivationsLM | ShortenedLM = field(default_factory=Untouched)
-    told: int = 24
+    told: int = 0
 
     @property
     def builds_on(self) -> tuple[Spec, ...]:
@@ -48,7 +48,7 @@ class CompressRun(Spec):
         with self.method.running(subject.model):
             found = losses(subject.model, subject.windows_WN, AT_ONCE if isinstance(self.model, OwnLM) else 1)
             judging = clock.seconds
-            sample = continued(subject, self.told)
+            sample = continued(subject, self.told) if self.told else None
         loss = sum(found) / len(found)
         return Outcome(significant({
             "loss": loss, "perplexity": math.exp(loss), "simple_loss": subject.simple_loss, "simple": subject.simple,

@@ -61,6 +61,9 @@ class Scale:
 #: Groups that SmolLM2's weights are rounded in: AWQ's.
 GROUP = 128
 
+#: Tokens that a dense or half pruned model adds to its prompt.
+TOLD = 24
+
 #: Bits whose GPTQ and AWQ decide.
 LOW_BITS = (4, 3)
 
@@ -138,7 +141,13 @@ class Runs:
         return self.of(methods, self.seeds)
 
     def of(self, methods: Iterable[Untouched], seeds: Iterable[int]) -> list[CompressRun]:
-        return [CompressRun(model=self.model, method=method, seed=seed) for method in methods for seed in seeds] if self.model else []
+        return [CompressRun(model=self.model, method=method, told=TOLD if tells(method) else 0, seed=seed)
+                for method in methods for seed in seeds] if self.model else []
+
+
+def tells(method: Untouched) -> bool:
+    """Whether the page shows what a model says after this method."""
+    return type(method) is Untouched or (isinstance(method, PrunedLM) and replace(method, by="magnitude") == PrunedLM())
 
 
 def middle(counts: tuple[int, ...]) -> int | None:

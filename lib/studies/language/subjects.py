@@ -60,7 +60,7 @@ class PretrainedLM:
 
     name: str = "smollm2"
     context: int = 1024
-    windows: int = 16
+    windows: int = 12
     calibration: int = 16
     length: int = 512
 
