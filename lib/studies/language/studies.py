@@ -78,7 +78,7 @@ SIZES = {
                    own_group=8, seeds=1, densities=(0.5,), bits=(4, 3), removed=(1,), rounds=2, torchao=False),
     "laptop": Scale(OwnLM(), own_group=32, seeds=3, densities=(0.7, 0.5, 0.3), bits=(8, 4, 3, 2), removed=(1, 2), rounds=5),
     "cpu": Scale(OwnLM(LanguageGPT(corpus=Corpus("tinystories", vocabulary=1024), width=128, depth=6, tokens=8192, steps=400,
-                                   recipe=training(5e-3, 4), watched=32_768), windows=256, calibration=256),
+                                   recipe=training(3e-3, 4), watched=32_768), windows=256, calibration=256),
                  own_group=64, seeds=3, densities=(0.8, 0.7, 0.6, 0.5, 0.4, 0.3), bits=(8, 4, 3, 2), removed=(1, 2, 3), rounds=15,
                  pretrained=PretrainedLM(), removed_pretrained=(1, 2, 4, 7)),
 }
