@@ -22,7 +22,7 @@ def sparse_and_rounded(weight_OI: Tensor, statistics: Statistics, bits: int, den
     """The weight with what is left of it on a grid, [O, I], and its mask, bool [O, I].
 
     One column after the other is set to zero where the mask says so and rounded where not; the columns to its right make up for
-    both.  Arguments as of :func:`lib.pruning.sparsegpt.sparsegpt` and :func:`lib.quantization.gptq.gptq`; a grid spans the weights
+    both, as far as their grids reach.  Arguments as of :func:`lib.pruning.sparsegpt.sparsegpt` and :func:`lib.quantization.gptq.gptq`; a grid spans the weights
     that its group has when the sweep reaches it, those that will be pruned among them.
     Raises ValueError as they do.
     """

@@ -42,7 +42,7 @@ def sparsegpt_half(studies: Studies) -> Parts:
 
 
 def sparsegpt_pattern(studies: Studies) -> Parts:
-    return compared(studies, "pruning", {"by": "sparsegpt", "pattern": "2:4"}, {"by": "magnitude", "pattern": "2:4"}, needs.pattern_hurts)
+    return compared(studies, "patterns", {"by": "sparsegpt", "pattern": "2:4"}, {"by": "magnitude", "pattern": "2:4"}, needs.pattern_hurts)
 
 
 def sparsegpt_joint(studies: Studies) -> Parts:
@@ -55,7 +55,7 @@ def wanda_half(studies: Studies) -> Parts:
 
 
 def wanda_pattern(studies: Studies) -> Parts:
-    return compared(studies, "pruning", {"by": "wanda", "pattern": "2:4"}, {"by": "magnitude", "pattern": "2:4"}, needs.pattern_hurts)
+    return compared(studies, "patterns", {"by": "wanda", "pattern": "2:4"}, {"by": "magnitude", "pattern": "2:4"}, needs.pattern_hurts)
 
 
 def wanda_over_sparsegpt(studies: Studies) -> Parts:

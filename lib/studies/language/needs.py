@@ -72,7 +72,7 @@ def half_hurts(studies: Studies, which: str) -> None:
 
 
 def pattern_hurts(studies: Studies, which: str) -> None:
-    hurts(studies, which, "pruning", "magnitude pruning to 2:4", by="magnitude", pattern="2:4")
+    hurts(studies, which, "patterns", "magnitude pruning to 2:4", by="magnitude", pattern="2:4")
 
 
 def three_bits_hurt(studies: Studies, which: str) -> None:

@@ -77,9 +77,9 @@ SIZES = {
                                      recipe=training(1e-2, 2), watched=256), windows=8, calibration=8),
                    own_group=8, seeds=1, densities=(0.5,), bits=(4, 3), removed=(1,), rounds=2, torchao=False),
     "laptop": Scale(OwnLM(), own_group=32, seeds=3, densities=(0.7, 0.5, 0.3), bits=(8, 4, 3, 2), removed=(1, 2), rounds=5),
-    "cpu": Scale(OwnLM(LanguageGPT(corpus=Corpus("tinystories", vocabulary=1024), width=128, depth=6, tokens=8192, steps=400,
-                                   recipe=training(3e-3, 4), watched=32_768), windows=256, calibration=256),
-                 own_group=64, seeds=3, densities=(0.8, 0.7, 0.6, 0.5, 0.4, 0.3), bits=(8, 4, 3, 2), removed=(1, 2, 3), rounds=15,
+    "cpu": Scale(OwnLM(LanguageGPT(corpus=Corpus("tinystories", vocabulary=512), width=96, depth=6, tokens=4096, steps=400,
+                                   recipe=training(4e-3, 4), watched=32_768), windows=256, calibration=128),
+                 own_group=32, seeds=3, densities=(0.8, 0.7, 0.6, 0.5, 0.4, 0.3), bits=(8, 4, 3, 2), removed=(1, 2, 3), rounds=15,
                  pretrained=PretrainedLM(), removed_pretrained=(1, 2, 4, 7)),
 }
 SIZES["gpu"] = replace(SIZES["cpu"], pretrained=PretrainedLM(windows=128, calibration=128, length=1024))
@@ -90,15 +90,12 @@ def studies(parameters: Parameters) -> dict[str, list[Spec]]:
     size = sized(parameters)
     pretrained, own = Runs(size.pretrained, range(size.draws), False), Runs(size.own, range(size.seeds), True)
     group, fewer, fewer_pretrained = size.own_group, middle(size.removed), middle(size.removed_pretrained)
-    patterns = [{"density": 0.5}, {"pattern": "2:4"}]
     low = [bits for bits in size.bits if bits in LOW_BITS]
 
     found = {
         "gpt": [size.own.trained(seed) for seed in range(size.seeds)],
         "dense": [*pretrained.once(Untouched()), *own.once(Untouched())],
-        "pruning": [*pretrained.once(*(PrunedLM(**kept) for kept in patterns)),
-                    *pretrained.seeded(*(PrunedLM(by, **kept) for kept in patterns for by in ("sparsegpt", "wanda"))),
-                    *own.seeded(*(PrunedLM(by, **kept) for kept in patterns for by in ("magnitude", "wanda", "sparsegpt")))],
+        "pruning": pruned(pretrained, own),
         "rounding": [*pretrained.once(*(RoundedLM("nearest", bits, GROUP) for bits in (4, 3))),
                      *pretrained.seeded(*(RoundedLM(by, bits, GROUP) for bits in (3, 4) for by in ("gptq", "awq"))),
                      *own.seeded(*(RoundedLM(by, bits, group) for bits in size.bits for by in ("nearest", "gptq", "awq")))],
@@ -107,6 +104,7 @@ def studies(parameters: Parameters) -> dict[str, list[Spec]]:
                                            RoundedActivationsLM("rotation", activation_bits=4)),
                         *own.seeded(*(RoundedActivationsLM(by, activation_bits=bits) for bits in (8, 4)
                                       for by in ("nearest", "smoothquant", "rotation")))],
+        "patterns": pruned(pretrained, own, pattern="2:4"),
         "depth": [*(run for count in size.removed_pretrained for run in pretrained.once(ShortenedLM("influence", count))),
                   *pretrained.seeded(*(ShortenedLM(by, fewer_pretrained) for by in ("influence", "random") if fewer_pretrained)),
                   *own.seeded(*(ShortenedLM("influence", count) for count in size.removed), ShortenedLM("random", fewer),
@@ -123,6 +121,12 @@ def studies(parameters: Parameters) -> dict[str, list[Spec]]:
         "time": [LayerTimeRun(rounds=size.rounds)],
     }
     return {name: list(dict.fromkeys(specs)) for name, specs in found.items()}
+
+
+def pruned(pretrained: Runs, own: Runs, **kept) -> list[Spec]:
+    """Half of the weights, by each method."""
+    return [*pretrained.once(PrunedLM(**kept)), *pretrained.seeded(*(PrunedLM(by, **kept) for by in ("sparsegpt", "wanda"))),
+            *own.seeded(*(PrunedLM(by, **kept) for by in ("magnitude", "wanda", "sparsegpt")))]
 
 
 @dataclass(frozen=True)

@@ -60,8 +60,8 @@ class PretrainedLM:
 
     name: str = "smollm2"
     context: int = 1024
-    windows: int = 12
-    calibration: int = 16
+    windows: int = 8
+    calibration: int = 8
     length: int = 512
 
     def subject(self, session: Session, seed: int) -> Subject:

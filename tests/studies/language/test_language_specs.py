@@ -12,8 +12,13 @@ from torch import nn
 from lib.data.grammar import story_grammar
 from lib.data.tokenizer import train_tokenizer
 from lib.models.anatomy import anatomy, linear_layers, untie
+from lib.models.calibration import statistics_of
 from lib.models.gpt import GPT, GPTConfig
 from lib.models.pretrained import Logits, tiny
+from lib.pruning.sparsegpt import sparsegpt
+from lib.pruning.structure import NM
+from lib.quantization.gptq import gptq
+from lib.quantization.sparse import sparse_and_rounded
 from lib.quantization.stream import rotate_stream
 from lib.runs.store import Session, Store
 from lib.studies.base.corpora import Corpus
@@ -65,7 +70,7 @@ def test_windows_are_spread_and_draws_repeat():
 def test_simple_models_know_what_counts_know():
     windows = torch.tensor([[0, 1, 0, 1, 0, 1, 0, 1, 0]])
     assert unigram_loss(windows) == pytest.approx(math.log(2))
-    assert bigram_loss(windows[0].repeat(50), windows, 2, weight=1.0) < 0.1 < bigram_loss(torch.randint(2, (500,)), windows, 2)
+    assert bigram_loss(windows[0].repeat(50), windows, 2, weight=1.0) < 0.2 < bigram_loss(torch.randint(2, (500,)), windows, 2)
 
 
 def test_losses_are_those_of_the_next_token():
@@ -131,18 +136,17 @@ def test_half_of_the_weights_on_a_grid(store):
         assert max(len(row.unique()) for row in layer.weight) <= 16
 
 
-def test_a_sparse_and_rounded_layer_is_better_than_one_after_the_other(store):
-    from lib.models.calibration import output_error, statistics_of
-    from lib.pruning.structure import NM
-    from lib.quantization.grid import nearest
-    from lib.quantization.sparse import sparse_and_rounded
+def test_one_sweep_prunes_as_sparsegpt_and_rounds_as_gptq():
     torch.manual_seed(0)
     x = torch.randn(300, 16) @ torch.randn(16, 16)
     W, seen = torch.randn(12, 16), statistics_of(x)
-    joint, mask = sparse_and_rounded(W, seen, 4, density=0.5)
-    apart = nearest(W * (W.abs() >= W.abs().median()), 4)
-    assert (joint[~mask] == 0).all() and mask.float().mean() == 0.5
-    assert output_error(W, joint, seen) < output_error(W, apart, seen)
+    for group in (None, 8):
+        assert torch.equal(sparse_and_rounded(W, seen, 3, density=1.0, group=group)[0], gptq(W, seen, 3, group))
+    x[:, :2] *= 30   # two weights that stay and are large, so that no grid has to cut off what the others grow to
+    W[:, 0], W[:, 1], seen = 20.0, -20.0, statistics_of(x)
+    fine, mask = sparse_and_rounded(W, seen, 16, density=0.5)
+    alone, same = sparsegpt(W, seen, density=0.5)
+    assert torch.equal(mask, same) and (fine - alone).abs().max() < 0.02
     patterned, mask = sparse_and_rounded(W, seen, 4, structure=NM(2, 4), group=8)
     assert (mask.unflatten(1, (-1, 4)).sum(-1) == 2).all() and (patterned[~mask] == 0).all()
     with pytest.raises(ValueError, match="one of them"):
