@@ -59,7 +59,7 @@ def committed(quarto, tmp_path_factory):
     root = tmp_path_factory.mktemp("committed")
     for name in ("assets", "chapters", "lib"):
         shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for path in (*ROOT.glob("*.qmd"), *ROOT.glob("*.bib"), ROOT / "_headlines.md", ROOT / "_quarto.yml", ROOT / "_variables.yml"):
+    for path in (*ROOT.glob("*.qmd"), *ROOT.glob("*.bib"), ROOT / "_headlines.md", ROOT / "_mosaic.md", ROOT / "_quarto.yml", ROOT / "_variables.yml"):
         shutil.copyfile(path, root / path.name)
     subprocess.run([quarto, "render", root], check=True, timeout=900, stdin=subprocess.DEVNULL)
     return root / "_book"
