@@ -11,7 +11,7 @@ from torch import nn
 from lib.measure import cost as measure
 from lib.models.anatomy import linear_layers
 from lib.runs.results import Outcome, significant
-from lib.runs.spec import Spec
+from lib.runs.spec import Spec, changed_fields, flatten, plain
 from lib.runs.store import Session
 from lib.studies.language.methods import PrunedLM, RoundedActivationsLM, RoundedLM, ShortenedLM, Untouched
 from lib.studies.language.subjects import AT_ONCE, Clock, OwnLM, PretrainedLM, continued, losses
@@ -36,6 +36,12 @@ class CompressRun(Spec):
     @property
     def builds_on(self) -> tuple[Spec, ...]:
         return (self.model.trained(self.seed),) if isinstance(self.model, OwnLM) else ()
+
+    @property
+    def label(self) -> str:
+        """Short: the model's own fields are many."""
+        changed = flatten({"method": plain(self.method, "method", changed_fields)})
+        return f"{self.experiment} {self.model.title}" + "".join(f" {name}={value}" for name, value in changed.items()) + f" seed={self.seed}"
 
     def run(self, session: Session) -> Outcome:
         subject = self.model.subject(session, self.seed)

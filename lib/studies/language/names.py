@@ -16,7 +16,7 @@ SMOL, OWN = "SmolLM2", "our GPT"
 MODELS = (SMOL, OWN)
 
 #: A method's ``by``, as it is called in tables and figures, with the colour's key of :mod:`lib.figures.theme` where it has one.
-CALLED = {"magnitude": "magnitude", "wanda": "Wanda", "sparsegpt": "SparseGPT", "nearest": "round to nearest", "gptq": "GPTQ", "awq": "AWQ",
+CALLED = {"magnitude": "magnitude", "wanda": "Wanda", "sparsegpt": "SparseGPT", "nearest": "rounding to nearest", "gptq": "GPTQ", "awq": "AWQ",
           "smoothquant": "SmoothQuant", "rotation": "rotation (QuaRot)", "influence": "least Block Influence", "random": "random blocks",
           "last": "the last blocks but one"}
 

@@ -7,6 +7,7 @@ import functools
 import hashlib
 import time
 from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -64,6 +65,9 @@ class PretrainedLM:
     calibration: int = 8
     length: int = 512
 
+    #: As tables call it; no field, so no part of an address.
+    title: ClassVar[str] = "SmolLM2"
+
     def subject(self, session: Session, seed: int) -> Subject:
         loaded = loaded_once(self.name)
         try:
@@ -104,6 +108,8 @@ class OwnLM:
     gpt: LanguageGPT = field(default_factory=LanguageGPT)
     windows: int = 64
     calibration: int = 64
+
+    title: ClassVar[str] = "our GPT"
 
     def trained(self, seed: int) -> LanguageGPT:
         return replace(self.gpt, seed=seed)
