@@ -205,7 +205,7 @@ def test_the_data_of_a_figure_can_be_downloaded_by_keyboard(sample, open_page):
 
 
 def test_the_ledger_is_sorted_filtered_and_exported(committed, open_page):
-    page = open_page(committed / "chapters" / "10-papers-and-claims.html", accept_downloads=True)
+    page = open_page(committed / "chapters" / "11-papers-and-claims.html", accept_downloads=True)
     body = page.locator(".book-ledger tbody tr")
     count = body.count()
     first_words = "[...document.querySelectorAll('.book-ledger tbody tr:not([hidden]) td:first-child')].map((cell) => cell.innerText.trim())"

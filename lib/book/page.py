@@ -43,7 +43,7 @@ from lib.system.device import device_name
 CONFIG = {"responsive": True, "displaylogo": False, "showSendToCloud": False, "plotlyServerURL": ""}
 
 #: Where each claim stands beside all others.
-LEDGER = "10-papers-and-claims.ipynb"
+LEDGER = "11-papers-and-claims.ipynb"
 
 #: Longer listings are shown folded.
 FOLD_LINES = 60
