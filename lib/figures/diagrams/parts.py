@@ -18,9 +18,9 @@ def signed(value: float, digits: int = 2) -> str:
 
 
 def short(value: float) -> str:
-    """A number from 0 to 1 without its leading zero: .25, and 1.0."""
-    told = f"{value:.2f}"
-    return told[1:] if told.startswith("0") else "1.0"
+    """A number between −1 and 1 without its leading zero: .25, −.30, and 1.0."""
+    told = f"{abs(value):.2f}"
+    return ("−" if value <= -0.005 else "") + (told[1:] if told.startswith("0") else "1.0")
 
 
 def cell(x: float, y: float, width: float, height: float, words: object = "", kind: str = "box", tone: str = "", strength: float | None = None) -> str:
