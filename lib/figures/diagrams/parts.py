@@ -25,7 +25,7 @@ def short(value: float) -> str:
 
 def cell(x: float, y: float, width: float, height: float, words: object = "", kind: str = "box", tone: str = "", strength: float | None = None) -> str:
     """A box with centred words.  ``strength`` from 0 to 1: how strongly it is filled, as a quantity."""
-    drawn = box(x, y, width, height, kind, 4)
+    drawn = box(x, y, width, height, kind, min(4, width / 5))
     if strength is not None:
         drawn = drawn.replace("/>", f' style="fill-opacity:{0.04 + 0.5 * strength:.2f};stroke-opacity:{0.25 + 0.5 * strength:.2f}"/>')
     return drawn + (text(x + width / 2, y + height / 2 + DROP, words, f"c {tone}".strip()) if words != "" else "")
@@ -33,7 +33,7 @@ def cell(x: float, y: float, width: float, height: float, words: object = "", ki
 
 def faint(x: float, y: float, width: float, height: float) -> str:
     """A place where nothing is: a thin outline."""
-    return f'<rect x="{x:g}" y="{y:g}" width="{width:g}" height="{height:g}" rx="4" style="fill:none;stroke:var(--l);stroke-opacity:.35"/>'
+    return f'<rect x="{x:g}" y="{y:g}" width="{width:g}" height="{height:g}" rx="{min(4, width / 5):g}" style="fill:none;stroke:var(--l);stroke-opacity:.35"/>'
 
 
 def matrix(x: float, y: float, values: Grid, width: float, height: float, gap: float = 4, show: Callable[[float], str] = signed,
