@@ -14,13 +14,13 @@ def triple(rows: Sequence[tuple[str, int, int, str]]) -> Drawing:
     Roles: "secret" and "dealer" (the sum is known to neither party), "opened" (both see it), "result" (the sum is the answer).
     """
     parts, told, wide = [], [], 104
-    places = {"party 1": 106, "party 2": 222, "sum": 346}
+    places = {"party 1": 106, "party 2": 232, "sum": 358}
     parts += [text(x + wide / 2, 20, name, "c m") for name, x in places.items()]
     for line, (name, first, second, role) in enumerate(rows):
         y = 32 + 40 * line
         public = role in ("opened", "result")
-        parts += [text(0, y + 23, name), cell(106, y, wide, 34, signed(first, 0)), text(216, y + 23, "+", "c m"), cell(222, y, wide, 34, signed(second, 0)), text(336, y + 23, "=", "c m"),
-                  cell(346, y, wide, 34, signed(first + second, 0), "run" if public else "off", "" if public else "m"), text(462, y + 23, role, "m")]
+        parts += [text(2, y + 23, name), cell(106, y, wide, 34, signed(first, 0)), text(221, y + 23, "+", "c m"), cell(232, y, wide, 34, signed(second, 0)), text(347, y + 23, "=", "c m"),
+                  cell(358, y, wide, 34, signed(first + second, 0), "run" if public else "off", "" if public else "m"), text(470, y + 23, role, "m")]
         told.append(f"{name} is {signed(first + second, 0)}, held as {signed(first, 0)} and {signed(second, 0)} ({role})")
     alt = "Two parties hold shares whose sums are the numbers. " + "; ".join(told) + ". Dashed sums are known to neither party."
     return Drawing("dg-privacy-triple", alt, 540, 32 + 40 * len(rows), parts)
