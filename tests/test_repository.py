@@ -156,3 +156,13 @@ def test_the_drawing_library_is_small_and_draws_what_the_book_draws():
     traces = {trace["type"] for path in files("chapters/*.ipynb") for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]
               for output in cell.get("outputs", ()) for trace in output.get("data", {}).get("application/vnd.plotly.v1+json", {}).get("data", ())}
     assert traces and all(f'name:"{trace}"' in text or f'moduleType:"trace",name:"{trace}"' in text for trace in traces), traces
+
+
+def test_the_pages_fonts_are_here_with_their_licence():
+    named = [f"assets/fonts/{name}" for name in re.findall(r'url\("([^"]+)"\)', (ROOT / "assets" / "fonts" / "fonts.css").read_text(encoding="utf-8"))]
+    assert sorted(named) == sorted(f"assets/fonts/{path.name}" for path in (ROOT / "assets" / "fonts").glob("*.woff2"))
+    assert sum((ROOT / name).stat().st_size for name in named) < 400_000
+    for name in named:
+        assert (ROOT / name).read_bytes()[:4] == b"wOF2"
+    licences = list((ROOT / "assets" / "fonts").glob("OFL-*.txt"))
+    assert len(licences) == 3 and all("SIL Open Font License, Version 1.1" in path.read_text(encoding="utf-8") for path in licences)
