@@ -79,6 +79,7 @@ def open_page(browser):
         page.on("console", lambda said: said.type in ("error", "warning") and page.complaints.append(said.text))
         page.goto(path.as_uri())
         if page.locator(".book-figure").count():
+            page.evaluate("dispatchEvent(new Event('beforeprint'))")   # all figures are drawn, not only those that are near
             page.wait_for_selector("html[data-figures=drawn]")
         return page
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from lib.book.filters import FINDING
 from lib.book.ledger import Entry, by_chapter, of_chapter, tally
 from lib.book.mosaic import ledger_address, mosaic
 from lib.book.notebooks import Project
@@ -14,10 +15,10 @@ from lib.claims.verdict import MARKS
 from lib.runs.markdown import pipe_table
 from lib.runs.store import Store
 
-#: How a chapter's finding begins, see :func:`lib.book.page.finding`.
-FINDING = "**Finding.** "
-
 TITLE = re.compile(r"# (.+?)(?: \{.*)?$", re.MULTILINE)
+
+#: How many seeds a number has, which the page says once.
+SEEDS = re.compile(r" \(n=\d+\)")
 
 #: Files that the first page includes.
 MOSAIC, TABLE = "_mosaic.md", "_headlines.md"
@@ -38,13 +39,13 @@ def findings(root: Path) -> dict[str, tuple[str, str]]:
 def table(root: Path, entries: Sequence[Entry]) -> str:
     """Return a row for each finding: the chapter, what it found, and how its claims came out."""
     verdicts = {f"chapters/{chapter.slug}.ipynb": dots(tally(own)) for chapter, own in by_chapter(entries).items()}
-    rows = [(f"[{title}]({name})", " ".join(told.split()), verdicts.get(name, "")) for name, (title, told) in findings(root).items()]
-    return pipe_table(("Chapter", "What we found", "Claims"), rows, widths=(22, 62, 16)) + "\n" if rows else "\n"
+    rows = [(f"[{title}]({name})", SEEDS.sub("", " ".join(told.split())), verdicts.get(name, "")) for name, (title, told) in findings(root).items()]
+    return pipe_table(("Chapter", "What we found", "Claims"), rows, widths=(22, 58, 20)) + "\n" if rows else "\n"
 
 
 def dots(counts: Mapping[str, int]) -> str:
     """``"● 4 ◐ 1 ? 12"``: how many claims have each verdict; those that cannot be tested are not counted."""
-    return " ".join(f"{MARKS[verdict]} {count}" for verdict, count in counts.items() if count and verdict in MARKS and verdict != "not testable")
+    return " ".join(f"{MARKS[verdict]}\N{NO-BREAK SPACE}{count}" for verdict, count in counts.items() if count and verdict in MARKS and verdict != "not testable")
 
 
 def markdown(output: dict) -> str:

@@ -21,7 +21,8 @@ import torch
 from IPython.display import Markdown, display
 
 from lib import ROOT
-from lib.book.headlines import FINDING
+from lib.book.advice import Advice, box
+from lib.book.filters import FINDING
 from lib.book.launch import run_parallel
 from lib.claims.judge import Verdict, find, judge
 from lib.claims.mix import check_unmixed
@@ -139,6 +140,12 @@ class ChapterRun:
         """This run's verdict on a claim."""
         return judge(claim_id, {study: self.results(study) for study in find(claim_id).study})
 
+    def in_practice(self, *advice: Advice) -> None:
+        """Show the box of advice, as far as the reference edition's verdicts hold it up."""
+        shown = box(advice, lambda claim_id: judge(claim_id, self.references(find(claim_id).study)), chip)
+        if shown:
+            prose(shown)
+
     def claims(self, *ids: str) -> None:
         """Show the claims' table: what the paper says and what was measured, here and in the reference edition where that differs."""
         rows, notes, places = [], [], set()
@@ -177,10 +184,14 @@ def contents(results_by_study: Mapping[str, Results]) -> dict[str, dict]:
 
 def told(verdict: Verdict) -> str:
     """Return a verdict for a table's cell: a chip that leads to the ledger, the value, and why in a sentence."""
-    chip = (f'<span class="verdict {verdict.verdict.replace(" ", "-")}">'
-            f"[{verdict.marked}]({LEDGER}#claim-{verdict.claim.id})</span>")
     value = verdict.measured if verdict.estimate and verdict.verdict != "not testable" else ""
-    return "<br>".join(filter(None, (f"{chip} {value}".strip(), f"<small>{first_sentence(verdict.text)}</small>")))
+    return "<br>".join(filter(None, (f"{chip(verdict)} {value}".strip(), f"<small>{first_sentence(verdict.text)}</small>")))
+
+
+def chip(verdict: Verdict) -> str:
+    """Return a verdict's mark and word as a link to the ledger, in its colour on the page."""
+    return (f'<span class="verdict {verdict.verdict.replace(" ", "-")}">'
+            f"[{verdict.marked}]({LEDGER}#claim-{verdict.claim.id})</span>")
 
 
 def first_sentence(text: str) -> str:

@@ -28,7 +28,6 @@ from lib.book import notebooks
 from lib.book.filters import present, repository_address
 from lib.book.notebooks import Project
 from lib.book.postrender import with_download
-from lib.book.prerender import copy_plotly
 
 #: A file that Quarto puts in its place.
 INCLUDE = re.compile(r"^\{\{< include (\S+) >\}\}$", flags=re.MULTILINE)
@@ -42,7 +41,6 @@ def render(project: Project, folder: Path) -> Path:
     shutil.rmtree(made, ignore_errors=True)
     for name in ("assets", "lib"):
         shutil.copytree(folder / name, made / name)
-    copy_plotly(made / "assets" / "plotly.min.js")
     write_highlighting(made / "assets" / "preview.css")
 
     repository = repository_address(folder / "_variables.yml")
