@@ -42,6 +42,7 @@ class Scale:
 
     ``own``         the book's GPT, its group of weights that share a grid, and its number of seeds
     ``pretrained``  SmolLM2, or None; with ``draws`` of calibration text
+    ``calibrations``  windows of calibration text, of the GPT
     ``removed``     numbers of blocks that are taken out: of the GPT, and of SmolLM2; the claims' is the last but one, or the only one
     """
 
@@ -56,6 +57,7 @@ class Scale:
     draws: int = 3
     removed_pretrained: tuple[int, ...] = ()
     torchao: bool = True
+    calibrations: tuple[int, ...] = ()
 
 
 #: Groups that SmolLM2's weights are rounded in: AWQ's.
@@ -80,7 +82,7 @@ SIZES = {
     "cpu": Scale(OwnLM(LanguageGPT(corpus=Corpus("tinystories", vocabulary=512), width=96, depth=6, tokens=4096, steps=400,
                                    recipe=training(4e-3, 4), watched=32_768), windows=256, calibration=128),
                  own_group=32, seeds=3, densities=(0.8, 0.7, 0.6, 0.5, 0.4, 0.3), bits=(8, 4, 3, 2), removed=(1, 2, 3), rounds=15,
-                 pretrained=PretrainedLM(), removed_pretrained=(1, 2, 4, 7)),
+                 pretrained=PretrainedLM(), removed_pretrained=(1, 2, 4, 7), calibrations=(1, 4, 16, 128)),
 }
 SIZES["gpu"] = replace(SIZES["cpu"], pretrained=PretrainedLM(windows=128, calibration=128, length=1024))
 
@@ -117,6 +119,8 @@ def studies(parameters: Parameters) -> dict[str, list[Spec]]:
         "ratios": own.seeded(*(PrunedLM(by, density) for density in size.densities for by in ("magnitude", "wanda", "sparsegpt"))),
         "groups": [*pretrained.once(*(RoundedLM("nearest", bits, of) for of in (None, 64) for bits in low)),
                    *own.seeded(*(RoundedLM(by, bits) for bits in size.bits for by in ("nearest", "gptq", "awq")))],
+        "calibration": [run for count in size.calibrations for run in Runs(replace(size.own, calibration=count), range(size.seeds), True).seeded(
+            PrunedLM("wanda"), PrunedLM("sparsegpt"), RoundedLM("gptq", 3, group))],
         "torchao": [TorchaoRun(model=size.own)] if size.torchao else [],
         "time": [LayerTimeRun(rounds=size.rounds)],
     }
