@@ -252,6 +252,15 @@
     addEventListener("hashchange", called);
   }
 
+  /* "Hide all code" hides the library's listings too, on this page and on those that are opened later. */
+  const listings = [...document.querySelectorAll("main details")].filter((fold) => fold.querySelector("pre.sourceCode, div.sourceCode"));
+  const openAll = (open) => listings.forEach((fold) => { fold.open = open; });
+  const remembered = (value) => { try { return value === undefined ? localStorage.getItem("book-code") : localStorage.setItem("book-code", value); } catch { return null; } };
+  for (const [id, open] of [["quarto-show-all-code", true], ["quarto-hide-all-code", false]]) {
+    document.getElementById(id)?.addEventListener("click", () => { openAll(open); remembered(open ? "shown" : "hidden"); });
+  }
+  if (remembered() === "hidden") openAll(false);
+
   /* A page opened from disk may not fetch the search index, but it may run it as a script: once a reader begins to act,
      since it is as large as the rest of a page. */
   if (location.protocol === "file:" && document.getElementById("quarto-search")) {

@@ -265,6 +265,18 @@ def test_the_repository_setting_counts_without_any_other_change(quarto, sample):
     assert "https://github.com/owner/name/blob/main/lib/runs/scales.py" in page
 
 
+def test_hidden_code_stays_hidden_on_the_next_page(committed, open_page):
+    page = open_page(committed / "chapters" / "07-attention.html")
+    folds = "[...document.querySelectorAll('main details')].filter((fold) => fold.querySelector('.sourceCode') && fold.open).length"
+    assert page.evaluate(folds) > 0
+    page.evaluate("document.getElementById('quarto-hide-all-code').click()")
+    assert page.evaluate(folds) == 0
+    page.goto((committed / "chapters" / "08-private-inference.html").as_uri())
+    assert page.evaluate(folds) == 0
+    page.evaluate("document.getElementById('quarto-show-all-code').click()")
+    assert page.evaluate(folds) > 0
+
+
 def test_scripts_that_quarto_starts_need_no_package(tmp_path):
     for name in ("prerender.py", "postrender.py"):
         (tmp_path / "lib" / "book").mkdir(parents=True, exist_ok=True)
