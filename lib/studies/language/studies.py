@@ -124,7 +124,7 @@ def studies(parameters: Parameters) -> dict[str, list[Spec]]:
         "ratios": own.seeded(*(PrunedLM(by, density) for density in size.densities for by in ("magnitude", "wanda", "sparsegpt"))),
         "groups": [*pretrained.once(*(RoundedLM("nearest", bits, of) for of in (None, 64) for bits in low)),
                    *own.seeded(*(RoundedLM(by, bits) for bits in size.bits for by in ("nearest", "gptq", "awq")))],
-        "calibration": [*pretrained.seeded(PrunedLM("sparsegpt"), RoundedLM("gptq", 3, GROUP)), *fitted.seeded(PrunedLM("sparsegpt"), RoundedLM("gptq", 3, GROUP)),
+        "calibration": [*pretrained.seeded(PrunedLM("sparsegpt"), RoundedLM("gptq", 3, GROUP)),   # with more: "pruning", "rounding"
                         *(run for count in size.calibrations for run in Runs(replace(size.own, calibration=count), range(size.seeds), True).seeded(
                             PrunedLM("wanda"), PrunedLM("sparsegpt"), RoundedLM("gptq", 3, group)))],
         "torchao": [TorchaoRun(model=size.own)] if size.torchao else [],
