@@ -82,10 +82,10 @@ SIZES = {
     "smoke": Scale(OwnLM(LanguageGPT(corpus=Corpus(stories=200, vocabulary=300), context=32, width=16, depth=3, heads=2, tokens=256, steps=20,
                                      recipe=training(1e-2, 2), watched=256), windows=8, calibration=8),
                    own_group=8, seeds=1, densities=(0.5,), bits=(4, 3), removed=(1,), rounds=2, torchao=False),
-    "laptop": Scale(OwnLM(LanguageGPT(steps=150)), own_group=32, seeds=3, densities=(0.7, 0.5, 0.3), bits=(4, 3, 2), removed=(1, 2), rounds=5),
+    "laptop": Scale(OwnLM(LanguageGPT(steps=150)), own_group=32, seeds=3, densities=(0.7, 0.5, 0.3), bits=(4, 3, 2), removed=(1, 2), rounds=30),
     "cpu": Scale(OwnLM(LanguageGPT(corpus=Corpus("tinystories", vocabulary=512), width=96, depth=6, tokens=4096, steps=400,
                                    recipe=training(4e-3, 4), watched=32_768), windows=256, calibration=128),
-                 own_group=32, seeds=3, densities=(0.8, 0.7, 0.6, 0.5, 0.4, 0.3), bits=(8, 4, 3, 2), removed=(1, 2, 3), rounds=15,
+                 own_group=32, seeds=3, densities=(0.8, 0.7, 0.6, 0.5, 0.4, 0.3), bits=(8, 4, 3, 2), removed=(1, 2, 3), rounds=300,
                  pretrained=PretrainedLM(), removed_pretrained=(1, 2, 4, 7), calibrations=(1, 4, 16, 128)),
 }
 SIZES["gpu"] = replace(SIZES["cpu"], pretrained=PretrainedLM(windows=128, calibration=128, length=1024))
