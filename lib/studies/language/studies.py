@@ -70,9 +70,6 @@ TOLD = 24
 #: feature of the widest layer (study "calibration") before more text changed little, and SmolLM2's widest layer has 1,536.
 FITTED = 24
 
-#: Bits whose GPTQ and AWQ decide.
-LOW_BITS = (4, 3)
-
 
 def training(lr: float, epochs: int) -> Recipe:
     return Recipe(epochs=epochs, lr=lr, betas=(0.9, 0.95), weight_decay=0.1)
@@ -97,7 +94,6 @@ def studies(parameters: Parameters) -> dict[str, list[Spec]]:
     pretrained, own = Runs(size.pretrained, range(size.draws), False), Runs(size.own, range(size.seeds), True)
     fitted = Runs(size.pretrained and replace(size.pretrained, calibration=max(FITTED, size.pretrained.calibration)), range(size.draws), False)
     group, fewer, fewer_pretrained = size.own_group, middle(size.removed), middle(size.removed_pretrained)
-    low = [bits for bits in size.bits if bits in LOW_BITS]
 
     found = {
         "gpt": [size.own.trained(seed) for seed in range(size.seeds)],
@@ -122,8 +118,7 @@ def studies(parameters: Parameters) -> dict[str, list[Spec]]:
                    LayersRun(model=size.own, group=group)],
         "rows": own.seeded(PrunedLM("wanda"), PrunedLM("wanda", per="layer")),
         "ratios": own.seeded(*(PrunedLM(by, density) for density in size.densities for by in ("magnitude", "wanda", "sparsegpt"))),
-        "groups": [*pretrained.once(*(RoundedLM("nearest", bits, of) for of in (None, 64) for bits in low)),
-                   *own.seeded(*(RoundedLM(by, bits) for bits in size.bits for by in ("nearest", "gptq", "awq")))],
+        "groups": own.seeded(*(RoundedLM(by, bits) for bits in size.bits for by in ("nearest", "gptq", "awq"))),
         "calibration": [*pretrained.seeded(PrunedLM("sparsegpt"), RoundedLM("gptq", 3, GROUP)),   # with more: "pruning", "rounding"
                         *(run for count in size.calibrations for run in Runs(replace(size.own, calibration=count), range(size.seeds), True).seeded(
                             PrunedLM("wanda"), PrunedLM("sparsegpt"), RoundedLM("gptq", 3, group)))],
