@@ -23,7 +23,7 @@ def triple(rows: Sequence[tuple[str, int, int, str]]) -> Drawing:
                   cell(358, y, wide, 34, signed(first + second, 0), "run" if public else "off", "" if public else "m"), text(470, y + 23, role, "m")]
         told.append(f"{name} is {signed(first + second, 0)}, held as {signed(first, 0)} and {signed(second, 0)} ({role})")
     alt = "Two parties hold shares whose sums are the numbers. " + "; ".join(told) + ". Dashed sums are known to neither party."
-    return Drawing("dg-privacy-triple", alt, 540, 32 + 40 * len(rows), parts)
+    return Drawing("dg-privacy-triple", alt, 548, 32 + 40 * len(rows), parts)
 
 
 def replacements(x: Sequence[float], curves: Mapping[str, Sequence[float]], bytes_sent: Mapping[str, int], errors: Mapping[str, float]) -> Drawing:

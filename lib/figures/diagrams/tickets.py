@@ -31,8 +31,8 @@ def removals(kept: Mapping[str, Kept]) -> Drawing:
         # A head of this encoder has as many weights as its matrices divided by the heads: the mean over heads is their share.
         shares = [sum(sum(layer[which]) for layer in layers) / sum(len(layer[which]) for layer in layers) for which in (0, 1)]
         parts.append(text(x + 88, y + 32 + depth * high + 16, f"{shares[0]:.0%}, {shares[1]:.0%}", "c m"))
-        told.append(f"{name} leaves {shares[0]:.0%} of the heads' weights and {shares[1]:.0%} of the FFNs', in {sum(map(bool, sum((list(l[0]) for l in layers), [])))} heads and "
-                    f"{sum(map(bool, sum((list(l[1]) for l in layers), [])))} neurons")
+        told.append(f"{name} leaves {shares[0]:.0%} of the heads' weights and {shares[1]:.0%} of the FFNs', in {sum(map(bool, sum((list(layer[0]) for layer in layers), [])))} heads and "
+                    f"{sum(map(bool, sum((list(layer[1]) for layer in layers), [])))} neurons")
     alt = f"An encoder of {depth} layers, drawn from below to above, with attention heads as squares and FFN neurons as bars. " + "; ".join(told) + ". Dashed parts are removed."
     return Drawing("dg-tickets-removals", alt, 560, tall * -(-len(kept) // 3) - 6, parts)
 
