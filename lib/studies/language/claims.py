@@ -105,7 +105,7 @@ def influence_over_random(studies: Studies) -> Parts:
     found: Parts = {}
     for count in counts:
         try:
-            found |= compared(studies, "depth", {"by": "influence", "count": count}, {"by": "random", "count": count}, needs.random_removal_hurts)
+            found |= compared(studies, "depth", {"by": "influence", "count": count}, {"by": "random", "count": count}, needs.removal_hurts)
         except NotTestable:
             continue
     if not found:
