@@ -26,8 +26,8 @@ def widening(before: Grid, x: Sequence[float], y: Sequence[float], after: Grid, 
     sums = [signed(after[0][j] + after[0][j + n]) for j in range(n)]
     parts += [text(right + 24, 36 + n * step + 44 + 2 * n * step + 18, f"{signed(after[0][0])} + {signed(after[0][n])} = {sums[0]}".replace("+ −", "− "), "m e")]
     alt = (f"Before: a matrix with the rows {listed([', '.join(map(signed, row)) for row in before])} takes the input {listed([signed(v) for v in x])} to {listed([signed(v) for v in y])}. "
-           f"After: a matrix of twice the size reads the input twice; its first row is {', '.join(map(signed, after[0]))}, whose entries for the two copies of an input sum to {listed(sums)}, "
-           f"the old row. Its outputs are {', '.join(map(signed, wide_y))}: the old ones, twice.")
+           f"After: a matrix of twice the size reads the input twice; its rows are {listed([', '.join(map(signed, row)) for row in after])}. In the first, the entries for the two copies of an "
+           f"input sum to {listed(sums)}, the old row. Its outputs are {', '.join(map(signed, wide_y))}: the old ones, twice.")
     return Drawing("dg-growth-widening", alt, columns[1] + wide + 1, 36 + n * step + 44 + 2 * n * step + 26, parts)
 
 
@@ -46,4 +46,4 @@ def deepening(old: int, plans: Mapping[str, Sequence[tuple[int, bool]]], changes
             parts.append(text(left + size * wide + 8, y + 24, f"{changes[name]:.2f}"))
             told.append(f"{name} has the blocks {', '.join(f'{source}{chr(39) * silent}' for source, silent in plan)} and changes a logit by up to {changes[name]:.2f}")
     alt = f"{old} blocks become {size}. A prime marks a copy that writes zeros. " + "; ".join(told) + "."
-    return Drawing("dg-growth-deepening", alt, left + size * wide + 80, 32 + 52 * len(rows) - 10, parts)
+    return Drawing("dg-growth-deepening", alt, left + size * wide + 86, 32 + 52 * len(rows) - 10, parts)

@@ -55,7 +55,8 @@ def grid(wanted: Sequence[int], token_choice: Grid, expert_choice: Grid, soft: G
         none = [i + 1 for i, row in enumerate(weights) if not any(row)]
         verdict = f"{'dropped' if panel == 0 else 'unserved'}: {', '.join(map(str, none))}" if none else "all mixed" if panel == 2 else "all served"
         parts.append(text(x + wide * experts / 2 - 2, bottom + 46, verdict, "c"))
-        told.append(f"{name}: tokens per expert {listed(served)}, " + (f"no expert for token {listed(none)}" if none else "no token without an expert"))
+        pairs = [f"{i + 1} to {'ABCDEFGH'[e]} {short(weight)}" for i, row in enumerate(weights) for e, weight in enumerate(row) if weight] if panel < 2 else []
+        told.append(f"{name}: {''.join(f'token {pair}, ' for pair in pairs)}tokens per expert {listed(served)}, " + (f"no expert for token {listed(none)}" if none else "no token without an expert"))
     several = [i + 1 for i, row in enumerate(expert_choice) if sum(weight > 0 for weight in row) > 1]
     alt = (f"{len(wanted)} tokens and {experts} experts, the same logits routed in three ways. " + "; ".join(told)
            + f". Under expert choice, tokens with several experts: {listed(several)}. First token's soft weights: {listed([short(weight) for weight in soft[0]])}.")

@@ -28,11 +28,11 @@ def removals(kept: Mapping[str, Kept]) -> Drawing:
             for i, part in enumerate(of_neurons):
                 spot = (x + heads * 18 + 10 + i * (94 / neurons), top, 94 / neurons - 2, high - 8)
                 parts.append(cell(*spot, kind="run", strength=part) if part else cell(*spot, kind="off"))
-        # A head of this encoder has as many weights as its matrices divided by the heads: the mean over heads is their share.
+        # All heads are equally large, and all neurons: means over them are shares of weights.
         shares = [sum(sum(layer[which]) for layer in layers) / sum(len(layer[which]) for layer in layers) for which in (0, 1)]
         parts.append(text(x + 88, y + 32 + depth * high + 16, f"{shares[0]:.0%}, {shares[1]:.0%}", "c m"))
-        told.append(f"{name} leaves {shares[0]:.0%} of the heads' weights and {shares[1]:.0%} of the FFNs', in {sum(map(bool, sum((list(layer[0]) for layer in layers), [])))} heads and "
-                    f"{sum(map(bool, sum((list(layer[1]) for layer in layers), [])))} neurons")
+        left = [sum(part > 0 for layer in layers for part in layer[which]) for which in (0, 1)]
+        told.append(f"{name} leaves {shares[0]:.0%} of the heads' weights and {shares[1]:.0%} of the FFNs', in {left[0]} heads and {left[1]} neurons")
     alt = f"An encoder of {depth} layers, drawn from below to above, with attention heads as squares and FFN neurons as bars. " + "; ".join(told) + ". Dashed parts are removed."
     return Drawing("dg-tickets-removals", alt, 560, tall * -(-len(kept) // 3) - 6, parts)
 
