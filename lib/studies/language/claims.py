@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from lib.measure.statistics import Estimate, NotTestable, why
 from lib.runs.results import Results
 from lib.studies.language import needs
-from lib.studies.language.names import MODELS, ratio, table, windows
+from lib.studies.language.names import DRAW_NOTHING, MODELS, ratio, table, windows
 
 Studies = Mapping[str, Results]
 Parts = dict[str, Estimate | NotTestable]
@@ -25,7 +25,7 @@ def compared(studies: Studies, study: str, first: Mapping, second: Mapping, *ask
     found: Parts = {}
     for which in MODELS:
         mine, other = windows(studies[study], which, **first), windows(studies[base or study], which, **second)
-        apart = table(mine, other, which)
+        apart = table(mine, other, which, (first.get("by") in DRAW_NOTHING, second.get("by") in DRAW_NOTHING))
         if apart is None:
             continue   # a model that this scale leaves out
         reasons = [reason for need in asked if (reason := needs.holds(need, studies, which))]

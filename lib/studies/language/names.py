@@ -76,15 +76,19 @@ def windows(results: Results, which: str, **fields) -> dict[int, np.ndarray]:
     return found
 
 
-def table(first: Mapping[int, np.ndarray], second: Mapping[int, np.ndarray], which: str) -> np.ndarray | None:
+#: Methods that draw nothing: on SmolLM2, one model, they have one run, which goes with every draw of another method.
+DRAW_NOTHING = (None, "magnitude", "nearest")
+
+
+def table(first: Mapping[int, np.ndarray], second: Mapping[int, np.ndarray], which: str, alone: tuple[bool, bool] = (False, False)) -> np.ndarray | None:
     """Loss of ``first`` minus that of ``second``, [seeds, windows], paired by seed; None where they cannot be paired.
 
-    SmolLM2 is one model whatever the seed, so that the one run of a method that draws nothing goes with every draw of the other.
+    alone: whether each side's method draws nothing, see :data:`DRAW_NOTHING`.
     """
-    if which == SMOL:
-        if len(second) == 1 and len(first) > 1:
+    if which == SMOL and first and second:
+        if alone[1] and not alone[0]:
             second = dict.fromkeys(first, next(iter(second.values())))
-        elif len(first) == 1 and len(second) > 1:
+        elif alone[0] and not alone[1]:
             first = dict.fromkeys(second, next(iter(first.values())))
     common = sorted(set(first) & set(second))
     return np.stack([first[seed] - second[seed] for seed in common]) if common else None

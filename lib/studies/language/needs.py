@@ -13,7 +13,7 @@ import numpy as np
 from lib.measure.paired import crossed_mean
 from lib.measure.statistics import NotTestable
 from lib.runs.results import Results
-from lib.studies.language.names import MODELS, SMOL, calibration_tokens, table, windows
+from lib.studies.language.names import DRAW_NOTHING, MODELS, SMOL, calibration_tokens, table, windows
 from lib.studies.language.names import model as model_of
 
 Studies = Mapping[str, Results]
@@ -54,7 +54,7 @@ def dense_of(studies: Studies, which: str) -> dict[int, np.ndarray]:
 
 def hurts(studies: Studies, which: str, study: str, what: str, **fields) -> None:
     """Raise NotTestable unless the interval of what the method costs in nats per token lies above 0."""
-    apart = table(windows(studies[study], which, **fields), dense_of(studies, which), which)
+    apart = table(windows(studies[study], which, **fields), dense_of(studies, which), which, (fields.get("by") in DRAW_NOTHING, True))
     if apart is None:
         raise NotTestable(f"{what} was not run on {which}")
     cost = crossed_mean(apart)

@@ -160,8 +160,9 @@ def test_depth_compares_as_many_blocks():
 
 def test_tables_pair_one_run_with_every_draw_of_one_model_only():
     one, three = {0: np.zeros(4)}, {seed: np.ones(4) for seed in range(3)}
-    assert table(three, one, SMOL).shape == (3, 4) and table(one, three, SMOL).shape == (3, 4)
-    assert table(three, one, OWN).shape == (1, 4) and table({}, one, SMOL) is None
+    assert table(three, one, SMOL, (False, True)).shape == (3, 4) and table(one, three, SMOL, (True, False)).shape == (3, 4)
+    assert table(three, one, SMOL).shape == (1, 4)   # one draw of three is no method that draws nothing
+    assert table(three, one, OWN, (False, True)).shape == (1, 4) and table({}, one, SMOL, (False, True)) is None
     with pytest.raises(ValueError, match="two runs"):
         windows(results(run(OWN, "PrunedLM", 1.0), run(OWN, "PrunedLM", 2.0, density=0.3)), OWN, by="magnitude")
     assert ratio(np.full((3, 4), math.log(2))).mean == pytest.approx(2)
