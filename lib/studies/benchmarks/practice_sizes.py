@@ -1,0 +1,100 @@
+"""Chapter 9's first regime: which methods compress the trained network at each scale, and with which recipes.
+
+Every method that is trained gets the same number of steps; only the rate differs between families.  Rates were chosen on the
+validation images of one parent (seed 0), one for each family, from the values named at :data:`RATES`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from lib.studies.anchors.recipes import cnn_recipe, recipes
+from lib.studies.anchors.runs import AnchorRun
+from lib.studies.base.seeds import with_seed
+from lib.studies.benchmarks.compress import (
+    Channels,
+    Clustered,
+    Codes,
+    Compression,
+    Files,
+    LowRank,
+    Rounded,
+    Sparse,
+    SparseCodes,
+    Student,
+    Tuned,
+)
+from lib.studies.benchmarks.practice import CompressedRun
+from lib.studies.benchmarks.practice_times import CompressedTimes, Timed
+from lib.training.loop import Recipe
+
+#: Rates of the families, chosen as the module says.
+RATES = {Tuned: 0.005, Sparse: 0.005, Codes: 0.005, SparseCodes: 0.005, Channels: 0.02, LowRank: 0.02, Student: 0.02}
+
+
+@dataclass(frozen=True)
+class Practice:
+    """Sizes of a scale.
+
+    ``anchor``   what is compressed;  ``epochs`` of its images: the budget of every training;  ``seeds`` of the anchor
+    ``narrow``   widths of networks with about a half and a quarter of its parameters
+    ``all``      whether every method is run, or one of each kind
+    """
+
+    anchor: AnchorRun
+    epochs: int
+    seeds: int
+    narrow: tuple[tuple[int, ...], tuple[int, ...]]
+    all: bool = True
+    rounds: int = 15
+    singles: int = 16
+
+    def recipe(self, method: Compression) -> Recipe:
+        """The anchor's, for the budget, at the family's rate."""
+        batch = self.anchor.recipe.batch_size
+        return cnn_recipe(self.epochs, batch_size=batch, lr=RATES[type(method)])
+
+
+def practice(scale: str, seeds: int | None = None) -> Practice:
+    """Return the sizes of a scale."""
+    small = recipes(scale)["small CNN"]
+    if scale == "smoke":
+        return Practice(small, 1, seeds or 1, ((6, 12), (4, 8)), all=False, rounds=2, singles=2)
+    if scale == "laptop":
+        return Practice(small, 2, seeds or 1, ((12, 23), (8, 16)), rounds=9)
+    return Practice(small, 1 if scale == "cpu" else 2, seeds or 3, ((24, 88, 88), (16, 64, 64)), rounds=30 if scale == "gpu" else 15)
+
+
+def practice_studies(size: Practice) -> dict[str, list]:
+    """Return the runs, the most decisive first, and the timing of the geometries that differ."""
+    runs = [with_seed(run, seed) for run in compressed(size) for seed in range(size.seeds)]
+    dense, (half, quarter) = size.anchor.model, size.narrow
+    shapes = [dense, replace(dense, widths=half), replace(dense, widths=quarter),
+              *(LowRank(share).geometry(dense) for share in (1 / 2, 1 / 4))]
+    timed = [Timed(shape) for shape in shapes] + [Timed(shape, int8=True) for shape in shapes[:3]]
+    return {"practice": runs, "practice-times": [CompressedTimes(dataset=size.anchor.dataset, networks=tuple(timed), rounds=size.rounds,
+                                                                 singles=size.singles)]}
+
+
+def compressed(size: Practice) -> Iterator[CompressedRun]:
+    """Yield a run of each method, with seed 0."""
+    half, quarter = size.narrow
+
+    def run(*methods: Compression) -> Iterator[CompressedRun]:
+        for method in methods:
+            yield CompressedRun(parent=size.anchor, method=method, recipe=size.recipe(method) if method.trained else None)
+
+    def then(run: CompressedRun, *methods: Compression) -> Iterator[CompressedRun]:
+        for method in methods:
+            yield CompressedRun(parent=run, method=method)
+
+    fine = (16, 4)
+    yield from run(Files(32), Files(16), Rounded(8), Rounded(8, activations=True), Rounded(4, fine), Clustered(4))
+    yield from run(Tuned(), Sparse(1 / 8), Codes(2), *(Channels(widths) for widths in size.narrow[::-1]))
+    for narrow in run(*(Channels(widths) for widths in (half, quarter))):
+        yield from then(narrow, Rounded(8, activations=True))
+    yield from run(Student(quarter), LowRank(1 / 4), SparseCodes(1 / 4, 4), Sparse(1 / 2, "2:4"))
+    if size.all:
+        yield from run(Sparse(1 / 4), Sparse(1 / 16), Codes(4), Student(quarter, taught=False), Student(half), LowRank(1 / 2),
+                       Sparse(1 / 2), SparseCodes(1 / 8, 4), Student(half, taught=False), Codes(3))

@@ -1,0 +1,117 @@
+"""Chapter 9's first regime as frames: what each method costs and gives, and the answer to what a reader wants."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import pandas as pd
+
+from lib.measure.paired import Difference, crossed
+from lib.runs.results import Result
+from lib.studies.base.answers import correct_of
+from lib.studies.benchmarks.practice_names import KINDS, called, kind, shape, timed_shape
+
+#: The row that all others are compared with: the trained network as it is.
+WHOLE = "as it is, 32 bits"
+
+#: Metrics of which a method's row has the mean over seeds.
+MEANS = ["val_accuracy", "test_accuracy", "file_bytes", "smaller", "parameters", "flops", "flops_nonzero", "train_seconds", "steps",
+         "val_before"]
+
+
+def runs(results: Iterable[Result], scale: str) -> pd.DataFrame:
+    """Return a row per run: ``name``, ``kind``, ``seed``, ``key``, ``command``, the metrics and ``smaller`` (times, in bytes)."""
+    found = pd.DataFrame([{"name": called(result.spec), "kind": kind(result.spec), "seed": result.spec["seed"], "key": result.key,
+                           "command": f"python -m lib run benchmarks --scale {scale} --key {result.key}", **result.metrics}
+                          for result in results])
+    if found.empty or WHOLE not in set(found["name"]):
+        return found
+    whole = found[found["name"] == WHOLE]["file_bytes"].mean()
+    return found.assign(smaller=whole / found["file_bytes"])
+
+
+def time_ratios(results: Iterable[Result]) -> pd.DataFrame:
+    """Return a row per network and batch that was timed: ``shape``, ``batch``, ``ms``, ``p95_ms``, ``ratio`` with its percentiles."""
+    return pd.DataFrame([{"shape": timed_shape(result.spec["networks"][row["position"]]), **row, "threads": result.metrics["threads"]}
+                         for result in results for row in result.arrays["rows"]])
+
+
+def methods(results: Iterable[Result], scale: str, times: pd.DataFrame) -> pd.DataFrame:
+    """Return a row per method that has a run: its means over seeds, and how far it is from the trained network.
+
+    ``apart``, ``low``, ``high``  test accuracy minus that of :data:`WHOLE`, both answering the same images, and its 95 %
+                                  interval for seeds and images (:func:`lib.measure.paired.crossed`); ``seeds`` behind it
+    ``ratio_1``, ``ratio_many``   time over that of the trained network for one image and for the largest batch; missing
+                                  where no such network was timed.  ``same_work``: whether it is computed as before
+    times: :func:`time_ratios`.  Without a run of the trained network the frame is empty.
+    """
+    results = list(results)
+    rows = runs(results, scale)
+    if rows.empty or "smaller" not in rows:
+        return pd.DataFrame()
+    specs = {called(result.spec): result.spec for result in results}
+    answers: dict[str, dict[int, np.ndarray]] = {}
+    for result in results:
+        answers.setdefault(called(result.spec), {})[result.spec["seed"]] = correct_of(result.arrays["correct"])
+    found = []
+    for name, part in rows.groupby("name", sort=False):
+        apart = against(answers[name], answers[WHOLE])
+        if apart is not None:
+            found.append({"name": name, "kind": part["kind"].iloc[0], **part[MEANS].mean().to_dict(), "seeds": apart.n, "apart": apart.mean,
+                          "low": apart.low, "high": apart.high, **ratios(shape(specs[name]), shape(specs[WHOLE]), times)})
+    order = list(KINDS)
+    table = pd.DataFrame(found).assign(place=lambda frame: frame["kind"].map(order.index))
+    return table.sort_values(["place", "smaller"], kind="stable", ignore_index=True).drop(columns="place")
+
+
+def ratios(own: tuple, whole: tuple, times: pd.DataFrame) -> dict[str, float | bool]:
+    """Return a network's times over those of the whole one."""
+    found: dict[str, float | bool] = {"same_work": own == whole, "ratio_1": np.nan, "ratio_many": np.nan}
+    if own == whole:
+        return found | {"ratio_1": 1.0, "ratio_many": 1.0}
+    if len(times):
+        mine = times[times["shape"] == own].set_index("batch")["ratio"]
+        if len(mine):
+            found |= {"ratio_1": mine[mine.index.min()], "ratio_many": mine[mine.index.max()]}
+    return found
+
+
+def against(own: dict[int, np.ndarray], other: dict[int, np.ndarray]) -> Difference | None:
+    """Return the difference over the seeds that both have; None where there is none."""
+    common = sorted(set(own) & set(other))
+    return crossed(*(np.stack([side[seed] for seed in common]) for side in (own, other))) if common else None
+
+
+# What a reader wants
+
+#: What is wanted, and which methods meet it.
+WANTS = {
+    "4× smaller file, no training": lambda row: row["smaller"] >= 4 and row["steps"] == 0,
+    "4× smaller file": lambda row: row["smaller"] >= 4,
+    "8× smaller file": lambda row: row["smaller"] >= 8,
+    "16× smaller file": lambda row: row["smaller"] >= 16,
+    "faster, no training": lambda row: row["ratio_many"] <= 0.9 and row["steps"] == 0,
+    "1.5× faster, batches": lambda row: row["ratio_many"] <= 1 / 1.5,
+    "2× faster, batches": lambda row: row["ratio_many"] <= 1 / 2,
+    "1.5× faster, one image": lambda row: row["ratio_1"] <= 1 / 1.5,
+    "2× faster, one image": lambda row: row["ratio_1"] <= 1 / 2,
+    "4× smaller and 1.5× faster, batches": lambda row: row["smaller"] >= 4 and row["ratio_many"] <= 1 / 1.5,
+}
+
+
+def answers_to(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a row for each want: of the methods that meet it, the one with the best mean validation accuracy.
+
+    The columns are those of :func:`methods` with ``want`` and ``use`` (when to use it); ``name`` is missing where no method
+    that was run meets it.  Methods that lack seeds which others have are left out: their mean is of other networks.
+    """
+    if table.empty:
+        return pd.DataFrame()
+    whole = table[table["seeds"] == table["seeds"].max()]
+    found = []
+    for want, meets in WANTS.items():
+        fitting = whole[[bool(meets(row)) for _, row in whole.iterrows()]]
+        best = fitting.loc[fitting["val_accuracy"].idxmax()].to_dict() if len(fitting) else {}
+        found.append({"want": want, **best, "use": KINDS.get(best.get("kind"), "")})
+    return pd.DataFrame(found)
