@@ -40,6 +40,7 @@ def time_ratios(results: Iterable[Result]) -> pd.DataFrame:
 def methods(results: Iterable[Result], scale: str, times: pd.DataFrame) -> pd.DataFrame:
     """Return a row per method that has a run: its means over seeds, and how far it is from the trained network.
 
+    ``val_apart``                 validation accuracy minus that of :data:`WHOLE`, mean over the seeds that both have
     ``apart``, ``low``, ``high``  test accuracy minus that of :data:`WHOLE`, both answering the same images, and its 95 %
                                   interval for seeds and images (:func:`lib.measure.paired.crossed`); ``seeds`` behind it
     ``ratio_1``, ``ratio_many``   time over that of the trained network for one image and for the largest batch; missing
@@ -55,11 +56,13 @@ def methods(results: Iterable[Result], scale: str, times: pd.DataFrame) -> pd.Da
     for result in results:
         answers.setdefault(called(result.spec), {})[result.spec["seed"]] = correct_of(result.arrays["correct"])
     found = []
+    whole = rows[rows["name"] == WHOLE].set_index("seed")["val_accuracy"]
     for name, part in rows.groupby("name", sort=False):
         apart = against(answers[name], answers[WHOLE])
         if apart is not None:
-            found.append({"name": name, "kind": part["kind"].iloc[0], **part[MEANS].mean().to_dict(), "seeds": apart.n, "apart": apart.mean,
-                          "low": apart.low, "high": apart.high, **ratios(shape(specs[name]), shape(specs[WHOLE]), times)})
+            found.append({"name": name, "kind": part["kind"].iloc[0], **part[MEANS].mean().to_dict(), "seeds": apart.n,
+                          "val_apart": (part.set_index("seed")["val_accuracy"] - whole).mean(), "apart": apart.mean, "low": apart.low,
+                          "high": apart.high, **ratios(shape(specs[name]), shape(specs[WHOLE]), times)})
     order = list(KINDS)
     table = pd.DataFrame(found).assign(place=lambda frame: frame["kind"].map(order.index))
     return table.sort_values(["place", "smaller"], kind="stable", ignore_index=True).drop(columns="place")
@@ -101,17 +104,16 @@ WANTS = {
 
 
 def answers_to(table: pd.DataFrame) -> pd.DataFrame:
-    """Return a row for each want: of the methods that meet it, the one with the best mean validation accuracy.
+    """Return a row for each want: of the methods that meet it, the one that loses least on the validation images.
 
     The columns are those of :func:`methods` with ``want`` and ``use`` (when to use it); ``name`` is missing where no method
-    that was run meets it.  Methods that lack seeds which others have are left out: their mean is of other networks.
+    that was run meets it.
     """
     if table.empty:
         return pd.DataFrame()
-    whole = table[table["seeds"] == table["seeds"].max()]
     found = []
     for want, meets in WANTS.items():
-        fitting = whole[[bool(meets(row)) for _, row in whole.iterrows()]]
-        best = fitting.loc[fitting["val_accuracy"].idxmax()].to_dict() if len(fitting) else {}
+        fitting = table[[bool(meets(row)) for _, row in table.iterrows()]]
+        best = fitting.loc[fitting["val_apart"].idxmax()].to_dict() if len(fitting) else {}
         found.append({"want": want, **best, "use": KINDS.get(best.get("kind"), "")})
     return pd.DataFrame(found)
