@@ -42,7 +42,7 @@ class CompressedRun(Spec):
 
     Metrics: those of :func:`lib.studies.benchmarks.rows.row`; ``density``; of the training ``steps``, ``images_seen``,
     ``train_flops`` (the teacher's passes included), ``train_seconds``, ``diverged``; ``val_before``, the validation accuracy
-    before any training, in 32 bits.  Of a compressed parent's training as well, since it had to be paid for.
+    when it begins.  After a compressed parent they are its training's, which had to be paid for.
     """
 
     experiment: ClassVar[str] = "compressed"
@@ -74,13 +74,13 @@ class CompressedRun(Spec):
                                anchor.augmentation, self.seed + FRESH)
         teacher = self.parent.load(session, images)
         model = self.method.begin(copy.deepcopy(teacher), images, batches, self.seed)
-        before = self.accuracy(model, images)
+        before = {"val_before": self.accuracy(model, images)} if self.recipe else {}
         history = self.train(model, teacher, batches, images, session) if self.recipe else None
         plain = baked(copy.deepcopy(model)).eval()
         session.save_weights(plain)
         metrics, arrays = row(plain, images, anchor.recipe.precision, session.folder, bits=self.method.bits_of_numbers,
                               runs_as=lambda read: self.method.as_it_runs(read, images))
-        metrics |= {"val_before": before, "density": 1 - sparsity(plain)} | self.spent(model, teacher, history, images, session)
+        metrics |= before | {"density": 1 - sparsity(plain)} | self.spent(model, teacher, history, images, session)
         return Outcome(significant(metrics), significant(history.curves if history else {}), arrays, images.provenance())
 
     def train(self, model: nn.Module, teacher: nn.Module, batches: ImageBatches, images: ImageSet, session: Session) -> History:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from lib.runs.markdown import details, pipe_table
 from lib.studies.benchmarks.practice_table import WHOLE, answers_to
 
 #: Kinds of :data:`lib.studies.benchmarks.practice_names.KINDS` that the figure draws, and as what.
@@ -56,7 +57,7 @@ def method_rows(table: pd.DataFrame) -> pd.DataFrame:
     """Return every method by kind: accuracies, the difference, file, counts, time and training."""
     return pd.DataFrame([{
         "Kind": row["kind"], "Method": row["name"], "Test": f"{row['test_accuracy']:.1%}", "Points": points(row),
-        "Before training": f"{row['val_before']:.1%}" if row["steps"] else "–", "File": kilobytes(row["file_bytes"]), "Smaller": f"{row['smaller']:.1f}×",
+        "Before training": "–" if pd.isna(row["val_before"]) else f"{row['val_before']:.1%}", "File": kilobytes(row["file_bytes"]), "Smaller": f"{row['smaller']:.1f}×",
         "Parameters": f"{row['parameters']:,.0f}", "MFLOPs": f"{row['flops'] / 1e6:.3g}",
         "Faster, 1 image": "as before" if row["same_work"] else factor(row["ratio_1"]),
         "Faster, a batch": "as before" if row["same_work"] else factor(row["ratio_many"]),
@@ -74,6 +75,12 @@ def time_rows(times: pd.DataFrame) -> pd.DataFrame:
         cell[f"ms, batch {row['batch']}"] = f"{row['ms']:.3g}"
         cell[f"of the first, batch {row['batch']}"] = f"{row['ratio']:.2f} ({row['ratio_p05']:.2f} to {row['ratio_p95']:.2f})"
     return pd.DataFrame(list(found.values()))
+
+
+def folded(title: str, frame: pd.DataFrame) -> str:
+    """Return the table in a block that the reader opens."""
+    widths = [max(len(str(name)), *(len(str(value)) for value in frame[name])) for name in frame.columns]
+    return details(title, pipe_table(frame.columns, frame.astype(str).values.tolist(), [min(30, width) for width in widths]))
 
 
 def findings(table: pd.DataFrame) -> list[str]:

@@ -6,7 +6,6 @@ validation images of one parent (seed 0), one for each family, from the values n
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from lib.studies.anchors.recipes import cnn_recipe, recipes
@@ -30,7 +29,7 @@ from lib.studies.benchmarks.practice_times import CompressedTimes, Timed
 from lib.training.loop import Recipe
 
 #: Rates of the families, chosen as the module says.
-RATES = {Tuned: 0.005, Sparse: 0.005, Codes: 0.005, SparseCodes: 0.005, Channels: 0.02, LowRank: 0.02, Student: 0.02}
+RATES = {Tuned: 0.006, Sparse: 0.006, Codes: 0.006, SparseCodes: 0.006, Channels: 0.006, LowRank: 0.006, Student: 0.02}
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ def practice(scale: str, seeds: int | None = None) -> Practice:
 
 def practice_studies(size: Practice) -> dict[str, list]:
     """Return the runs, the most decisive first, and the timing of the geometries that differ."""
-    runs = [with_seed(run, seed) for run in compressed(size) for seed in range(size.seeds)]
+    runs = [with_seed(run, seed) for part in compressed(size) for seed in range(size.seeds) for run in part]
     dense, (half, quarter) = size.anchor.model, size.narrow
     shapes = [dense, replace(dense, widths=half), replace(dense, widths=quarter),
               *(LowRank(share).geometry(dense) for share in (1 / 2, 1 / 4))]
@@ -77,24 +76,22 @@ def practice_studies(size: Practice) -> dict[str, list]:
                                                                  singles=size.singles)]}
 
 
-def compressed(size: Practice) -> Iterator[CompressedRun]:
-    """Yield a run of each method, with seed 0."""
+def compressed(size: Practice) -> list[list[CompressedRun]]:
+    """Return a run of each method, with seed 0: without training, then what decides most, then the rest."""
     half, quarter = size.narrow
 
-    def run(*methods: Compression) -> Iterator[CompressedRun]:
-        for method in methods:
-            yield CompressedRun(parent=size.anchor, method=method, recipe=size.recipe(method) if method.trained else None)
+    def run(*methods: Compression) -> list[CompressedRun]:
+        return [CompressedRun(parent=size.anchor, method=method, recipe=size.recipe(method) if method.trained else None)
+                for method in methods]
 
-    def then(run: CompressedRun, *methods: Compression) -> Iterator[CompressedRun]:
-        for method in methods:
-            yield CompressedRun(parent=run, method=method)
+    def and_int8(runs: list[CompressedRun]) -> list[CompressedRun]:
+        return [each for one in runs for each in (one, CompressedRun(parent=one, method=Rounded(8, activations=True)))]
 
     fine = (16, 4)
-    yield from run(Files(32), Files(16), Rounded(8), Rounded(8, activations=True), Rounded(4, fine), Clustered(4))
-    yield from run(Tuned(), Sparse(1 / 8), Codes(2), *(Channels(widths) for widths in size.narrow[::-1]))
-    for narrow in run(*(Channels(widths) for widths in (half, quarter))):
-        yield from then(narrow, Rounded(8, activations=True))
-    yield from run(Student(quarter), LowRank(1 / 4), SparseCodes(1 / 4, 4), Sparse(1 / 2, "2:4"))
+    parts = [run(Files(32), Rounded(8, activations=True), Clustered(4), Rounded(4, fine), Files(16), Rounded(8)),
+             [*run(Tuned(), Sparse(1 / 8)), *and_int8(run(Channels(quarter))), *run(Codes(2), Student(quarter), LowRank(1 / 4)),
+              *run(SparseCodes(1 / 4, 4)), *and_int8(run(Channels(half))), *run(Sparse(1 / 2, "2:4"))]]
     if size.all:
-        yield from run(Sparse(1 / 4), Sparse(1 / 16), Codes(4), Student(quarter, taught=False), Student(half), LowRank(1 / 2),
-                       Sparse(1 / 2), SparseCodes(1 / 8, 4), Student(half, taught=False), Codes(3))
+        parts.append(run(Sparse(1 / 4), Sparse(1 / 16), Student(quarter, taught=False), Student(half), LowRank(1 / 2),
+                         Codes(4), Sparse(1 / 2), SparseCodes(1 / 8, 4), Student(half, taught=False), Codes(3)))
+    return parts

@@ -60,7 +60,7 @@ def methods(results: Iterable[Result], scale: str, times: pd.DataFrame) -> pd.Da
     for name, part in rows.groupby("name", sort=False):
         apart = against(answers[name], answers[WHOLE])
         if apart is not None:
-            found.append({"name": name, "kind": part["kind"].iloc[0], **part[MEANS].mean().to_dict(), "seeds": apart.n,
+            found.append({"name": name, "kind": part["kind"].iloc[0], **part.reindex(columns=MEANS).mean().to_dict(), "seeds": apart.n,
                           "val_apart": (part.set_index("seed")["val_accuracy"] - whole).mean(), "apart": apart.mean, "low": apart.low,
                           "high": apart.high, **ratios(shape(specs[name]), shape(specs[WHOLE]), times)})
     order = list(KINDS)
