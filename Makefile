@@ -8,7 +8,7 @@ EXTRAS ?= book,test
 TORCH  ?= auto
 
 # Make splits names at spaces and the shell reads quotes, so paths reach the recipes as variables of the shell's.
-export VENV PYTHON EXTRAS TORCH SCALE
+export VENV PYTHON EXTRAS TORCH SCALE LOCKED
 export PATH := $(if $(filter /%,$(VENV)),$(VENV),$(CURDIR)/$(VENV))/bin:$(PATH)
 
 .PHONY: help book edition test quick test-lowest lock doctor install clean
@@ -16,7 +16,7 @@ export PATH := $(if $(filter /%,$(VENV)),$(VENV),$(CURDIR)/$(VENV))/bin:$(PATH)
 
 help:           ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
-	@echo "variables:  SCALE=smoke|laptop|cpu|gpu (now $$SCALE)  VENV=folder  PYTHON=interpreter  TORCH=auto|cpu|default"
+	@echo "variables:  SCALE=smoke|laptop|cpu|gpu (now $$SCALE)  VENV=folder  PYTHON=interpreter  TORCH=auto|cpu|default  LOCKED=1"
 
 book: install   ## execute every chapter at SCALE and render the book into _book/
 	"$$VENV/bin/python" -m lib book --scale "$$SCALE"

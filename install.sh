@@ -1,6 +1,7 @@
 #!/bin/sh
 # Make the environment VENV and install the book into it, unless that is done.  `make` calls this with its variables:
-# VENV (a folder), PYTHON (which makes it), EXTRAS (of pyproject.toml), and
+# VENV (a folder), PYTHON (which makes it), EXTRAS (of pyproject.toml),
+# LOCKED (anything: the versions of requirements.lock), and
 # TORCH: "cpu" for PyTorch without CUDA, "default" for what the package index gives, "auto" for cpu where there is no GPU.
 set -eu
 export PIP_DISABLE_PIP_VERSION_CHECK=1
@@ -50,7 +51,12 @@ else
 fi
 say "this takes minutes, the first time only"
 # shellcheck disable=SC2086  # two words, or none
-"$py" -m pip install --quiet $index -e ".[$EXTRAS]"
+if [ -n "${LOCKED:-}" ]; then   # the very versions that the edition is made with, all extras included
+    "$py" -m pip install --quiet $index --require-hashes -r requirements.lock
+    "$py" -m pip install --quiet --no-deps -e .
+else
+    "$py" -m pip install --quiet $index -e ".[$EXTRAS]"
+fi
 if [ -z "${QUARTO_PATH:-}" ] && ! command -v quarto >/dev/null; then
     "$py" -m pip install --quiet quarto-cli >"$VENV/quarto-install.log" 2>&1 ||
         say "Quarto was not found and could not be installed: the book is rendered as a plain preview (https://quarto.org has installers)"

@@ -24,10 +24,10 @@ def each_once(context: click.Context, option: click.Parameter, pairs: tuple[tupl
 class Minutes(click.FloatRange):
     """A length of time, which is a number."""
 
-    def convert(self, value, option, context) -> float:
-        minutes = super().convert(value, option, context)
+    def convert(self, value, param, ctx) -> float:
+        minutes = super().convert(value, param, ctx)
         if minutes != minutes:
-            self.fail(f"{value!r} is no length of time", option, context)
+            self.fail(f"{value!r} is no length of time", param, ctx)
         return minutes
 
 
@@ -56,7 +56,7 @@ def plainly() -> Iterator[None]:
         from lib.system.whole_file import NO_ROOM
         if error.errno not in NO_ROOM:
             raise
-        raise click.ClickException(error.strerror) from error
+        raise click.ClickException(error.strerror or str(error)) from error
 
 
 CHAPTERS = click.option("--chapter", "chapters", multiple=True, metavar="CHAPTER",
@@ -146,7 +146,19 @@ def results(chapter, scale, given, as_json) -> None:
 
 
 @main.command()
-@click.argument("chapter", required=False)
+@click.argument("key")
+def show(key) -> None:
+    """Show one result: what was run, by which line, what it measured, where the book uses it.
+
+    KEY is the result's name, or the start of it, as the notes under figures and `python -m lib results` give it.
+    """
+    from lib.cli import show as command
+    with plainly():
+        command.show(key)
+
+
+@main.command()
+@click.argument("chapter", required=False, metavar="[CHAPTER|CLAIM]")
 @click.option("--scale", metavar="smoke|laptop|cpu|gpu", help="Judge your results at this scale; the one you ran most of by default.")
 @click.option("--verdict", "verdicts", multiple=True, metavar="VERDICT", help="Only claims with this verdict; may be repeated.")
 @click.option("--as", "form", type=click.Choice(["csv", "json"]), help="Write the ledger in this form.")
@@ -154,7 +166,7 @@ def claims(chapter, scale, verdicts, form) -> None:
     """Show how the book's claims fare.
 
     By the reference edition, and by what is stored at SCALE.  Without CHAPTER or VERDICT a line per chapter, with
-    one of them a line per claim.  Nothing is run.
+    one of them a line per claim, and with the id of a CLAIM all that decides it.  Nothing is run.
     """
     from lib.cli import claims as command
     with plainly():

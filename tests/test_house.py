@@ -46,3 +46,12 @@ def test_each_room_says_what_it_is_for():
     for folder in {path.parent for path in sources()}:
         first = (folder / "__init__.py").read_text(encoding="utf-8").lstrip()
         assert first.startswith('"""') and len(first.split("\n")[0]) > 20, folder
+
+
+@pytest.mark.slow
+def test_types_are_what_is_said():
+    """Of the rooms that ``pyproject.toml`` lists; pyright comes with the extra ``test`` and fetches its program once."""
+    done = subprocess.run([sys.executable, "-m", "pyright"], cwd=ROOT, capture_output=True, text=True)
+    if " errors, " not in done.stdout and " error, " not in done.stdout:
+        pytest.skip(f"pyright could not start: {(done.stdout + done.stderr).strip().splitlines()[-1:]}")
+    assert done.returncode == 0, done.stdout

@@ -136,3 +136,11 @@ def test_what_will_be_downloaded_is_said_before(make, words, has, cpu, says):
 def test_a_machine_without_a_gpu_gets_the_build_for_cpus(make):
     _, _, asked = make("install", HAS_WHEELS="1")
     assert any("--extra-index-url" in line for line in asked) != os.path.exists("/proc/driver/nvidia/version")
+
+
+def test_pinned_versions_are_installed_where_they_are_asked_for(make):
+    status, output, asked = make("install", "LOCKED=1")
+    assert status == 0, output
+    installed = [line for line in asked if line.startswith("-m pip install")]
+    assert installed[0].endswith("--require-hashes -r requirements.lock") and installed[1].endswith("--no-deps -e .")
+    assert not any("[" in line for line in installed)

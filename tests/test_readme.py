@@ -58,6 +58,7 @@ def test_a_command_line_is_understood(command, monkeypatch, tmp_path):
             monkeypatch.setattr(name, lambda *words: 0)
         monkeypatch.setattr("lib.cli.results.show", lambda *words: None)
         monkeypatch.setattr("lib.cli.claims.show", lambda *words: None)
+        monkeypatch.setattr("lib.cli.show.show", lambda *words: None)
         monkeypatch.setattr("lib.cli.doctor.report", lambda: None)
         listed = ["--list"] if words[3:4] == ["run"] and "--all" not in words else []
         answer = CliRunner().invoke(main, [*words[3:], *listed])

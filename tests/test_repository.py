@@ -61,7 +61,7 @@ def test_what_is_imported_is_declared_and_what_is_declared_is_used():
     used = {module.partition(".")[0] for path in files("lib/*.py", "tests/*.py") for module in imported(path)}
     used = {PACKAGES.get(name, name) for name in used - local - sys.stdlib_module_names}
     base, extras = names(PROJECT["dependencies"]), PROJECT["optional-dependencies"]
-    indirect = {"papermill", "ipykernel", "playwright", "axe-playwright-python"}  # started as programs, or imported if present
+    indirect = {"papermill", "ipykernel", "playwright", "axe-playwright-python", "ruff", "import-linter", "pyright"}  # started as programs, or imported if present
     assert used - base == names(extras["book"] + extras["test"]) - indirect
     assert base <= used
 
@@ -134,3 +134,16 @@ def test_every_checkout_has_the_same_line_ends():
                           capture_output=True, text=True, check=True).stdout
     assert told.count("eol: lf") >= len(names) and "digits-vgg-10x.packed: text: unset" in told
     assert not [path for path in files("*.py", "*.sh", "*.yml", "*.md", ".ci/*", "Makefile") if b"\r\n" in path.read_bytes()]
+
+
+def test_workflows_run_what_is_here():
+    """The gate is ``.ci/run``; every path and extra that a workflow names exists."""
+    texts = [path.read_text() for path in files(".github/workflows/*.yml")]
+    steps = [step for text in texts for job in yaml.safe_load(text)["jobs"].values() for step in job["steps"]]
+    commands = [step["run"] for step in steps if "run" in step]
+    assert ".ci/run" in commands and "quarto render" in commands
+    for word in " ".join(commands).split():
+        if word.startswith(("tests/", ".ci/")):
+            assert (ROOT / word).exists(), word
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
+    assert [hook["entry"].split()[0] for hook in hooks] == ["ruff", "lint-imports", "python"]

@@ -36,7 +36,7 @@ def present(notebook: Notebook, repository: str = "") -> Notebook:
         for output in cell.get("outputs", []):
             if PLOTLY in output.get("data", {}):
                 figures += 1
-            outputs.append(present_output(output, f"figure-{figures}"))
+            outputs.append(present_output(output, f"figure-{figures}", repository))
         if cell["cell_type"] == "code":
             cell["outputs"] = outputs
     add_chapter_line(notebook["cells"], stamp, repository)
@@ -112,7 +112,7 @@ def with_values(code: str, values: dict[str, str]) -> str:
 # Outputs
 
 
-def present_output(output: dict, figure_id: str) -> dict:
+def present_output(output: dict, figure_id: str, repository: str = "") -> dict:
     """One output as the book shows it; what needs nothing comes back unchanged."""
     if output["output_type"] == "error":
         return markdown_output(stopped_here(output))
@@ -120,7 +120,7 @@ def present_output(output: dict, figure_id: str) -> dict:
         return output | {"text": without_overwritten(text_of(output["text"]))}
     data = output.get("data", {})
     if PLOTLY in data:
-        return markdown_output(raw_html(figure_html(data[PLOTLY], figure_id)), output.get("metadata"))
+        return markdown_output(raw_html(figure_html(data[PLOTLY], figure_id, repository)), output.get("metadata"))
     if "text/html" in data and "text/markdown" not in data:
         return markdown_output(raw_html(table_html(text_of(data["text/html"]))), output.get("metadata"))
     return output
@@ -141,14 +141,17 @@ def fenced(text: str, info: str = "") -> str:
     return f"{fence}{info}\n{text}\n{fence}"
 
 
-def figure_html(figure: dict, figure_id: str) -> str:
+def figure_html(figure: dict, figure_id: str, repository: str = "") -> str:
     """A plotly figure as a place to draw in, its data, and a line that says where they come from.
 
-    ``layout.meta`` holds the words: "alt" (what a reader who cannot see the figure is told) and
-    "provenance".  ``assets/book.js`` draws the figure and writes the data as CSV.
+    ``layout.meta`` holds the words: "alt" (what a reader who cannot see the figure is told),
+    "provenance" and "runs", the way back to code and result files.  ``assets/book.js`` draws the figure and writes the data as CSV.
     """
-    layout = figure.get("layout", {})
-    meta = layout.get("meta") or {}
+    layout = dict(figure.get("layout", {}))
+    meta = dict(layout.get("meta") or {})
+    way = runs_html(meta.pop("runs", None) or {}, repository)
+    if "meta" in layout:
+        layout["meta"] = meta
     alt = meta.get("alt") or title_of(layout) or "Interactive figure"
     height = layout.get("height") or FIGURE_HEIGHT
     content = {"data": figure.get("data", []), "layout": layout, "config": {"displaylogo": False}}
@@ -162,8 +165,26 @@ def figure_html(figure: dict, figure_id: str) -> str:
         f'<script type="application/json">{script_json(content)}</script>\n'
         f'<div class="book-figure-note">{note}'
         f'<button type="button" class="book-data" aria-label="Download the data of this figure as CSV">data (CSV)'
-        f'</button></div>\n</div>'
+        f'</button>{way}</div>\n</div>'
     )
+
+
+def runs_html(runs: dict, repository: str) -> str:
+    """From a figure to the code that ran its results and to their files, folded; empty where nothing was run."""
+    if not runs.get("names"):
+        return ""
+    def link(path: str, text: str) -> str:
+        return f'<a href="{html.escape(repository)}/blob/main/{html.escape(path)}">{html.escape(text)}</a>' if repository else html.escape(text)
+
+    code = ", ".join(link(path, path) if repository else f'<a href="../{html.escape(path)}">{html.escape(path)}</a>'
+                     for path in runs.get("code", ()))
+    files = "".join(f"<dt>{html.escape(experiment)}</dt><dd>"
+                    + " ".join(f"<code>{link(f'data/results/{experiment}/{key}.json', key)}</code>" for key in keys) + "</dd>"
+                    for experiment, keys in runs["names"].items())
+    more = f"<p>and {runs['more']} more.</p>" if runs.get("more") else ""
+    return (f'<details class="book-runs"><summary>runs</summary><p>Run by {code or "code that is gone"}. '
+            f"<code>python -m lib show NAME</code> prints a result, its settings and the command that makes it again.</p>"
+            f"<dl>{files}</dl>{more}</details>")
 
 
 def title_of(layout: dict) -> str:

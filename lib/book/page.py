@@ -24,7 +24,7 @@ from lib import ROOT
 from lib.book.launch import run_parallel
 from lib.claims.judge import Verdict, find, judge
 from lib.claims.mix import check_unmixed
-from lib.claims.origin import provenance_line, short
+from lib.claims.origin import provenance_line, short, walk
 from lib.figures import label
 from lib.runs.markdown import details, escaped, pipe_table
 from lib.runs.replay import Edition
@@ -256,8 +256,12 @@ def show(figure: go.Figure, results: Iterable[Result] | str, alt: str | None = N
     alt: replaces the description the builder wrote from its data.
     Raises ValueError when there is no alternative text at all.
     """
-    meta = dict(figure.layout.meta or {})
-    meta |= {"alt": alt or meta.get("alt"), "provenance": results if isinstance(results, str) else provenance_line(results)}
+    meta = dict(figure.layout.meta or {}) | {"alt": alt or (figure.layout.meta or {}).get("alt")}
+    if isinstance(results, str):
+        meta["provenance"] = results
+    else:
+        results = list(results)
+        meta |= {"provenance": provenance_line(results), "runs": walk(results)}
     if not meta["alt"]:
         raise ValueError("this figure has no description; pass alt= with what it shows")
     figure = go.Figure(figure).update_layout(meta=meta)

@@ -56,7 +56,7 @@ class Need:
 
     def spelled(self, subject: str) -> str:
         """Return what is needed, in the words of the function's docstring."""
-        first = inspect.getdoc(self.function(subject)).split("\n\n")[0].replace("\n", " ").rstrip(".")
+        first = (inspect.getdoc(self.function(subject)) or "").split("\n\n")[0].replace("\n", " ").rstrip(".")
         need = first.removeprefix("Need ")
         return need if self.margin is None else need.replace("``margin``", f"{100 * self.margin:g} points")
 
@@ -235,7 +235,8 @@ def judge(claim_id: str | Claim, results_by_study: Studies) -> Verdict:
     except (NotTestable, MixedData) as reason:
         return Verdict(claim, "not testable", sentence(str(reason)))
     if isinstance(found, Mapping):
-        verdict = together(claim, {name: of_values(claim, values, tested_items(claim, studies, name), studies) for name, values in found.items()})
+        verdict = together(claim, {str(name): of_values(claim, values, tested_items(claim, studies, str(name)), studies)
+                                   for name, values in found.items()})
     else:
         verdict = of_values(claim, found, tested_items(claim, studies), studies)
     try:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from lib import ROOT
 from lib.claims.mix import check_unmixed
 from lib.runs.results import Result
+from lib.runs.spec import Spec
+
+#: Results that a figure names; `python -m lib results` has them all.
+NAMED = 48
 
 
 def provenance_line(results: Iterable[Result]) -> str:
@@ -30,6 +36,32 @@ def provenance_line(results: Iterable[Result]) -> str:
              f"commit {', '.join(seen['commit'])}" if seen["commit"] else "no commit",
              f"torch {', '.join(seen['torch'])}"]
     return " · ".join(part for part in parts if part)
+
+
+def walk(results: Iterable[Result]) -> dict[str, Any]:
+    """The way back from a figure to what was run, as plain data for its page.
+
+    Returns ``{"code": files of the functions that ran the results, "names": {experiment: names of results}, "more": how
+    many results are not named}``.
+    """
+    results = sorted(dict.fromkeys((result.experiment, result.key) for result in results))
+    code = {path for experiment in {experiment for experiment, _ in results} for path in files_of(experiment)}
+    names: dict[str, list[str]] = {}
+    for experiment, key in results[:NAMED]:
+        names.setdefault(experiment, []).append(key)
+    return {"code": sorted(code), "names": names, "more": max(0, len(results) - NAMED)}
+
+
+def files_of(experiment: str) -> set[str]:
+    """Files, relative to the checkout, whose ``run`` makes results of an experiment; none where its code is not loaded."""
+    found, waiting = set(), [Spec]
+    while waiting:
+        cls = waiting.pop()
+        waiting += cls.__subclasses__()
+        if getattr(cls, "experiment", None) == experiment:
+            found.add(inspect.getfile(inspect.unwrap(cls.run)))
+    root = f"{ROOT}/"
+    return {path.removeprefix(root) for path in found if path.startswith(root)}
 
 
 def seeds(results: Iterable[Result]) -> str:

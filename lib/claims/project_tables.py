@@ -148,4 +148,4 @@ def spelled_row(row: Row) -> str:
     """``"44.4 ± 0.6 % (cpu, cifar10, n=3)"``, or the reason why there is no number, with the scale that was looked at."""
     if row.ours is None:
         return f"– ({row.reason}{f'; {row.scale}' if row.scale else ''})"
-    return UNITS[row.column.unit].ours(row.ours).replace("(n=", f"({', '.join([row.scale, *row.data])}, n=")
+    return UNITS[row.column.unit].ours(row.ours).replace("(n=", f"({', '.join([row.scale or COUNTED, *row.data])}, n=")

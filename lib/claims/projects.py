@@ -69,6 +69,8 @@ class Line:
 
     def function(self) -> Callable[..., list[float]]:
         """Reads our values from studies, told what is given.  There is none where ``ours`` is None."""
+        if self.ours is None:
+            raise ValueError(f"row {self.label!r} has no number of ours: {self.why_not}")
         return functools.partial(values()[self.ours], **self.given)
 
 

@@ -36,18 +36,24 @@ class Bound:
 
     @property
     def value(self) -> float:
-        return self.at_least if self.at_least is not None else self.at_most
+        value = self.at_least if self.at_most is None else self.at_most
+        assert value is not None
+        return value
 
     def met_by(self, value: float) -> bool:
-        return value >= self.at_least if self.at_least is not None else value <= self.at_most
+        return value >= self.value if self.at_most is None else value <= self.value
 
     def met_by_all_of(self, estimate: Estimate) -> bool:
         """Return whether the whole interval meets it; never without an interval."""
-        return estimate.low is not None and self.met_by(estimate.low) and self.met_by(estimate.high)
+        if estimate.low is None or estimate.high is None:
+            return False
+        return self.met_by(estimate.low) and self.met_by(estimate.high)
 
     def missed_by_all_of(self, estimate: Estimate) -> bool:
         """Return whether no value in the interval meets it; never without an interval."""
-        return estimate.low is not None and not self.met_by(estimate.low) and not self.met_by(estimate.high)
+        if estimate.low is None or estimate.high is None:
+            return False
+        return not self.met_by(estimate.low) and not self.met_by(estimate.high)
 
     def beyond(self, value: float) -> Bound:
         """Return the bound in the same direction at another value."""

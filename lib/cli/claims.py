@@ -10,7 +10,9 @@ import click
 from rich.markup import escape
 from rich.table import Column, Table
 
-from lib.book.ledger import NOT_RUN, Entry, by_chapter, entries, tally
+from lib.book.ledger import NOT_RUN, Entry, by_chapter, entries, of_chapter, tally
+from lib.book.notebooks import Project
+from lib.claims.judge import claims, find, papers
 from lib.cli.names import WrongUse, as_wrong_use, find_chapter
 from lib.cli.tables import print_table
 from lib.runs.scales import SCALES, check_scale
@@ -20,15 +22,19 @@ from lib.system.checks import did_you_mean
 
 
 def show(chapter: str | None, scale: str | None, verdicts: tuple[str, ...], form: str | None) -> None:
-    only = find_chapter(chapter) if chapter else None
+    one = chapter if chapter in claims() else None
+    only = find_chapter(chapter) if chapter and not one else None
     with as_wrong_use():
         scale = check_scale(scale or most_run(Store.default()))
+    if one and not form:
+        click.echo("\n".join(about(one, scale)))
+        return
     found = entries(scale)
     known = tally(found)
     for verdict in verdicts:
         if verdict not in known:
             raise WrongUse(f"no verdict {verdict!r}; there are {', '.join(known)}.{did_you_mean(verdict, known)}")
-    chosen = [entry for entry in found if (only is None or entry.chapter == only)
+    chosen = [entry for entry in found if (only is None or entry.chapter == only) and one in (None, entry.claim.id)
               and (not verdicts or (entry.best.verdict if entry.best else NOT_RUN) in verdicts)]
     if form:
         click.echo({"json": as_json, "csv": as_csv}[form](chosen), nl=False)
@@ -36,6 +42,22 @@ def show(chapter: str | None, scale: str | None, verdicts: tuple[str, ...], form
         each(chosen, scale)
     else:
         summary(found, scale)
+
+
+def about(claim_id: str, scale: str) -> list[str]:
+    """Return what decides one claim, line by line: the paper's words, the rule, then value, interval and reason of each verdict."""
+    claim = find(claim_id)
+    entry, = (entry for entry in of_chapter(find_chapter(claim.subject), scale, Store.default(), Project()) if entry.claim == claim)
+    paper = papers()[claim.paper]
+    lines = [f"{claim.id}: {claim.claim}", f"paper      {paper.title} ({paper.year}), {claim.where}: {claim.figure}",
+             f"measured   {claim.metric} (lib/studies/{claim.subject}/claims.py, {claim.values}; studies {', '.join(claim.study)})",
+             f"rule       {claim.rule}"]
+    for name, verdict in (("edition", entry.edition), (scale, entry.own)):
+        if verdict is None:
+            lines.append(f"{name:10} {NOT_RUN}: nothing is stored that it reads")
+        else:
+            lines.append(f"{name:10} {verdict.marked}{f', {verdict.measured}' if verdict.measured else ''}. {verdict.text}")
+    return lines
 
 
 def most_run(store: Store) -> str:

@@ -68,7 +68,7 @@ def find_reviews() -> list[dict[str, Any]]:
         if files := find():
             rows = tuple(len(read_all(paths)) for paths in files)
             return [about | {"found": True, "where": str(files[0][0].parent), "variant": variant(*rows)}]
-        about["notes"] = ("downloaded when first used where the package datasets is installed (5 MB), or supply sst2/ with "
+        about["notes"] = ("downloaded with the package datasets (5 MB), or supply sst2/ with "
                           "train.tsv and dev.tsv")
     except (DataMissing, DataDamaged) as error:
         about["notes"] = str(error)

@@ -159,7 +159,7 @@ def check_name(name: str) -> None:
 
 def find_text() -> list[dict[str, Any]]:
     """Where each text data set stands on this machine, like :func:`lib.data.images.find_data`.  Downloads nothing."""
-    made = {"name": "grammar", "found": True, "where": "lib/data/stories.py", "variant": "made by a grammar",
+    made = {"name": "grammar", "found": True, "where": "the book", "variant": "made by a grammar",
             "notes": f"floor {grammar.story_grammar().floor:.4f} bits per byte"}
     tiny = {"name": "tinystories", "found": False, "where": None, "variant": None, "notes": ""}
     gpt2 = {"name": "gpt2", "found": False, "where": None, "variant": None,
@@ -171,7 +171,7 @@ def find_text() -> list[dict[str, Any]]:
             counts = text_files.rows(files.train), text_files.rows(files.validation)
             tiny |= {"found": True, "where": str(files.folder), "variant": text_files.variant(*counts)}
         else:
-            tiny["notes"] = ("downloaded when first used where the package datasets is installed (1 GB), or supply "
+            tiny["notes"] = ("downloaded with the package datasets (1 GB), or supply "
                              "tinystories/ with train.parquet and validation.parquet")
     except (DataMissing, DataDamaged) as error:
         tiny["notes"] = str(error)

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 import torch
 
 from lib import ROOT
+from lib.runs.versions import lock
 from lib.system.device import device_name
 from lib.system.precision import bf16_units
 
@@ -41,6 +42,7 @@ def provenance(device: torch.device) -> dict[str, object]:
         "bf16_units": bf16_units(device),
         "python": platform.python_version(),
         "torch": torch.__version__,
+        "lock": lock(),
         "cuda": torch.version.cuda if device.type == "cuda" else None,
         "platform": f"{platform.system()} {platform.machine()}",
     }

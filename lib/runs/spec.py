@@ -10,7 +10,10 @@ import dataclasses
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:   # lib.runs.results imports this module
+    from lib.runs.results import Outcome
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +21,8 @@ class Spec:
     """Base of all Specs.  A subclass adds fields and says what running them means.
 
     ``experiment`` is the folder its results live in, ``version`` is raised when the *meaning* of the
-    same fields changes; a property, where it changes for some values of the fields only.  Fields hold JSON scalars, tuples of them, or further frozen dataclasses.
+    same fields changes; a property, where it changes for some values of the fields only.  Fields hold JSON
+    scalars, tuples of them, or further frozen dataclasses.
     """
 
     experiment: ClassVar[str]
@@ -26,7 +30,7 @@ class Spec:
 
     seed: int = 0
 
-    def run(self, session) -> Outcome:  # noqa: F821 - lib.runs.results imports this module
+    def run(self, session) -> Outcome:
         """Do the work; ``session`` is a :class:`lib.runs.store.Session`.  Subclasses define it."""
         raise TypeError(f"{type(self).__name__} does not say what running it means")
 

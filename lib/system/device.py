@@ -6,6 +6,7 @@ import functools
 import os
 import platform
 import sys
+from typing import Any
 
 import torch
 
@@ -46,7 +47,7 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
-def describe(device: torch.device) -> dict[str, object]:
+def describe(device: torch.device) -> dict[str, Any]:
     """``{"name", "type", "memory_bytes", "threads"}``; memory is the GPU's own, or the machine's."""
     if device.type == "cuda":
         memory = torch.cuda.get_device_properties(device).total_memory

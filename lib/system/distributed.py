@@ -129,7 +129,7 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
     unused_here = [i for i, p in enumerate(parameters) if p.grad is None]
     for i in unused_here:
         parameters[i].grad = torch.zeros_like(parameters[i])
-    average([*(p.grad for p in parameters), used])
+    average([*(p.grad for p in parameters if p.grad is not None), used])
     if unused_here:  # reading the flags makes the device wait, so only where they matter
         flags = used.tolist()
         for i in unused_here:

@@ -83,6 +83,19 @@ def test_a_figure_has_words_data_and_provenance_and_nothing_from_elsewhere():
     assert json.loads(script)["data"] == FIGURE["data"]
 
 
+def test_a_figure_leads_to_the_code_and_the_files_of_its_runs():
+    runs = {"code": ["lib/studies/moe/vit.py"], "names": {"moe-vit": ["0123456789abcdef", "<b>"]}, "more": 3}
+    figure = FIGURE | {"layout": FIGURE["layout"] | {"meta": {"alt": "Words.", "runs": runs}}}
+    here = present_output(plotly(figure), "figure-1")["data"]["text/markdown"]
+    assert '<a href="../lib/studies/moe/vit.py">lib/studies/moe/vit.py</a>' in here and "<code>0123456789abcdef</code>" in here
+    assert "<code><b>" not in here and "and 3 more" in here and "python -m lib show" in here
+    assert '"runs"' not in here, "what is in words is not in the figure's data too"
+    there = present_output(plotly(figure), "figure-1", "https://github.com/owner/name")["data"]["text/markdown"]
+    assert 'href="https://github.com/owner/name/blob/main/data/results/moe-vit/0123456789abcdef.json"' in there
+    assert 'href="https://github.com/owner/name/blob/main/lib/studies/moe/vit.py"' in there
+    assert "book-runs" not in present_output(plotly(FIGURE), "figure-1")["data"]["text/markdown"]
+
+
 def test_a_figure_without_description_is_named_by_its_title():
     bare = {"data": [], "layout": {"title": {"text": "<b>Load</b> per expert"}, "height": 300.0}}
     page = present_output(plotly(bare), "figure-1")["data"]["text/markdown"]

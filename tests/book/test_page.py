@@ -258,6 +258,7 @@ def test_show_attaches_provenance_and_needs_words(shown):
     meta = bundle["layout"]["meta"]
     assert meta["alt"] == "Drawn from data." and "3 results of toy · seeds 0–2 · " in meta["provenance"]
     assert "digits (embedded)" in meta["provenance"] and "torch" in meta["provenance"]
+    assert meta["runs"]["names"] == {"toy": sorted(r.key for r in run.results("main"))} and meta["runs"]["more"] == 0
     assert set(shown[0]) == {"application/vnd.plotly.v1+json", "text/plain"} and bundle["config"]["showSendToCloud"] is False
     assert "provenance" not in figure.layout.meta, "the author's figure is left as it was"
     with pytest.raises(ValueError, match="alt="):

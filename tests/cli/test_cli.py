@@ -269,3 +269,29 @@ def test_doctor_fits_one_screen(python, tmp_path):
     assert shown.returncode == 0, shown.stderr
     assert [title in shown.stdout for title in ("This machine", "Tools", "Data sets", "Stored results")] == [True] * 4
     assert len(shown.stdout.splitlines()) <= 40
+
+
+def test_a_result_is_shown_with_the_line_that_made_it(log):
+    key = Logged(name="two").key
+    before = call("show", key[:8])
+    assert "nowhere: it was not run yet" in before and "tests/store_specs.py:" in before and "name = two" in before
+    made_by = before.strip().splitlines()[-1]
+    assert made_by.endswith(f"python -m lib run small --scale smoke --study main --key {key}")
+    call(*made_by.split("python -m lib ")[1].split())
+    assert log() == ["two 0"]
+    after = call("show", key)
+    assert f"{key}.json" in after and "from commit: " in after
+    assert "chapter 98, study 'main', scale laptop" in after and "study 'other'" not in after
+
+
+def test_a_result_that_is_not_one_of_the_book_is_refused():
+    assert "no result of the book" in call("show", "zzz", status=2)
+    assert "3 results have a name" in call("show", "", status=2)
+
+
+def test_a_claim_is_shown_with_all_that_decides_it(monkeypatch):
+    monkeypatch.undo()   # the real book
+    told = call("claims", "smoothing-teacher", "--scale", "cpu")
+    assert "When does label smoothing help?" in told and "hard_teacher_minus_smoothed" in told and "Reproduced if" in told
+    assert told.count("(n=3)") >= 2 and "\nedition " in told and "\ncpu " in told
+    assert [entry["claim"] for entry in json.loads(call("claims", "smoothing-teacher", "--as", "json"))] == ["smoothing-teacher"]
