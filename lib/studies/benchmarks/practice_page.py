@@ -14,8 +14,8 @@ from lib.studies.benchmarks.practice_table import WHOLE, answers_to
 DRAWN = {
     "dense": "dense", "rounding": "quantization, rounded", "int8": "quantization, 8-bit products", "codebooks": "quantization, codebooks",
     "pruning": "pruning, single weights", "pruning and codebooks": "combined, pruning and codebooks", "channels": "pruning, channels",
-    "channels and int8": "combined, channels and 8-bit products", "low rank": "attention, low rank", "distillation": "distillation",
-    "labels alone": "dense, narrow from labels alone",
+    "channels and int8": "combined, channels and 8-bit products", "low rank": "low rank", "distillation": "distillation",
+    "labels alone": "labels alone",
 }
 
 #: What a loss may be that a reader would hardly notice, in accuracy on the validation images.
