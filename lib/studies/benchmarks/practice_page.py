@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from lib.measure.paired import marked
 from lib.runs.markdown import details, pipe_table
 from lib.studies.benchmarks.practice_table import WHOLE, answers_to
 
@@ -28,7 +29,7 @@ def kilobytes(count: float) -> str:
 
 def points(row: Mapping[str, Any]) -> str:
     """Return the difference of accuracies with its interval: ``-0.3 [-0.6, +0.1]``."""
-    return f"{100 * row['apart']:+.1f} [{100 * row['low']:+.1f}, {100 * row['high']:+.1f}]"
+    return f"{100 * row.get('apart', row.get('mean')):+.1f} [{100 * row['low']:+.1f}, {100 * row['high']:+.1f}]"
 
 
 def factor(ratio: float) -> str:
@@ -75,6 +76,14 @@ def time_rows(times: pd.DataFrame) -> pd.DataFrame:
         cell[f"ms, batch {row['batch']}"] = f"{row['ms']:.3g}"
         cell[f"of the first, batch {row['batch']}"] = f"{row['ratio']:.2f} ({row['ratio_p05']:.2f} to {row['ratio_p95']:.2f})"
     return pd.DataFrame(list(found.values()))
+
+
+def pair_rows(pairs: pd.DataFrame) -> pd.DataFrame:
+    """Return the table of questions that two methods answer together (:func:`lib.studies.benchmarks.practice_table.pairs`)."""
+    words = {"above": "the first is better", "below": "the second is better", "like": "not told apart"}
+    return pd.DataFrame([{"Question": row["question"], "First": f"{row['first']}, {kilobytes(row['first_bytes'])}",
+                          "Second": f"{row['second']}, {kilobytes(row['second_bytes'])}", "First minus second": points(vars(row["difference"])),
+                          "So": words[marked(row["difference"])], "Seeds": row["difference"].n} for row in pairs.to_dict("records")])
 
 
 def folded(title: str, frame: pd.DataFrame) -> str:

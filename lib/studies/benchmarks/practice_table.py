@@ -86,6 +86,36 @@ def against(own: dict[int, np.ndarray], other: dict[int, np.ndarray]) -> Differe
     return crossed(*(np.stack([side[seed] for seed in common]) for side in (own, other))) if common else None
 
 
+#: Questions that two methods answer together: the first minus the second.
+QUESTIONS = {
+    "Do 8-bit products lose what 8-bit weights keep?": ("8-bit integer products", "rounded to 8 bits"),
+    "Even steps or chosen values, with 4 bits and no training?": ("rounded to 4 bits", "4-bit codebooks, not trained"),
+    "Does training the codebooks help?": ("4-bit codebooks", "4-bit codebooks, not trained"),
+    "Fewer weights or fewer bits, in files of about a size?": ("pruned to 1/8", "2-bit codebooks"),
+    "Free places or two of each four?": ("pruned to 1/2", "pruned 2:4"),
+    "Fewer channels or factors, at four times fewer weights?": ("channels, 4× fewer weights", "low rank, 4× fewer weights"),
+    "The trained network's channels or its answers?": ("channels, 4× fewer weights", "distilled, 4× fewer weights"),
+    "Do its answers teach more than the labels alone?": ("distilled, 4× fewer weights", "labels alone, 4× fewer weights"),
+}
+
+
+def pairs(results: Iterable[Result]) -> pd.DataFrame:
+    """Return a row per question of :data:`QUESTIONS` that can be answered: ``question``, ``first``, ``second``, ``difference``.
+
+    The difference is that of test accuracies on the same images, a :class:`lib.measure.paired.Difference`; ``first_bytes`` and
+    ``second_bytes`` are those of the files, means over seeds.
+    """
+    answers: dict[str, dict[int, np.ndarray]] = {}
+    sizes: dict[str, list[float]] = {}
+    for result in results:
+        answers.setdefault(called(result.spec), {})[result.spec["seed"]] = correct_of(result.arrays["correct"])
+        sizes.setdefault(called(result.spec), []).append(result.metrics["file_bytes"])
+    return pd.DataFrame([{"question": question, "first": first, "second": second, "difference": difference,
+                          "first_bytes": np.mean(sizes[first]), "second_bytes": np.mean(sizes[second])}
+                         for question, (first, second) in QUESTIONS.items()
+                         if first in answers and second in answers and (difference := against(answers[first], answers[second]))])
+
+
 # What a reader wants
 
 #: What is wanted, and which methods meet it.

@@ -21,7 +21,7 @@ from lib.studies.benchmarks.compress import Channels, Codes, Files, LowRank, Rou
 from lib.studies.benchmarks.practice import CompressedRun
 from lib.studies.benchmarks.practice_names import KINDS, called, kind, shape, timed_shape
 from lib.studies.benchmarks.practice_sizes import RATES, practice, practice_studies
-from lib.studies.benchmarks.practice_table import WHOLE, answers_to, methods, ratios, runs, time_ratios
+from lib.studies.benchmarks.practice_table import QUESTIONS, WHOLE, answers_to, methods, pairs, ratios, runs, time_ratios
 from lib.studies.benchmarks.rows import correct
 
 SIZE = practice("smoke")
@@ -261,6 +261,16 @@ def test_answers_are_chosen_on_validation_among_those_that_meet_the_want(results
         assert found.loc[want, "name"] == fitting.loc[fitting["val_apart"].idxmax(), "name"]
     without = table[(table["smaller"] >= 4) & (table["steps"] == 0)]
     assert found.loc["4× smaller file, no training", "name"] in set(without["name"])
+
+
+def test_pairs_are_of_the_two_methods_that_the_question_names(results):
+    found = pairs([results[run.key] for run in RUNS]).set_index("question")
+    taught, narrow = (results[of(kind(SIZE.narrow[1])).key] for kind in (Student, Channels))
+    row = found.loc["The trained network's channels or its answers?"]
+    assert row["difference"].mean == pytest.approx(narrow.metrics["test_accuracy"] - taught.metrics["test_accuracy"])
+    assert row["first_bytes"] == narrow.metrics["file_bytes"] and pairs([results[of(Tuned()).key]]).empty
+    names = {called_of(run) for run in practice_studies(practice("cpu"))["practice"]}
+    assert all({first, second} <= names for first, second in QUESTIONS.values())
 
 
 def test_time_is_over_that_of_the_dense_network():

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from lib.figures.drops import drop_figure
+from lib.measure.paired import Difference
 from lib.studies.benchmarks.practice_names import KINDS
 from lib.studies.benchmarks.practice_page import (
     DRAWN,
@@ -15,6 +16,7 @@ from lib.studies.benchmarks.practice_page import (
     in_practice,
     method_rows,
     minutes,
+    pair_rows,
     smallest,
     time_rows,
 )
@@ -83,6 +85,14 @@ def test_cells_are_spelled():
 def test_a_folded_table_has_every_cell(table):
     text = folded("All", method_rows(table))
     assert text.startswith("<details>") and all(name in text for name in table["name"])
+
+
+def test_a_pair_says_which_is_better():
+    frame = pd.DataFrame([{"question": "?", "first": "a", "second": "b", "difference": Difference(mean, mean - 0.01, mean + 0.01, 3, 100, ""),
+                           "first_bytes": 2000.0, "second_bytes": 150_000.0} for mean in (0.02, -0.02, 0.001)])
+    found = pair_rows(frame)
+    assert list(found["So"]) == ["the first is better", "the second is better", "not told apart"]
+    assert found["First minus second"][0] == "+2.0 [+1.0, +3.0]" and found["First"][0] == "a, 2.0 kB" and found["Second"][0] == "b, 150 kB"
 
 
 def test_times_are_told_network_by_network():
