@@ -29,7 +29,7 @@ from lib.studies.benchmarks.practice_times import CompressedTimes, Timed
 from lib.training.loop import Recipe
 
 #: Rates of the families, chosen as the module says.
-RATES = {Tuned: 0.002, Sparse: 0.002, Codes: 0.002, SparseCodes: 0.002, Channels: 0.006, LowRank: 0.006, Student: 0.02}
+RATES = {Tuned: 0.002, Sparse: 0.002, SparseCodes: 0.002, Codes: 0.0007, Channels: 0.006, LowRank: 0.006, Student: 0.02}
 
 
 @dataclass(frozen=True)
