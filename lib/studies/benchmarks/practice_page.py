@@ -29,7 +29,7 @@ def kilobytes(count: float) -> str:
 
 def points(row: Mapping[str, Any]) -> str:
     """Return the difference of accuracies with its interval: ``-0.3 [-0.6, +0.1]``."""
-    return f"{100 * row.get('apart', row.get('mean')):+.1f} [{100 * row['low']:+.1f}, {100 * row['high']:+.1f}]"
+    return f"{100 * row.get('apart', row.get('mean')):+z.1f} [{100 * row['low']:+z.1f}, {100 * row['high']:+z.1f}]"
 
 
 def factor(ratio: float) -> str:
@@ -37,8 +37,9 @@ def factor(ratio: float) -> str:
     return "–" if pd.isna(ratio) else f"{1 / ratio:.1f}×"
 
 
-def minutes(seconds: float) -> str:
-    return "none" if not seconds else f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.1f} min"
+def share_of_training(part: float) -> str:
+    """Return a training's arithmetic over that of the network's own, in per cent."""
+    return f"{100 * part:.1f} %" if part else "none"
 
 
 def answer_rows(table: pd.DataFrame) -> pd.DataFrame:
@@ -50,7 +51,7 @@ def answer_rows(table: pd.DataFrame) -> pd.DataFrame:
             continue
         found.append({"You want": row["want"], "Use": row["name"], "Points": points(row), "File": kilobytes(row["file_bytes"]),
                       "Smaller": f"{row['smaller']:.1f}×", "Faster, 1 image": factor(row["ratio_1"]),
-                      "Faster, a batch": factor(row["ratio_many"]), "Training": minutes(row["train_seconds"]), "When": row["use"]})
+                      "Faster, a batch": factor(row["ratio_many"]), "Training": share_of_training(row["training"]), "When": row["use"]})
     return pd.DataFrame(found)
 
 
@@ -62,7 +63,7 @@ def method_rows(table: pd.DataFrame) -> pd.DataFrame:
         "Parameters": f"{row['parameters']:,.0f}", "MFLOPs": f"{row['flops'] / 1e6:.3g}",
         "Faster, 1 image": "as before" if row["same_work"] else factor(row["ratio_1"]),
         "Faster, a batch": "as before" if row["same_work"] else factor(row["ratio_many"]),
-        "Training": minutes(row["train_seconds"]), "Seeds": f"{row['seeds']:.0f}"} for row in table.to_dict("records")])
+        "Training": share_of_training(row["training"]), "Seeds": f"{row['seeds']:.0f}"} for row in table.to_dict("records")])
 
 
 def time_rows(times: pd.DataFrame) -> pd.DataFrame:
@@ -111,8 +112,8 @@ def findings(table: pd.DataFrame) -> list[str]:
         mine = table[table["kind"] == kind]
         if len(mine):
             row = mine.loc[mine["parameters"].idxmin()].to_dict()
-            said.append(f"{words} until {whole['parameters'] / row['parameters']:.1f} times fewer weights are left costs "
-                        f"{points(row)} points in the same number of steps" + faster(row))
+            said.append(f"{words} until {whole['parameters'] / row['parameters']:.1f} times fewer weights are left "
+                        f"changes it by {points(row)} points in the same number of steps" + faster(row))
     if tuned := rows.get("trained on, 16 bits"):
         said.append(f"the same training without any compression changes it by {points(tuned)} points, so this much of every "
                     "trained row is the training's and not the method's")

@@ -15,8 +15,9 @@ from lib.studies.benchmarks.practice_page import (
     folded,
     in_practice,
     method_rows,
-    minutes,
     pair_rows,
+    points,
+    share_of_training,
     smallest,
     time_rows,
 )
@@ -25,7 +26,7 @@ from lib.studies.benchmarks.practice_table import WHOLE
 
 def row(name, kind, smaller, apart, *, steps=90, ratio=1.0, val=None, parameters=500_000):
     return {"name": name, "kind": kind, "val_accuracy": 0.9 + apart, "test_accuracy": 0.89 + apart, "file_bytes": 2e6 / smaller,
-            "smaller": smaller, "parameters": parameters, "flops": 66e6, "flops_nonzero": 60e6, "train_seconds": 1.0 * steps, "steps": steps,
+            "smaller": smaller, "parameters": parameters, "flops": 66e6, "flops_nonzero": 60e6, "training": steps / 1080, "steps": steps,
             "val_before": 0.5 if steps else np.nan, "seeds": 3, "val_apart": apart if val is None else val, "apart": apart,
             "low": apart - 0.004, "high": apart + 0.004, "same_work": ratio == 1.0, "ratio_1": ratio, "ratio_many": ratio}
 
@@ -44,6 +45,11 @@ def test_answers_meet_what_is_wanted_and_lose_least(table):
     assert found["8× smaller file"] == "pruned to 1/8"
     assert found["2× faster, batches"] == "channels, 4× fewer weights"
     assert found["16× smaller file"] == "nothing that was run does it"
+
+
+def test_of_equals_the_faster_one_is_taken(table):
+    table.loc[len(table)] = row("rounded to 8 bits", "rounding", 4.1, -0.002, steps=0)
+    assert answer_rows(table[::-1]).set_index("You want")["Use"]["4× smaller file"] == "8-bit integer products"
 
 
 def test_a_lucky_test_set_chooses_nothing(table):
@@ -79,7 +85,8 @@ def test_a_part_and_nothing_can_be_shown(table):
 
 def test_cells_are_spelled():
     assert factor(0.5) == "2.0×" and factor(float("nan")) == "–"
-    assert minutes(0) == "none" and minutes(45) == "45 s" and minutes(180) == "3.0 min"
+    assert share_of_training(0) == "none" and share_of_training(1 / 12) == "8.3 %"
+    assert points({"apart": -1e-4, "low": -0.01, "high": 0.0}) == "+0.0 [-1.0, +0.0]"
 
 
 def test_a_folded_table_has_every_cell(table):
