@@ -139,27 +139,41 @@
       offer(csv(content.data.flatMap(rowsOf)), "text/csv", `${element.closest("[id^='fig-']")?.id || element.id}.csv`));
   }
 
+  /* A figure is drawn when it comes near, and plotly.js loaded with the first of them; for paper all are. */
   if (figures.length) {
-    load(new URL("plotly.min.js", assets)).then(() => {
-      let drawn = null;
-      const redraw = () => {
-        const colour = pageColours().paper;
-        if (colour !== drawn) {
-          drawn = colour;
-          figures.forEach(draw);
-        }
-      };
-      redraw();
-      figures.forEach(linked);
-      document.documentElement.dataset.figures = "drawn";
-      /* The switch changes the class of the body at once, but a style sheet it turns on arrives later. */
-      new MutationObserver(redraw).observe(document.body, { attributes: true, attributeFilter: ["class"] });
-      /* A figure fits its place, also one that was in a closed tab before. */
-      const fit = new ResizeObserver(() => figures
-        .filter(({ place, width }) => place.clientWidth && place.clientWidth !== width).forEach(draw));
-      figures.forEach(({ place }) => fit.observe(place));
-      document.querySelectorAll("link.quarto-color-scheme").forEach((sheet) => sheet.addEventListener("load", redraw));
+    let library;
+    const begin = () => library ||= load(new URL("plotly.min.js", assets));
+    const show = (figure) => begin().then(() => {
+      if (figure.drawn) return;
+      figure.drawn = pageColours().paper;
+      draw(figure);
+      linked(figure);
+      if (figures.every(({ drawn }) => drawn)) document.documentElement.dataset.figures = "drawn";
     }, () => { /* without plotly.js each figure keeps its description in words */ });
+    const redraw = () => {
+      const colour = pageColours().paper;
+      for (const figure of figures.filter(({ drawn }) => drawn && drawn !== colour)) {
+        figure.drawn = colour;
+        draw(figure);
+      }
+    };
+    const near = new IntersectionObserver((entries) => {
+      for (const { target, isIntersecting } of entries) if (isIntersecting) {
+        near.unobserve(target);
+        show(figures.find(({ place }) => place === target));
+      }
+    }, { rootMargin: "800px 0px" });
+    /* A figure fits its place, also one that was in a closed tab before. */
+    const fit = new ResizeObserver(() => figures
+      .filter(({ drawn, place, width }) => drawn && place.clientWidth && place.clientWidth !== width).forEach(draw));
+    for (const { place } of figures) {
+      near.observe(place);
+      fit.observe(place);
+    }
+    addEventListener("beforeprint", () => figures.forEach(show));
+    /* The switch changes the class of the body at once, but a style sheet it turns on arrives later. */
+    new MutationObserver(redraw).observe(document.body, { attributes: true, attributeFilter: ["class"] });
+    document.querySelectorAll("link.quarto-color-scheme").forEach((sheet) => sheet.addEventListener("load", redraw));
   }
 
   /* Wide tables and lines scroll inside the page, by keyboard too. */
@@ -237,6 +251,15 @@
     };
     addEventListener("hashchange", called);
   }
+
+  /* "Hide all code" hides the library's listings too, on this page and on those that are opened later. */
+  const listings = [...document.querySelectorAll("main details")].filter((fold) => fold.querySelector("pre.sourceCode, div.sourceCode"));
+  const openAll = (open) => listings.forEach((fold) => { fold.open = open; });
+  const remembered = (value) => { try { return value === undefined ? localStorage.getItem("book-code") : localStorage.setItem("book-code", value); } catch { return null; } };
+  for (const [id, open] of [["quarto-show-all-code", true], ["quarto-hide-all-code", false]]) {
+    document.getElementById(id)?.addEventListener("click", () => { openAll(open); remembered(open ? "shown" : "hidden"); });
+  }
+  if (remembered() === "hidden") openAll(false);
 
   /* A page opened from disk may not fetch the search index, but it may run it as a script: once a reader begins to act,
      since it is as large as the rest of a page. */

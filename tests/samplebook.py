@@ -119,7 +119,8 @@ def write_book(root: Path, *slugs: str) -> tuple[SampleChapter, ...]:
         shutil.copyfile(ROOT / name, root / name)
     index = (root / "index.qmd").read_text()   # which links the real book's chapters
     (root / "index.qmd").write_text(re.sub(r"\[([^]]+)\]\(chapters/[^)]+\)", r"\1", index))
-    (root / "_headlines.md").touch()   # as the real book's it is there before anything is rendered
+    for name in ("_headlines.md", "_mosaic.md"):
+        (root / name).touch()   # as the real book's it is there before anything is rendered
     shutil.copytree(ROOT / "assets", root / "assets")
     for name in SCRIPTS:
         (root / "lib" / name).parent.mkdir(parents=True, exist_ok=True)

@@ -19,6 +19,7 @@ from lib.studies.benchmarks import names as benchmark_names
 from lib.studies.distillation import names as distillation_names
 from lib.studies.elastic import names as elastic_names
 from lib.studies.growth import names as growth_names
+from lib.studies.language import names as language_names
 from lib.studies.privacy import names as privacy_names
 from lib.studies.pruning import names as pruning_names
 from lib.studies.tickets import names as tickets_names
@@ -33,7 +34,8 @@ GOLDEN = {"moe": {"dense": 2.304418, "switch": 2.314376, "partition": 2.308511},
           "distillation": {"labels alone": 2.32812, "hard labels": 2.225441, "softened labels": 2.097811},
           "attention": {"8 tokens": 5.577522, "32 tokens": 5.54074},
           "privacy": {"identity (SNL)": 2.213548, "DaPa": 2.266459},
-          "benchmarks": {"dense": 2.311725, "dense, 1/2 width": 2.237237}}
+          "benchmarks": {"dense": 2.311725, "dense, 1/2 width": 2.237237},
+          "language": {"our GPT": 4.33516}}
 
 
 def moe_method(result):
@@ -49,7 +51,8 @@ FIRST = {"moe": ("accuracy", moe_method, "train_loss"), "elastic": ("samplers", 
          "distillation": ("deit", distillation_names.method, "train_loss"),
          "attention": ("stories", lambda result: f"{result.spec['context']} tokens", "test_loss"),
          "privacy": ("budgets", privacy_names.method, "test_loss"),
-         "benchmarks": ("dense", lambda result: benchmark_names.name(result.spec), "train_loss")}
+         "benchmarks": ("dense", lambda result: benchmark_names.name(result.spec), "train_loss"),
+         "language": ("dense", language_names.model, "loss")}
 
 
 @pytest.fixture(scope="module", params=[c for c in CHAPTERS if not c.summarises], ids=lambda chapter: chapter.slug)

@@ -59,7 +59,7 @@ def committed(quarto, tmp_path_factory):
     root = tmp_path_factory.mktemp("committed")
     for name in ("assets", "chapters", "lib"):
         shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for path in (*ROOT.glob("*.qmd"), *ROOT.glob("*.bib"), ROOT / "_headlines.md", ROOT / "_quarto.yml", ROOT / "_variables.yml"):
+    for path in (*ROOT.glob("*.qmd"), *ROOT.glob("*.bib"), ROOT / "_headlines.md", ROOT / "_mosaic.md", ROOT / "_quarto.yml", ROOT / "_variables.yml"):
         shutil.copyfile(path, root / path.name)
     subprocess.run([quarto, "render", root], check=True, timeout=900, stdin=subprocess.DEVNULL)
     return root / "_book"
@@ -79,6 +79,7 @@ def open_page(browser):
         page.on("console", lambda said: said.type in ("error", "warning") and page.complaints.append(said.text))
         page.goto(path.as_uri())
         if page.locator(".book-figure").count():
+            page.evaluate("dispatchEvent(new Event('beforeprint'))")   # all figures are drawn, not only those that are near
             page.wait_for_selector("html[data-figures=drawn]")
         return page
 
@@ -204,7 +205,7 @@ def test_the_data_of_a_figure_can_be_downloaded_by_keyboard(sample, open_page):
 
 
 def test_the_ledger_is_sorted_filtered_and_exported(committed, open_page):
-    page = open_page(committed / "chapters" / "10-papers-and-claims.html", accept_downloads=True)
+    page = open_page(committed / "chapters" / "11-papers-and-claims.html", accept_downloads=True)
     body = page.locator(".book-ledger tbody tr")
     count = body.count()
     first_words = "[...document.querySelectorAll('.book-ledger tbody tr:not([hidden]) td:first-child')].map((cell) => cell.innerText.trim())"
@@ -262,6 +263,18 @@ def test_the_repository_setting_counts_without_any_other_change(quarto, sample):
     page = (root / "_book" / "chapters" / "01-first.html").read_text()
     assert "https://colab.research.google.com/github/owner/name/blob/main/chapters/01-first.ipynb" in page
     assert "https://github.com/owner/name/blob/main/lib/runs/scales.py" in page
+
+
+def test_hidden_code_stays_hidden_on_the_next_page(committed, open_page):
+    page = open_page(committed / "chapters" / "07-attention.html")
+    folds = "[...document.querySelectorAll('main details')].filter((fold) => fold.querySelector('.sourceCode') && fold.open).length"
+    assert page.evaluate(folds) > 0
+    page.evaluate("document.getElementById('quarto-hide-all-code').click()")
+    assert page.evaluate(folds) == 0
+    page.goto((committed / "chapters" / "08-private-inference.html").as_uri())
+    assert page.evaluate(folds) == 0
+    page.evaluate("document.getElementById('quarto-show-all-code').click()")
+    assert page.evaluate(folds) > 0
 
 
 def test_scripts_that_quarto_starts_need_no_package(tmp_path):

@@ -44,7 +44,7 @@ def build(scale: str = "laptop", jobs: int | None = None, parameters: dict[str, 
         with FileLock(folder / ".lock", timeout=0):
             executions = execute_shown(project, chapters, given, folder, jobs, console)
             report(executions, console)
-            rendering = render(project, folder)
+            rendering = render(project, folder, scale)
     except Timeout:
         print(f"another build at scale {scale} is under way in {folder}", file=sys.stderr)
         return 1

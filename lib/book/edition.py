@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from lib.book import notebooks
+from lib.book import notebooks, social
 from lib.book.build import cannot_execute, chapter_parameters, execute_shown, report
 from lib.book.headlines import write_headlines
 from lib.book.manifest import specs_of, write_manifests
@@ -52,7 +52,9 @@ def make_edition(jobs: int | None = None, only: Sequence[Chapter] = (), project:
         if not execution.failure:
             committed = project.source(execution.chapter)
             shutil.copyfile(folder / "chapters" / committed.name, committed)
-    write_headlines(project.root)
+    entries = write_headlines(project.root, project, REFERENCE_SCALES[-1], store)
+    (project.root / "assets").mkdir(exist_ok=True)
+    (project.root / "assets" / "social.png").write_bytes(social.picture(entries))
     write_manifests(project.root / "data" / "editions", project.chapters, store)
     report(executions, console)
     return 1 if any(execution.failure for execution in executions) else 0

@@ -20,6 +20,11 @@ from pathlib import Path
 PLOTLY = "application/vnd.plotly.v1+json"
 FIGURE_HEIGHT = 420   # pixels, of a figure whose layout states none
 
+#: How a chapter's finding begins, see :func:`lib.book.page.finding`.
+FINDING = "**Finding.** "
+
+PLUMBING = "## Parameters and set-up {.unnumbered}\n\nIn the notebook these cells come first: what can be changed, and what the others need."
+
 Cell = dict
 Notebook = dict
 
@@ -40,6 +45,7 @@ def present(notebook: Notebook, repository: str = "") -> Notebook:
         if cell["cell_type"] == "code":
             cell["outputs"] = outputs
     add_chapter_line(notebook["cells"], stamp, repository)
+    notebook["cells"] = plumbing_last(notebook["cells"])
     if repository:
         link_sources(notebook["cells"], repository)
     return notebook
@@ -107,6 +113,25 @@ def with_values(code: str, values: dict[str, str]) -> str:
             encoded = encoded[:start] + values[name].encode() + encoded[end:]
     added = [f"{name} = {value}" for name, value in values.items() if name not in present_names]
     return "\n".join([encoded.decode(), *added])
+
+
+def plumbing_last(cells: list[Cell]) -> list[Cell]:
+    """Move the cells that set a chapter up to the end of its page, so that it opens with what was found.
+
+    They run first, of course.  A chapter that states no finding is left as it is.
+    """
+    moved = [cell for cell in cells if is_plumbing(cell)]
+    if not moved or not any(text_of(output.get("data", {}).get("text/markdown", "")).startswith(FINDING)
+                            for cell in cells for output in cell.get("outputs", [])):
+        return cells
+    heading = {"cell_type": "markdown", "id": "plumbing", "metadata": {}, "source": [PLUMBING]}
+    return [*(cell for cell in cells if not is_plumbing(cell)), heading, *moved]
+
+
+def is_plumbing(cell: Cell) -> bool:
+    """Whether a cell sets parameters, opens the results or imports, and shows nothing of the chapter's subject."""
+    summary = re.search(r"^#\| code-summary: \"?(\w[\w-]*)", source(cell), flags=re.MULTILINE)
+    return cell["cell_type"] == "code" and (bool({"parameters", "colab"} & tags(cell)) or bool(summary) and summary[1] in ("Set-up", "Imports"))
 
 
 # Outputs

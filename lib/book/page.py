@@ -10,7 +10,7 @@ import inspect
 import re
 import sys
 import textwrap
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ import torch
 from IPython.display import Markdown, display
 
 from lib import ROOT
+from lib.book.advice import Advice, box
+from lib.book.filters import FINDING
 from lib.book.launch import run_parallel
 from lib.claims.judge import Verdict, find, judge
 from lib.claims.mix import check_unmixed
@@ -41,7 +43,7 @@ from lib.system.device import device_name
 CONFIG = {"responsive": True, "displaylogo": False, "showSendToCloud": False, "plotlyServerURL": ""}
 
 #: Where each claim stands beside all others.
-LEDGER = "10-papers-and-claims.ipynb"
+LEDGER = "11-papers-and-claims.ipynb"
 
 #: Longer listings are shown folded.
 FOLD_LINES = 60
@@ -138,23 +140,41 @@ class ChapterRun:
         """This run's verdict on a claim."""
         return judge(claim_id, {study: self.results(study) for study in find(claim_id).study})
 
+    def in_practice(self, *advice: Advice) -> None:
+        """Show the box of advice, as far as the reference edition's verdicts hold it up."""
+        shown = box(advice, lambda claim_id: judge(claim_id, self.references(find(claim_id).study)), chip)
+        if shown:
+            prose(shown)
+
     def claims(self, *ids: str) -> None:
-        """Show the claim table: what the paper says, what the reference edition and this run measured."""
-        rows, notes = [], []
+        """Show the claims' table: what the paper says and what was measured, here and in the reference edition where that differs."""
+        rows, notes, places = [], [], set()
         for claim_id in ids:
             claim = find(claim_id)
             own = {study: self.results(study) for study in claim.study}
             edition = self.references(claim.study)
             verdict, committed = judge(claim, own), judge(claim, edition)
-            same = contents(own) == contents(edition)
-            rows.append([escaped(cell) for cell in (
-                f"{claim.claim} [@{claim.paper}]", f"{claim.figure} ({claim.where})",
-                told(committed, devices(edition)) if contents(edition) else "–",
-                "the reference edition itself" if same and contents(edition) else told(verdict, ""))])
+            there = contents(edition)
+            same = bool(there) and contents(own) == there
+            places.add(devices(edition))
+            rows.append((f"{claim.claim} [@{claim.paper}]", f"{claim.figure} ({claim.where})",
+                         told(committed) if there else "–", None if same else told(verdict)))
             notes.append(f"- [`{claim.id}`]({LEDGER}#claim-{claim.id}): {claim.metric} {claim.rule} {verdict.text}")
-        prose(pipe_table(("Claim", "The paper", "Reference edition", "This run"), rows, widths=(34, 26, 22, 18)))
+        prose(claim_table(rows, " and ".join(sorted(places - {""}))))
         prose(details("How these are judged: the metric, the criterion, and why this run got its verdict",
                       "\n".join(notes)))
+
+
+def claim_table(rows: Sequence[tuple[str, str, str, str | None]], places: str) -> str:
+    """Return claims as a table; a column for this run only where some of its results are not the reference edition's."""
+    if all(own is None for *_, own in rows):
+        header, widths = ("Claim", "The paper", "What we measured"), (34, 24, 42)
+        cells = [row[:3] for row in rows]
+    else:
+        header = ("Claim", "The paper", f"Reference edition{f' ({places})' if places else ''}", "This run")
+        widths = (30, 20, 25, 25)
+        cells = [(*row[:3], row[3] or "the same") for row in rows]
+    return pipe_table(header, [[escaped(cell) for cell in row] for row in cells], widths=widths)
 
 
 def contents(results_by_study: Mapping[str, Results]) -> dict[str, dict]:
@@ -162,10 +182,21 @@ def contents(results_by_study: Mapping[str, Results]) -> dict[str, dict]:
     return {result.key: result.content() for results in results_by_study.values() for result in results}
 
 
-def told(verdict: Verdict, where: str) -> str:
-    """A verdict for a table cell: mark and word, the value, the device."""
-    lines = [verdict.marked, verdict.shown]
-    return "<br>".join(lines + [where] if where and verdict.decided else lines)
+def told(verdict: Verdict) -> str:
+    """Return a verdict for a table's cell: a chip that leads to the ledger, the value, and why in a sentence."""
+    value = verdict.measured if verdict.estimate and verdict.verdict != "not testable" else ""
+    return "<br>".join(filter(None, (f"{chip(verdict)} {value}".strip(), f"<small>{first_sentence(verdict.text)}</small>")))
+
+
+def chip(verdict: Verdict) -> str:
+    """Return a verdict's mark and word as a link to the ledger, in its colour on the page."""
+    return (f'<span class="verdict {verdict.verdict.replace(" ", "-")}">'
+            f"[{verdict.marked}]({LEDGER}#claim-{verdict.claim.id})</span>")
+
+
+def first_sentence(text: str) -> str:
+    """Return the beginning of a reason up to its first full stop that ends a sentence."""
+    return re.split(r"(?<=[.:])\s+(?=[A-Z])", text, maxsplit=1)[0]
 
 
 def devices(results_by_study: Mapping[str, Results]) -> str:
@@ -179,6 +210,11 @@ def prose(text: str) -> None:
     ``prose(f"Switch reaches {percent(frame.accuracy)}.")`` keeps numbers in sentences computed, not typed.
     """
     display(Markdown(inspect.cleandoc(text)))
+
+
+def finding(sentence: str) -> None:
+    """Show what the chapter found in one sentence; the first page shows it too.  Numbers in it are computed."""
+    prose(FINDING + " ".join(sentence.split()))
 
 
 def source(*objects: Any) -> None:

@@ -103,6 +103,25 @@ def as_script(module: Path) -> str | None:
     return f"(() => {{\n{text}\nreturn {{ {', '.join(exported)} }};\n}})();\n"
 
 
+#: Pages whose address has changed, so that links from elsewhere still arrive: old address → new one, in the same folder.
+MOVED = {"chapters/10-papers-and-claims.html": "11-papers-and-claims.html"}
+
+SIGNPOST = """<!doctype html>
+<html lang="en-GB"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>This page has moved</title>
+<link rel="canonical" href="{to}"></head>
+<body><main id="quarto-document-content"><h1>This page has moved</h1><p><a id="there" href="{to}">It is here now.</a></p></main>
+<script>const there = document.getElementById("there"); there.hash = location.hash; if (!navigator.webdriver) location.replace(there.href);</script>
+</body></html>
+"""
+
+
+def put_up_signposts(book: Path) -> None:
+    """A page at each old address that leads on, to the same anchor.  Browsers driven by a program stay, so that tests see it."""
+    for old, new in MOVED.items():
+        if (book / old).with_name(new).exists():
+            (book / old).write_text(SIGNPOST.format(to=new), encoding="utf-8")
+
+
 def main() -> int:
     root = Path(__file__).resolve().parents[2]
     sys.path.insert(0, str(root))   # Quarto starts this file, not the package
@@ -114,6 +133,7 @@ def main() -> int:
     add_skip_links(book)
     thin_dark_sheets(book)
     write_search_script(book)
+    put_up_signposts(book)
     problems = unresolved(book)
     for problem in problems:
         print(f"unresolved reference in {problem}", file=sys.stderr)

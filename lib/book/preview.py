@@ -28,7 +28,9 @@ from lib.book import notebooks
 from lib.book.filters import present, repository_address
 from lib.book.notebooks import Project
 from lib.book.postrender import with_download
-from lib.book.prerender import copy_plotly
+
+#: A file that Quarto puts in its place.
+INCLUDE = re.compile(r"^\{\{< include (\S+) >\}\}$", flags=re.MULTILINE)
 
 CODE_BLOCK = re.compile(r"(^(`{3,}|~{3,}).*?^\2[`~]*[ \t]*$)", flags=re.MULTILINE | re.DOTALL)
 
@@ -39,7 +41,6 @@ def render(project: Project, folder: Path) -> Path:
     shutil.rmtree(made, ignore_errors=True)
     for name in ("assets", "lib"):
         shutil.copytree(folder / name, made / name)
-    copy_plotly(made / "assets" / "plotly.min.js")
     write_highlighting(made / "assets" / "preview.css")
 
     repository = repository_address(folder / "_variables.yml")
@@ -129,7 +130,8 @@ def formula(body: str, display: str) -> str:
 
 
 def text_page(path: Path) -> NotebookNode:
-    return nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(path.read_text(encoding="utf-8"))])
+    text = INCLUDE.sub(lambda match: (path.parent / match[1]).read_text(encoding="utf-8"), path.read_text(encoding="utf-8"))
+    return nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(text)])
 
 
 def title_of(page: NotebookNode) -> str:

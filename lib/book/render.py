@@ -51,7 +51,7 @@ def find_quarto() -> tuple[str | None, str]:
     return found, ""
 
 
-def render(project: Project, folder: Path) -> Rendering:
+def render(project: Project, folder: Path, scale: str = "laptop") -> Rendering:
     """Render the chapters in ``folder/chapters`` (committed ones where it lacks any) to ``project.book``.
 
     The pages are made in ``folder`` and replace the previous book only when they are complete.
@@ -59,7 +59,7 @@ def render(project: Project, folder: Path) -> Rendering:
     with FileLock(folder.parent / ".publish.lock"):
         recover(project.book)
     stage(project, folder)
-    write_headlines(folder)
+    write_headlines(folder, project, scale)
     executed = {c.slug: notebooks.read(folder / "chapters" / f"{c.slug}.ipynb") for c in project.chapters}
     problems = notebooks.repeated_labels(executed)
     quarto, why = find_quarto()

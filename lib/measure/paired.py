@@ -73,8 +73,14 @@ def crossed(first: ArrayLike, second: ArrayLike, *, level: float = 0.95) -> Diff
     as often as it should.  With one seed: the normal interval over images.
     Arguments and errors as :func:`paired_bootstrap`; it needs two images.
     """
+    return crossed_mean(differences(first, second), level=level)
+
+
+def crossed_mean(apart: ArrayLike, *, level: float = 0.95) -> Difference:
+    """The mean of a table [S seeds, N items], or [N] of one seed, with the interval of :func:`crossed`: of differences of losses, say."""
     require(0 < level < 1, f"level {level} must lie in (0, 1)")
-    apart = differences(first, second).astype(float)
+    apart = np.atleast_2d(np.asarray(apart, dtype=float))
+    require(apart.ndim == 2 and apart.size > 0 and bool(np.isfinite(apart).all()), f"a table of {apart.shape}: give finite numbers [seeds, items]")
     seeds, images = apart.shape
     require(images > 1, "one image has no variance: give the answers to two or more")
     mean = apart.mean()

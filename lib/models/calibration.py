@@ -43,6 +43,13 @@ class Statistics:
         self.absolute_I += x_TI.abs().sum(0)
         self.largest_I = torch.maximum(self.largest_I, x_TI.abs().amax(0))
 
+    def divided(self, scale_I: Tensor) -> Statistics:
+        """Those of the rows divided by ``scale_I`` [I], feature by feature."""
+        found = Statistics(len(scale_I), self.gram_II.dtype, self.gram_II.device)
+        found.count, found.gram_II = self.count, self.gram_II / torch.outer(scale_I, scale_I)
+        found.absolute_I, found.largest_I = self.absolute_I / scale_I, self.largest_I / scale_I
+        return found
+
     @property
     def norm_I(self) -> Tensor:
         """‖x‖₂ of each feature, over all rows."""

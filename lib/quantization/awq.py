@@ -1,5 +1,6 @@
 """AWQ: scale up the weights of strong features before rounding (Lin et al. 2024, arXiv 2306.00978).
 
+    weights = awq([gate.weight, up.weight], statistics, bits=3, group=64)        # scales, cut-back and rounding in one
     scale_I, alpha = search([q.weight, k.weight, v.weight], statistics, bits=3, group=64)
     weight_OI = scaled(q.weight, scale_I, bits=3, group=64)         # or rescale.move(norm, [q, k, v], scale_I), then round
 """
@@ -75,3 +76,21 @@ def clipped(weight_OI: Tensor, statistics: Statistics, bits: int, group: int | N
             found_OI[:, part] = torch.where(error_O < least_O, cut_OJ.to(weight_OI), found_OI[:, part])
             least_O = torch.minimum(least_O, error_O)
     return found_OI
+
+
+@torch.no_grad()
+def awq(weights: Sequence[Tensor], statistics: Statistics, bits: int, group: int | None = None, symmetric: bool = False,
+        cut: Sequence[bool] | None = None) -> list[Tensor]:
+    """The rounded weights [O, I] of layers that read the same features: scaled, cut back, rounded, and scaled again.
+
+    cut: for each layer whether the largest of its groups are cut back; None: for all.  The authors leave queries and keys.
+    """
+    scale_I, _ = search(weights, statistics, bits, group, symmetric)
+    divided = statistics.divided(scale_I)
+    found = []
+    for weight_OI, cuts in zip(weights, cut or [True] * len(weights), strict=True):
+        larger_OI = weight_OI.detach() * scale_I.to(weight_OI)
+        if cuts:
+            larger_OI = clipped(larger_OI, divided, bits, group, symmetric)
+        found.append(nearest(larger_OI, bits, group, symmetric) / scale_I.to(weight_OI))
+    return found

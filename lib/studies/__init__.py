@@ -49,7 +49,8 @@ CHAPTERS = (
     Chapter(7, "07-attention", "attention", "Exact attention without the matrix"),
     Chapter(8, "08-private-inference", "privacy", "Private inference"),
     Chapter(9, "09-benchmarks", "benchmarks", "Benchmarks across methods"),
-    Chapter(10, "10-papers-and-claims", "papers", "Papers and claims", summarises=True),
+    Chapter(10, "10-language-models", "language", "Compressing a trained language model"),
+    Chapter(11, "11-papers-and-claims", "papers", "Papers and claims", summarises=True),
 )
 
 

@@ -254,19 +254,20 @@ def test_an_edition_promotes_results_and_is_the_same_twice(tmp_path, console, mo
                                       "03-failing is not stamped: `make edition` executes it"]
 
 
-def test_the_first_page_has_each_chapters_paragraph_of_results(tmp_path):
-    write_book(tmp_path, "01-first", "02-second")
-    assert headlines.headlines(tmp_path) == "\n", "nothing is executed yet"
+def test_the_first_page_has_a_row_for_each_finding(tmp_path):
+    project = Project(tmp_path, write_book(tmp_path, "01-first", "02-second"))
     path = tmp_path / "chapters" / "02-second.ipynb"
     notebook = notebooks.read(path)
     cell = next(cell for cell in notebook.cells if cell.cell_type == "code")
-    for text in ("Scale **smoke**.", "**This run in one paragraph.** It reaches\n41 %.", "**In one paragraph.** Another."):
+    for text in ("Scale **smoke**.", "**Finding.** It reaches\n41 %.", "**Finding.** Another."):
         cell.outputs.append(new_output("display_data", {"text/markdown": text}))
     notebooks.write(notebook, path)
-    headlines.write_headlines(tmp_path)
-    assert (tmp_path / "_headlines.md").read_text() == "**[Second chapter](chapters/02-second.ipynb).** It reaches\n41 %.\n"
+    headlines.write_headlines(tmp_path, project, "smoke")
+    rows = (tmp_path / "_headlines.md").read_text().splitlines()
+    assert rows[2:] == ["| [Second chapter](chapters/02-second.ipynb) | It reaches 41 %. |  |"]
+    assert (tmp_path / "_mosaic.md").read_text() == "\n", "a book without claims has no mosaic"
     before = (tmp_path / "_headlines.md").stat().st_mtime_ns
-    headlines.write_headlines(tmp_path)
+    headlines.write_headlines(tmp_path, project, "smoke")
     assert (tmp_path / "_headlines.md").stat().st_mtime_ns == before
 
 

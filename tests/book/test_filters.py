@@ -177,3 +177,24 @@ def test_it_runs_under_a_bare_python_and_changes_nothing_twice():
 
     once = filtered(json.dumps(first()))
     assert json.loads(filtered(once)) == json.loads(once)
+
+
+def one_cell(text, *tags, markdown=None):
+    outputs = [{"output_type": "display_data", "metadata": {}, "data": {"text/markdown": markdown}}] if markdown else []
+    return {"cell_type": "code", "id": "x", "metadata": {"tags": list(tags)} if tags else {}, "outputs": outputs, "execution_count": None,
+            "source": [text]}
+
+
+def test_a_page_opens_with_what_was_found_and_ends_with_its_plumbing():
+    title = {"cell_type": "markdown", "id": "t", "metadata": {}, "source": ["# Title"]}
+    cells = [title, one_cell("scale = 1", "parameters"), one_cell("import sys", "colab"),
+             one_cell('#| code-summary: "Set-up: check the parameters, open the results"\nbook = 1', markdown="Scale **cpu**."),
+             one_cell('#| code-fold: true\n#| code-summary: "Imports"\nimport math'), one_cell("finding(x)", markdown="**Finding.** It works."),
+             one_cell("import torch\nprint(torch)")]
+    shown = ["".join(cell["source"]) for cell in present({"metadata": {}, "cells": [dict(cell) for cell in cells]})["cells"]]
+    order = [next(i for i, text in enumerate(shown) if part in text) for part in
+             ("# Title", "finding(x)", "print(torch)", "Parameters and set-up", "scale = 1", "book = 1", "import math")]
+    assert order == sorted(order)
+    without = [cell for cell in cells if "finding" not in cell["source"][0]]
+    shown = ["".join(cell["source"]) for cell in present({"metadata": {}, "cells": [dict(cell) for cell in without]})["cells"]]
+    assert not any("Parameters and set-up" in text for text in shown) and "print(torch)" in shown[-1]

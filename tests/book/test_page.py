@@ -173,22 +173,28 @@ def toy_claim(monkeypatch):
     monkeypatch.setattr(Claim, "function", lambda self: lambda by: [r.metrics["accuracy"] for r in by["main"]])
 
 
+def chip(verdict, mark):
+    return f'<span class="verdict {verdict.replace(" ", "-")}">[{mark} {verdict}]({page.LEDGER}#claim-toy-better)</span>'
+
+
 def test_claims_stand_beside_paper_reference_and_this_run(shown, tmp_path, toy_claim):
     put_reference(tmp_path, studies(Parameters(scale="gpu"))["main"])
     page.ChapterRun("toy", Parameters(scale="smoke")).claims("toy-better")
     row = shown[0].splitlines()[2]
     assert [cell.strip() for cell in row.replace("\\|", "/").split("|")[1:-1]] == [
         "It is / better. [@fedus2022switch]", "88 % (Table 1)",
-        "? undecided<br>90.0 % (n=3)<br>NVIDIA H200", "○ not seen<br>61.0 ± 2.5 % (n=3)"]
+        chip("undecided", "?") + " 90.0 % (n=3)<br><small>All 3 runs gave the same value: without a spread there is no interval.</small>",
+        chip("not seen", "○") + " 61.0 ± 2.5 % (n=3)<br><small>None of the interval is at least 70 %.</small>"]
+    assert shown[0].splitlines()[0].count("(NVIDIA H200)") == 1 and "This run" in shown[0]
     assert "Reproduced if at least 70 %" in shown[1] and "<details>" in shown[1]
 
 
 def test_a_claim_without_a_reference_has_a_dash_there_and_without_results_its_reason(shown, toy_claim, monkeypatch):
     page.ChapterRun("toy", Parameters(scale="smoke")).claims("toy-better")
-    assert "| – | ○ not seen" in shown[0]
+    assert f"| – | {chip('not seen', '○')}" in shown[0]
     monkeypatch.setattr("lib.studies.base.parameters.cannot_run", lambda scale: "there is no GPU")
     page.ChapterRun("toy", Parameters(scale="gpu")).claims("toy-better")
-    assert "– not testable<br>Nothing of it was run yet: no result of main (there is no GPU)." in shown[2]
+    assert f"{chip('not testable', '–')}<br><small>Nothing of it was run yet: no result of main (there is no GPU).</small>" in shown[2]
 
 
 def test_prose_may_be_indented_like_the_code_around_it(shown):
@@ -203,7 +209,7 @@ def test_prose_may_be_indented_like_the_code_around_it(shown):
 def test_replaying_the_reference_is_said(shown, tmp_path, toy_claim):
     put_reference(tmp_path, studies(Parameters(scale="cpu"))["main"])
     page.ChapterRun("toy", Parameters(scale="cpu")).claims("toy-better")
-    assert "the reference edition itself" in shown[0] and RUNS == []
+    assert "What we measured" in shown[0] and "This run" not in shown[0] and RUNS == []
 
 
 # Source

@@ -2,7 +2,7 @@
 
 import pytest
 
-from lib.book.postrender import add_skip_links
+from lib.book.postrender import MOVED, add_skip_links, put_up_signposts
 
 PAGE = '<html><body class="nav"><nav></nav><main class="{}" id="quarto-document-content">text</main></body></html>'
 
@@ -17,3 +17,15 @@ def test_the_first_link_of_each_page_leads_to_its_text(tmp_path, classes):
     assert f'<main tabindex="-1" class="{classes}" id="quarto-document-content">text' in once
     add_skip_links(tmp_path)
     assert page.read_text(encoding="utf-8") == once
+
+
+def test_an_old_address_leads_on_where_the_new_page_is(tmp_path):
+    (tmp_path / "chapters").mkdir()
+    put_up_signposts(tmp_path)
+    assert not list((tmp_path / "chapters").iterdir())
+    for old, new in MOVED.items():
+        (tmp_path / old).with_name(new).write_text("the page", encoding="utf-8")
+    put_up_signposts(tmp_path)
+    for old, new in MOVED.items():
+        assert f'href="{new}"' in (tmp_path / old).read_text(encoding="utf-8")
+        assert (tmp_path / old).with_name(new).read_text(encoding="utf-8") == "the page"

@@ -2,15 +2,19 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 import yaml
 
 from lib import ROOT
 from lib.book import edition, notebooks
-from lib.book.headlines import headlines
+from lib.book.headlines import MOSAIC, TABLE, table
+from lib.book.ledger import of_chapter
+from lib.book.mosaic import ledger_address, mosaic
 from lib.book.notebooks import Project
 from lib.claims.judge import claims
+from lib.runs.store import Store
 from lib.studies import CHAPTERS
 
 PROJECT = Project()
@@ -43,9 +47,11 @@ def test_no_stamp_is_stale():
 
 
 def test_the_first_page_tells_what_the_chapters_tell():
-    told = headlines(ROOT)
-    assert (ROOT / "_headlines.md").read_text(encoding="utf-8") == told, "`make edition` writes it"
+    entries = [entry for chapter in WRITTEN for entry in of_chapter(chapter, "cpu", Store(ROOT / "data" / "results", Path("none")), PROJECT)]
+    told = table(ROOT, entries)
+    assert (ROOT / TABLE).read_text(encoding="utf-8") == told, "`make edition` writes it"
     assert [chapter.slug for chapter in WRITTEN if f"chapters/{chapter.slug}.ipynb" not in told] == []
+    assert (ROOT / MOSAIC).read_text(encoding="utf-8") == mosaic(entries, ledger_address(WRITTEN)), "`make edition` writes it"
 
 
 @chapters

@@ -210,18 +210,24 @@ def test_chains_without_results_say_so():
 def test_in_the_book_menus_filters_and_clicks_work_from_disk(figure, tmp_path):
     playwright = pytest.importorskip("playwright.sync_api", reason="`pip install playwright` is needed to see pages")
     program = next(filter(None, map(shutil.which, BROWSERS)), None) or pytest.skip("no Chromium or Chrome was found")
-    plotly = ROOT / "assets" / "plotly.min.js"
-    if not plotly.exists():
-        pytest.skip("assets/plotly.min.js is made by `make book`")
     for name in ("book.js", "plotly.min.js"):
         shutil.copyfile(ROOT / "assets" / name, tmp_path / name)
     content = figure_html(json.loads(figure.to_json()), "figure-1")
     (tmp_path / "page.html").write_text(
         '<meta charset="utf-8"><meta name="viewport" content="width=device-width">'
         f'<body>{content}<script src="book.js"></script>', encoding="utf-8")
+    (tmp_path / "far.html").write_text(
+        f'<meta charset="utf-8"><body><div style="height:9000px"></div>{content}<script src="book.js"></script>', encoding="utf-8")
     (tmp_path / "04-pruning.html").write_text("<h2 id=sec-pruning>Pruning</h2>", encoding="utf-8")
     with playwright.sync_playwright() as play:
         browser = play.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-gpu"])
+        page, asked = browser.new_page(), []
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto((tmp_path / "far.html").as_uri())
+        page.wait_for_timeout(300)
+        assert not any("plotly" in address for address in asked), "a figure that is far away is neither drawn nor loaded for"
+        page.mouse.wheel(0, 8000)
+        page.wait_for_selector("html[data-figures=drawn]")
         for width, touch in ((1200, False), (390, True)):
             page = browser.new_page(viewport={"width": width, "height": 900}, has_touch=touch, is_mobile=touch)
             errors = []

@@ -61,8 +61,8 @@ def best(runs: Results, names: Iterable[str], curve: str = "bits_per_byte") -> R
 def worth(grown: Results, studies: Studies) -> list[float]:
     """The arithmetic that scratch of the best size needs for each network's loss, over the network's own and its source's."""
     final, smaller = studies["scratch"], studies["envelope"]
-    if not len(smaller):
-        raise NotTestable(f"no network smaller than the final one was trained from scratch with the whole arithmetic: "
+    if not len(smaller) or smaller.missing:   # a part of the envelope lies above the envelope
+        raise NotTestable(f"not all networks smaller than the final one were trained from scratch with the whole arithmetic: "
                           f"against the final size alone, growth may only show that it is too large{why(smaller)}")
     scratch = Results((*final, *smaller), (*final.missing, *smaller.missing))
     try:

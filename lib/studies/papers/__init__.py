@@ -1,1 +1,1 @@
-"""Chapter 10, papers and claims: what it runs, and how its claims are read."""
+"""Chapter 11, papers and claims: what it runs, and how its claims are read."""

@@ -1,0 +1,46 @@
+"""Advice stands only where its claim's verdict holds it up; the box names the value and leads to the ledger."""
+
+import json
+import re
+
+import pytest
+
+from conftest import ROOT
+from lib.book.advice import Advice, box
+from lib.book.page import chip
+from lib.claims.judge import Verdict, claims, find
+from lib.measure.statistics import Estimate
+
+CLAIM = "switch-quality"
+
+
+def judged(verdict, estimate=Estimate(0.02, 0.01, 0.03, 3)):
+    return lambda claim_id: Verdict(find(claim_id), verdict, "Why.", estimate)
+
+
+def test_advice_is_shown_with_its_value_while_the_verdict_holds_it_up():
+    piece = Advice("Use it: it gains {}.", CLAIM)
+    for verdict in ("reproduced", "weaker"):
+        text = box([piece], judged(verdict), chip)
+        assert "Use it: it gains +2.00 ± 1.00 points (n=3)." in text and f"#claim-{CLAIM}" in text and text.startswith("<div")
+    for verdict in ("not seen", "undecided", "not testable"):
+        assert box([piece], judged(verdict), chip) == ""
+    assert box([piece], judged("reproduced", None), chip) == "", "without a value nothing is advised"
+    assert box([Advice("Leave it.", CLAIM, ("not seen",))], judged("not seen"), chip).count("- Leave it.") == 1
+
+
+def test_what_could_not_be_tested_holds_nothing_up():
+    with pytest.raises(ValueError, match="holds no advice up"):
+        Advice("Use it.", CLAIM, ("not testable",))
+    with pytest.raises(ValueError, match="no verdict proven"):
+        Advice("Use it.", CLAIM, ("proven",))
+
+
+def test_chapters_advise_by_claims_of_their_own():
+    found = 0
+    for path in sorted((ROOT / "chapters").glob("*.ipynb")):
+        code = "".join("".join(cell["source"]) for cell in json.loads(path.read_text())["cells"] if cell["cell_type"] == "code")
+        for claim_id in re.findall(r'Advice\([^)]*?"([a-z0-9-]+)"(?:, \(|\))', code, flags=re.DOTALL):
+            assert claim_id in claims(), claim_id
+            found += 1
+    assert found >= 15
