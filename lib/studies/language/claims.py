@@ -38,16 +38,16 @@ def compared(studies: Studies, study: str, first: Mapping, second: Mapping, *ask
 
 
 def sparsegpt_half(studies: Studies) -> Parts:
-    return compared(studies, "pruning", {"by": "sparsegpt", "pattern": ""}, {"by": "magnitude", "pattern": ""}, needs.half_hurts)
+    return compared(studies, "pruning", {"by": "sparsegpt", "pattern": ""}, {"by": "magnitude", "pattern": ""}, needs.half_hurts, needs.fitted_with_enough)
 
 
 def sparsegpt_pattern(studies: Studies) -> Parts:
-    return compared(studies, "patterns", {"by": "sparsegpt", "pattern": "2:4"}, {"by": "magnitude", "pattern": "2:4"}, needs.pattern_hurts)
+    return compared(studies, "patterns", {"by": "sparsegpt", "pattern": "2:4"}, {"by": "magnitude", "pattern": "2:4"}, needs.pattern_hurts, needs.fitted_with_enough)
 
 
 def sparsegpt_joint(studies: Studies) -> Parts:
     """Half of the weights at 4 bits against all at 3."""
-    return compared(studies, "joint", {"by": "sparsegpt", "bits_left": 4}, {"by": "gptq", "bits_each": 3})
+    return compared(studies, "joint", {"by": "sparsegpt", "bits_left": 4}, {"by": "gptq", "bits_each": 3}, needs.fitted_with_enough)
 
 
 def wanda_half(studies: Studies) -> Parts:
@@ -59,7 +59,7 @@ def wanda_pattern(studies: Studies) -> Parts:
 
 
 def wanda_over_sparsegpt(studies: Studies) -> Parts:
-    return compared(studies, "pruning", {"by": "wanda", "pattern": ""}, {"by": "sparsegpt", "pattern": ""}, needs.half_hurts)
+    return compared(studies, "pruning", {"by": "wanda", "pattern": ""}, {"by": "sparsegpt", "pattern": ""}, needs.half_hurts, needs.fitted_with_enough)
 
 
 def wanda_rows(studies: Studies) -> Parts:
@@ -68,12 +68,12 @@ def wanda_rows(studies: Studies) -> Parts:
 
 
 def gptq_three_bits(studies: Studies) -> Parts:
-    return compared(studies, "rounding", {"by": "gptq", "bits_each": 3}, {"by": "nearest", "bits_each": 3}, needs.three_bits_hurt)
+    return compared(studies, "rounding", {"by": "gptq", "bits_each": 3}, {"by": "nearest", "bits_each": 3}, needs.three_bits_hurt, needs.fitted_with_enough)
 
 
 def gptq_four_bits(studies: Studies) -> Parts:
     """Against the dense model."""
-    return compared(studies, "rounding", {"by": "gptq", "bits_each": 4}, {}, base="dense")
+    return compared(studies, "rounding", {"by": "gptq", "bits_each": 4}, {}, needs.fitted_with_enough, base="dense")
 
 
 def awq_three_bits(studies: Studies) -> Parts:
@@ -81,7 +81,7 @@ def awq_three_bits(studies: Studies) -> Parts:
 
 
 def awq_over_gptq(studies: Studies) -> Parts:
-    return compared(studies, "rounding", {"by": "awq", "bits_each": 3}, {"by": "gptq", "bits_each": 3}, needs.three_bits_hurt)
+    return compared(studies, "rounding", {"by": "awq", "bits_each": 3}, {"by": "gptq", "bits_each": 3}, needs.three_bits_hurt, needs.fitted_with_enough)
 
 
 def smoothquant_over_plain(studies: Studies) -> Parts:
@@ -105,7 +105,7 @@ def influence_over_random(studies: Studies) -> Parts:
     found: Parts = {}
     for count in counts:
         try:
-            found |= compared(studies, "depth", {"by": "influence", "count": count}, {"by": "random", "count": count}, needs.random_removal_hurts)
+            found |= compared(studies, "depth", {"by": "influence", "count": count}, {"by": "random", "count": count}, needs.removal_hurts)
         except NotTestable:
             continue
     if not found:

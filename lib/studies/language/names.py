@@ -45,10 +45,18 @@ def strength(result: Result) -> str:
     return f"{spec['count']} blocks fewer" if spec["type"] == "ShortenedLM" else "16 bits"
 
 
+def calibration_tokens(result: Result) -> int | None:
+    """Tokens of calibration text that the method could see."""
+    spec = result.spec["model"]
+    length = spec.get("length") or spec.get("gpt", {}).get("context")
+    return spec["calibration"] * length if length else None
+
+
 def frame(results: Results) -> pd.DataFrame:
     """A row for each run: model, method, strength, seed, loss, perplexity, bytes, bits, zeros and the method's own fields."""
     wanted = ("loss", "perplexity", "bytes", "bits", "zeros", "compress_seconds", "sample")
-    return pd.DataFrame([{"model": model(r), "method": method(r), "strength": strength(r), "seed": r.spec["seed"]}
+    return pd.DataFrame([{"model": model(r), "method": method(r), "strength": strength(r), "seed": r.spec["seed"],
+                          "calibration": calibration_tokens(r)}
                          | {name: r.metrics[name] for name in wanted} | {f"of_{name}": value for name, value in r.spec["method"].items()}
                          for r in results])
 

@@ -13,13 +13,20 @@ import numpy as np
 from lib.measure.paired import crossed_mean
 from lib.measure.statistics import NotTestable
 from lib.runs.results import Results
-from lib.studies.language.names import MODELS, table, windows
+from lib.studies.language.names import MODELS, SMOL, calibration_tokens, table, windows
 from lib.studies.language.names import model as model_of
 
 Studies = Mapping[str, Results]
 
 #: An input has outlier channels where its largest feature is so many times the median one: SmoothQuant's figure 4 shows a hundred.
 OUTLIER = 10.0
+
+
+#: Tokens of calibration text for each feature of the widest layer from which on more of it changed little (study "calibration").
+ENOUGH = 7.0
+
+#: Features of SmolLM2's widest layer.
+WIDEST = 1536
 
 
 def holds(need: Callable[[Studies, str], None], studies: Studies, which: str) -> NotTestable | None:
@@ -87,18 +94,40 @@ def four_bit_activations_hurt(studies: Studies, which: str) -> None:
     hurts(studies, which, "activations", "plain rounding of activations to 4 bits", by="nearest", activation_bits=4)
 
 
-def random_removal_hurts(studies: Studies, which: str) -> None:
-    hurts(studies, which, "depth", "removing random blocks", by="random")
+def removal_hurts(studies: Studies, which: str) -> None:
+    """Asked of those with the least influence, as many as go at random: what random ones cost differs too much from draw to draw."""
+    counts = {r.spec["method"]["count"] for r in studies["depth"] if model_of(r) == which and r.spec["method"]["by"] == "random"}
+    if not counts:
+        raise NotTestable(f"no random blocks were removed from {which}")
+    hurts(studies, which, "depth", f"removing {min(counts)} blocks", by="influence", count=min(counts))
 
 
 def activations_have_outliers(studies: Studies, which: str) -> None:
     """Asked of the inputs that norms write: those that SmoothQuant scales."""
     found = [r.metrics["channel_ratio"] for r in studies["layers"] if model_of(r) == which]
     if not found:
-        raise NotTestable(f"nobody looked at what {which}'s layers read")
+        raise NotTestable(f"what {which}'s layers read was not looked at")
     if max(found) < OUTLIER:
         raise NotTestable(f"the largest feature that a norm of {which} writes is {max(found):.1f} times the median one, and {OUTLIER:g} times are asked: "
                           "there are no outlier channels")
+
+
+def fitted_with_enough(studies: Studies, which: str) -> None:
+    """Asked of all runs of SparseGPT and GPTQ in these studies, but for those that vary the text on purpose."""
+    fitted = [r for name, found in studies.items() if name != "calibration" for r in found
+              if model_of(r) == which and r.spec["method"].get("by") in ("sparsegpt", "gptq")]
+    if not fitted:
+        raise NotTestable(f"nothing was fitted to text for {which}")
+    for r in fitted:
+        widest = WIDEST if which == SMOL else 3 * r.spec["model"]["gpt"]["width"]
+        if (share := (calibration_tokens(r) or 0) / widest) < ENOUGH:
+            raise NotTestable(f"{which} was calibrated on {share:.1f} tokens for each feature of its widest layer, and {ENOUGH:g} are asked: "
+                              "a method that fits weights to so little text is held back by that")
+
+
+def fitted_methods_have_text(studies: Studies) -> None:
+    """Need seven tokens of calibration text for each feature of the widest layer, where weights are fitted to it."""
+    for_one_at_least(fitted_with_enough, studies)
 
 
 def pruning_to_half_hurts(studies: Studies) -> None:
@@ -127,8 +156,8 @@ def plain_four_bits_hurt(studies: Studies) -> None:
 
 
 def removing_blocks_hurts(studies: Studies) -> None:
-    """Need a model that loses for sure when random blocks go."""
-    for_one_at_least(random_removal_hurts, studies)
+    """Need a model that loses for sure when blocks go, even those with the least influence."""
+    for_one_at_least(removal_hurts, studies)
 
 
 def there_are_outlier_channels(studies: Studies) -> None:

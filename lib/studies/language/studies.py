@@ -42,6 +42,7 @@ class Scale:
 
     ``own``         the book's GPT, its group of weights that share a grid, and its number of seeds
     ``pretrained``  SmolLM2, or None; with ``draws`` of calibration text
+    ``calibrations``  windows of calibration text, of the GPT
     ``removed``     numbers of blocks that are taken out: of the GPT, and of SmolLM2; the claims' is the last but one, or the only one
     """
 
@@ -56,6 +57,7 @@ class Scale:
     draws: int = 3
     removed_pretrained: tuple[int, ...] = ()
     torchao: bool = True
+    calibrations: tuple[int, ...] = ()
 
 
 #: Groups that SmolLM2's weights are rounded in: AWQ's.
@@ -64,8 +66,9 @@ GROUP = 128
 #: Tokens that a dense or half pruned model adds to its prompt.
 TOLD = 24
 
-#: Bits whose GPTQ and AWQ decide.
-LOW_BITS = (4, 3)
+#: Windows of calibration text for methods that fit weights to it, SparseGPT and GPTQ.  Of the book's own GPT they needed 7 tokens for each
+#: feature of the widest layer (study "calibration") before more text changed little, and SmolLM2's widest layer has 1,536.
+FITTED = 24
 
 
 def training(lr: float, epochs: int) -> Recipe:
@@ -76,11 +79,11 @@ SIZES = {
     "smoke": Scale(OwnLM(LanguageGPT(corpus=Corpus(stories=200, vocabulary=300), context=32, width=16, depth=3, heads=2, tokens=256, steps=20,
                                      recipe=training(1e-2, 2), watched=256), windows=8, calibration=8),
                    own_group=8, seeds=1, densities=(0.5,), bits=(4, 3), removed=(1,), rounds=2, torchao=False),
-    "laptop": Scale(OwnLM(LanguageGPT(steps=150)), own_group=32, seeds=3, densities=(0.7, 0.5, 0.3), bits=(8, 4, 3, 2), removed=(1, 2), rounds=5),
+    "laptop": Scale(OwnLM(LanguageGPT(steps=150)), own_group=32, seeds=3, densities=(0.7, 0.5, 0.3), bits=(4, 3, 2), removed=(1, 2), rounds=30),
     "cpu": Scale(OwnLM(LanguageGPT(corpus=Corpus("tinystories", vocabulary=512), width=96, depth=6, tokens=4096, steps=400,
                                    recipe=training(4e-3, 4), watched=32_768), windows=256, calibration=128),
-                 own_group=32, seeds=3, densities=(0.8, 0.7, 0.6, 0.5, 0.4, 0.3), bits=(8, 4, 3, 2), removed=(1, 2, 3), rounds=15,
-                 pretrained=PretrainedLM(), removed_pretrained=(1, 2, 4, 7)),
+                 own_group=32, seeds=3, densities=(0.8, 0.7, 0.6, 0.5, 0.4, 0.3), bits=(8, 4, 3, 2), removed=(1, 2, 3), rounds=300,
+                 pretrained=PretrainedLM(), removed_pretrained=(1, 2, 4, 7), calibrations=(1, 4, 16, 128)),
 }
 SIZES["gpu"] = replace(SIZES["cpu"], pretrained=PretrainedLM(windows=128, calibration=128, length=1024))
 
@@ -89,43 +92,45 @@ def studies(parameters: Parameters) -> dict[str, list[Spec]]:
     """The Specs of each study of chapter 10 by name; see the chapter for what each shows.  SmolLM2's come first."""
     size = sized(parameters)
     pretrained, own = Runs(size.pretrained, range(size.draws), False), Runs(size.own, range(size.seeds), True)
+    fitted = Runs(size.pretrained and replace(size.pretrained, calibration=max(FITTED, size.pretrained.calibration)), range(size.draws), False)
     group, fewer, fewer_pretrained = size.own_group, middle(size.removed), middle(size.removed_pretrained)
-    low = [bits for bits in size.bits if bits in LOW_BITS]
 
     found = {
         "gpt": [size.own.trained(seed) for seed in range(size.seeds)],
         "dense": [*pretrained.once(Untouched()), *own.once(Untouched())],
-        "pruning": pruned(pretrained, own),
+        "pruning": pruned(pretrained, fitted, own),
         "rounding": [*pretrained.once(*(RoundedLM("nearest", bits, GROUP) for bits in (4, 3))),
-                     *pretrained.seeded(*(RoundedLM(by, bits, GROUP) for bits in (3, 4) for by in ("gptq", "awq"))),
+                     *(run for bits in (3, 4) for some, by in ((fitted, "gptq"), (pretrained, "awq")) for run in some.seeded(RoundedLM(by, bits, GROUP))),
                      *own.seeded(*(RoundedLM(by, bits, group) for bits in size.bits for by in ("nearest", "gptq", "awq")))],
         "activations": [*pretrained.once(*(RoundedActivationsLM(activation_bits=bits) for bits in (8, 4))),
                         *pretrained.seeded(*(RoundedActivationsLM("smoothquant", activation_bits=bits) for bits in (8, 4)),
                                            RoundedActivationsLM("rotation", activation_bits=4)),
                         *own.seeded(*(RoundedActivationsLM(by, activation_bits=bits) for bits in (8, 4)
                                       for by in ("nearest", "smoothquant", "rotation")))],
-        "patterns": pruned(pretrained, own, pattern="2:4"),
+        "patterns": pruned(pretrained, fitted, own, pattern="2:4"),
         "depth": [*(run for count in size.removed_pretrained for run in pretrained.once(ShortenedLM("influence", count))),
                   *pretrained.seeded(*(ShortenedLM(by, fewer_pretrained) for by in ("influence", "random") if fewer_pretrained)),
                   *own.seeded(*(ShortenedLM("influence", count) for count in size.removed), ShortenedLM("random", fewer),
                               ShortenedLM("last", fewer))],
-        "joint": [*pretrained.seeded(PrunedLM("sparsegpt", bits_left=4), RoundedLM("gptq", 3)), *pretrained.once(PrunedLM(bits_left=4)),
+        "joint": [*fitted.seeded(PrunedLM("sparsegpt", bits_left=4), RoundedLM("gptq", 3)), *pretrained.once(PrunedLM(bits_left=4)),
                   *own.seeded(PrunedLM("sparsegpt", bits_left=4), RoundedLM("gptq", 3), PrunedLM(bits_left=4))],
         "layers": [*([LayersRun(model=size.pretrained, group=GROUP, every=5)] if size.pretrained else []),
                    LayersRun(model=size.own, group=group)],
         "rows": own.seeded(PrunedLM("wanda"), PrunedLM("wanda", per="layer")),
         "ratios": own.seeded(*(PrunedLM(by, density) for density in size.densities for by in ("magnitude", "wanda", "sparsegpt"))),
-        "groups": [*pretrained.once(*(RoundedLM("nearest", bits, of) for of in (None, 64) for bits in low)),
-                   *own.seeded(*(RoundedLM(by, bits) for bits in size.bits for by in ("nearest", "gptq", "awq")))],
+        "groups": own.seeded(*(RoundedLM(by, bits) for bits in size.bits for by in ("nearest", "gptq", "awq"))),
+        "calibration": [*pretrained.seeded(PrunedLM("sparsegpt"), RoundedLM("gptq", 3, GROUP)),   # with more: "pruning", "rounding"
+                        *(run for count in size.calibrations for run in Runs(replace(size.own, calibration=count), range(size.seeds), True).seeded(
+                            PrunedLM("wanda"), PrunedLM("sparsegpt"), RoundedLM("gptq", 3, group)))],
         "torchao": [TorchaoRun(model=size.own)] if size.torchao else [],
         "time": [LayerTimeRun(rounds=size.rounds)],
     }
     return {name: list(dict.fromkeys(specs)) for name, specs in found.items()}
 
 
-def pruned(pretrained: Runs, own: Runs, **kept) -> list[Spec]:
-    """Half of the weights, by each method."""
-    return [*pretrained.once(PrunedLM(**kept)), *pretrained.seeded(*(PrunedLM(by, **kept) for by in ("sparsegpt", "wanda"))),
+def pruned(pretrained: Runs, fitted: Runs, own: Runs, **kept) -> list[Spec]:
+    """Half of the weights, by each method; ``fitted`` are runs of the pre-trained model with more calibration text."""
+    return [*pretrained.once(PrunedLM(**kept)), *fitted.seeded(PrunedLM("sparsegpt", **kept)), *pretrained.seeded(PrunedLM("wanda", **kept)),
             *own.seeded(*(PrunedLM(by, **kept) for by in ("magnitude", "wanda", "sparsegpt")))]
 
 

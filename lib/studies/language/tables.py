@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import pandas as pd
 
 from lib.measure.statistics import student
-from lib.studies.language.names import MODELS
+from lib.studies.language.names import CALLED, MODELS
 
 
 def chosen(frame: pd.DataFrame, **fields) -> pd.DataFrame:
@@ -41,7 +41,8 @@ def with_spread(values: Iterable[float]) -> str:
 
 def by_strength(frame: pd.DataFrame, strengths: Iterable[str] | None = None) -> pd.DataFrame:
     """A row for each model and strength, a column for each method, perplexities spelled out."""
-    methods, rows = list(dict.fromkeys(frame["method"])), []
+    order = ["dense", *CALLED.values()]
+    methods, rows = sorted(set(frame["method"]), key=order.index), []
     for model in MODELS:
         for strength in strengths or dict.fromkeys(chosen(frame, model=model)["strength"]):
             part = chosen(frame, model=model, strength=strength)

@@ -20,10 +20,15 @@ METHODS = {"Untouched": {}, "PrunedLM": {"by": "magnitude", "density": 0.5, "pat
            "ShortenedLM": {"by": "influence", "count": 1}}
 
 
-def run(model, kind, loss, seed=0, spread=0.0, simple=6.0, **fields):
+def lm(model, text=24):
+    """A model's part of a Spec, with ``text`` windows of calibration text."""
+    return {"type": "PretrainedLM", "calibration": text, "length": 512} if model == SMOL else {"type": "OwnLM", "calibration": text, "gpt": {"context": 128, "width": 32}}
+
+
+def run(model, kind, loss, seed=0, spread=0.0, simple=6.0, text=24, **fields):
     """A result whose windows have losses around ``loss``, the same pattern for every run."""
     losses = (np.array([-0.3, 0.1, 0.2, 0.0]) + loss + spread * np.array([1, -1, 1, -1])).tolist()
-    return SimpleNamespace(spec={"seed": seed, "model": {"type": "PretrainedLM" if model == SMOL else "OwnLM"}, "method": {"type": kind} | METHODS[kind] | fields},
+    return SimpleNamespace(spec={"seed": seed, "model": lm(model, text), "method": {"type": kind} | METHODS[kind] | fields},
                            metrics={"loss": loss, "perplexity": math.exp(loss), "simple_loss": simple, "simple": "unigram", "bytes": 100, "bits": 9.0, "zeros": 0.5,
                                     "compress_seconds": 1.0, "sample": None}, arrays={"losses": losses})
 
@@ -68,6 +73,17 @@ def test_a_model_that_loses_nothing_decides_nothing():
         needs.pruning_to_half_hurts({"pruning": results(run(SMOL, "PrunedLM", 3.0), *seeded(OWN, "PrunedLM", 1.0)), "dense": DENSE})
 
 
+def test_what_is_fitted_needs_text():
+    few = results(run(SMOL, "PrunedLM", 4.0), *(run(SMOL, "PrunedLM", 3.4, seed, by="sparsegpt", text=8) for seed in range(3)))
+    found = claims.sparsegpt_half({"pruning": few, "dense": DENSE})
+    assert isinstance(found[SMOL], NotTestable) and "2.7 tokens for each feature" in str(found[SMOL])
+    with pytest.raises(NotTestable, match="so little text"):
+        needs.fitted_methods_have_text({"pruning": few})
+    needs.fitted_methods_have_text({"pruning": pruning(), "calibration": few})
+    with pytest.raises(NotTestable, match="nothing was fitted"):
+        needs.fitted_methods_have_text({"pruning": results()})
+
+
 def test_a_model_must_know_more_than_counts():
     needs.dense_knows_more_than_counts({"dense": DENSE})
     with pytest.raises(NotTestable, match="it has not learnt a language"):
@@ -94,7 +110,7 @@ def test_smoothquant_needs_outliers_and_something_to_lose():
     assert "no outlier channels" in str(claims.smoothquant_over_plain(even)[SMOL])
     with pytest.raises(NotTestable, match="no outlier channels"):
         needs.there_are_outlier_channels(even)
-    with pytest.raises(NotTestable, match="nobody looked"):
+    with pytest.raises(NotTestable, match="was not looked at"):
         needs.there_are_outlier_channels(good | {"layers": results()})
     with pytest.raises(NotTestable, match="nothing is lost"):
         needs.plain_eight_bits_hurt(good | {"activations": activations(3.0, 3.1)})
@@ -135,8 +151,11 @@ def test_depth_compares_as_many_blocks():
     needs.removing_blocks_hurts(studies)
     with pytest.raises(NotTestable, match="not removed in both ways"):
         claims.influence_over_random({"depth": results(*seeded(OWN, "ShortenedLM", 1.2, count=2)), "dense": DENSE})
-    with pytest.raises(NotTestable):
-        needs.removing_blocks_hurts({"depth": results(*seeded(OWN, "ShortenedLM", 1.0, by="random")), "dense": DENSE})
+    harmless = results(*seeded(OWN, "ShortenedLM", 1.0, count=2), *seeded(OWN, "ShortenedLM", 1.6, by="random", count=2))
+    with pytest.raises(NotTestable, match="nothing is lost"):
+        needs.removing_blocks_hurts({"depth": harmless, "dense": DENSE})
+    with pytest.raises(NotTestable, match="no random blocks"):
+        needs.removing_blocks_hurts({"depth": results(*seeded(OWN, "ShortenedLM", 1.2, count=2)), "dense": DENSE})
 
 
 def test_tables_pair_one_run_with_every_draw_of_one_model_only():

@@ -20,14 +20,14 @@ def surgeon(before: Sequence[float], removed: int, after: Sequence[float], zeroi
         parts.append(text(0, y + 35, name, "m"))
         for i, weight in enumerate(weights):
             gone, moved = row > 0 and i == removed, row == 2 and i != removed
-            parts += [box(140 + i * 104, y, 92, high, "off" if gone else "run" if moved else "box"),
-                      text(186 + i * 104, y + 35, "0" if gone else f"{weight:+.2f}".replace("-", "−"), "c m" if gone else "c")]
+            parts += [box(118 + i * 104, y, 92, high, "off" if gone else "run" if moved else "box"),
+                      text(164 + i * 104, y + 35, "0" if gone else f"{weight:+.2f}".replace("-", "−"), "c m" if gone else "c")]
         if error:
-            parts.append(text(140 + len(weights) * 104 + 4, y + 35, error))
+            parts.append(text(118 + len(weights) * 104 + 2, y + 35, error))
     told = ", ".join(f"{weight:+.2f}" for weight in before)
     alt = (f"A row of weights {told}. Weight {removed + 1} goes. If it is set to zero and nothing else changes, the squared error of the output is {zeroing:.2f}. "
            f"With OBS the others become {', '.join(f'{w:+.2f}' for i, w in enumerate(after) if i != removed)}, and the error is {surgery:.2f}.")
-    return Drawing("dg-surgeon", alt, 270 + len(before) * 104, 20 + 3 * high + 2 * 26 + 8, parts)
+    return Drawing("dg-surgeon", alt, 248 + len(before) * 104, 20 + 3 * high + 2 * 26 + 8, parts)
 
 
 def smoothing(channels: Sequence[Sequence[float]], shown: int = 9) -> Drawing:
