@@ -67,6 +67,12 @@ class CompressedRun(Spec):
         """The geometry of the compressed network."""
         return self.method.geometry(self.parent.model)
 
+    @property
+    def label(self) -> str:
+        """A line without the settings of the trained network and of the recipe."""
+        before = "" if isinstance(self.parent, AnchorRun) else f" after {self.parent.method}"
+        return f"{self.experiment} seed={self.seed} {self.method}{before}"
+
     def run(self, session: Session) -> Outcome:
         anchor = self.anchor
         images = available_images(anchor.dataset, anchor.train_examples, session.device)

@@ -51,7 +51,7 @@ def answer_rows(table: pd.DataFrame) -> pd.DataFrame:
             continue
         found.append({"You want": row["want"], "Use": row["name"], "Points": points(row), "File": kilobytes(row["file_bytes"]),
                       "Smaller": f"{row['smaller']:.1f}×", "Faster, 1 image": factor(row["ratio_1"]),
-                      "Faster, a batch": factor(row["ratio_many"]), "Training": share_of_training(row["training"]), "When": row["use"]})
+                      "Faster, a batch": factor(row["ratio_many"]), "Training": share_of_training(row["training"]), "Seeds": f"{row['seeds']:.0f}", "When": row["use"]})
     return pd.DataFrame(found)
 
 
@@ -102,7 +102,7 @@ def findings(table: pd.DataFrame) -> list[str]:
     said = [f"the trained network is right on {whole['test_accuracy']:.1%} of the test images, in a file of "
             f"{kilobytes(whole['file_bytes'])} with 32 bits a number"]
     if eight := rows.get("8-bit integer products"):
-        said.append(f"rounding weights and activations to 8 bits needs no training, makes the file {eight['smaller']:.1f} times smaller and "
+        said.append(f"rounding weights and activations to 8 bits needs no training, makes the file {eight['smaller']:.1f} times smaller, "
                     f"changes accuracy by {points(eight)} points" + faster(eight))
     if best := smallest(table):
         said.append(f"the smallest file that loses less than {100 * HARDLY:.0f} point on validation is {best['smaller']:.1f} times smaller "
@@ -115,8 +115,8 @@ def findings(table: pd.DataFrame) -> list[str]:
             said.append(f"{words} until {whole['parameters'] / row['parameters']:.1f} times fewer weights are left "
                         f"changes it by {points(row)} points in the same number of steps" + faster(row))
     if tuned := rows.get("trained on, 16 bits"):
-        said.append(f"the same training without any compression changes it by {points(tuned)} points, so this much of every "
-                    "trained row is the training's and not the method's")
+        said.append(f"the same training without any compression changes it by {points(tuned)} points: so much of every "
+                    "trained row is not the method's")
     return said
 
 
