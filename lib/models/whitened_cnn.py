@@ -33,17 +33,21 @@ class WhitenedCNNConfig:
     ``widths``   output channels of each group; each group halves the image
     ``patch``    side of the patches that the stem whitens
     ``channels`` of the images
+    ``ranks``    of the convolutions in their order, each then in two factors (:class:`Factors`); (): all are whole
     """
 
     widths: tuple[int, ...] = (64, 256, 256)
     patch: int = 2
     channels: int = 3
     classes: int = 10
+    ranks: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         require(self.widths and min(self.widths) >= 1, f"widths is {self.widths}: each group needs at least 1 channel")
         for name in ("patch", "channels", "classes"):
             require(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}: it must be at least 1")
+        require(not self.ranks or len(self.ranks) == 2 * len(self.widths) and min(self.ranks) >= 1,
+                f"ranks is {self.ranks}: give a number from 1 for each of the {2 * len(self.widths)} convolutions, or none")
 
     @property
     def stem_width(self) -> int:
@@ -54,10 +58,10 @@ class WhitenedCNNConfig:
 class Group(nn.Module):
     """Convolution, 2×2 max pooling, norm, GELU; convolution, norm, GELU."""
 
-    def __init__(self, channels: int, width: int):
+    def __init__(self, channels: int, width: int, ranks: tuple[int, ...] = ()):
         super().__init__()
-        self.conv1, self.norm1 = convolution(channels, width), nn.BatchNorm2d(width)
-        self.conv2, self.norm2 = convolution(width, width), nn.BatchNorm2d(width)
+        self.conv1, self.norm1 = convolution(channels, width, *ranks[:1]), nn.BatchNorm2d(width)
+        self.conv2, self.norm2 = convolution(width, width, *ranks[1:]), nn.BatchNorm2d(width)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         x_BCHW = F.gelu(self.norm1(F.max_pool2d(self.conv1(x_BCHW), 2)))
@@ -72,7 +76,8 @@ class WhitenedCNN(nn.Module):
         self.config = config
         self.stem = nn.Conv2d(config.channels, config.stem_width, config.patch, bias=False).requires_grad_(False)
         widths = (config.stem_width, *config.widths)
-        self.groups = nn.Sequential(*(Group(*pair) for pair in zip(widths, widths[1:])))
+        self.groups = nn.Sequential(*(Group(*pair, config.ranks[2 * place:2 * place + 2])
+                                      for place, pair in enumerate(zip(widths, widths[1:]))))
         self.head = nn.Linear(widths[-1], config.classes, bias=False)
         nn.init.zeros_(self.head.weight)
 
@@ -83,8 +88,21 @@ class WhitenedCNN(nn.Module):
         return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
-def convolution(channels: int, width: int) -> nn.Conv2d:
-    """3×3 that keeps the image's size and hands its input on at first (Dirac), as far as there are channels for it."""
+class Factors(nn.Sequential):
+    """A 3×3 convolution as two: a column of 3×1 into ``rank`` channels, then a row of 1×3 (arXiv 1405.3866, scheme 2)."""
+
+    def __init__(self, channels: int, width: int, rank: int):
+        super().__init__(nn.Conv2d(channels, rank, (3, 1), padding=(1, 0), bias=False),
+                         nn.Conv2d(rank, width, (1, 3), padding=(0, 1), bias=False))
+
+
+def convolution(channels: int, width: int, rank: int = 0) -> nn.Module:
+    """3×3 that keeps the image's size and hands its input on at first (Dirac), as far as there are channels for it.
+
+    With a ``rank`` in two factors, which begin at random.
+    """
+    if rank:
+        return Factors(channels, width, rank)
     conv = nn.Conv2d(channels, width, 3, padding=1, bias=False)
     with torch.no_grad():
         nn.init.dirac_(conv.weight[:channels])

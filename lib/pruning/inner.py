@@ -47,15 +47,16 @@ def inner_layers(model: nn.Module) -> dict[str, Inner]:
     return found
 
 
-def importance(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]],
-               loss: Loss = classification_loss()) -> dict[str, Tensor]:
+def importance(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], loss: Loss = classification_loss(),
+               inner: Mapping[str, Inner] | None = None) -> dict[str, Tensor]:
     """For each block the squared change of the loss when a unit goes, to first order, [units], mean over the batches.
 
     A gate on each unit's output has the gradient Σ w · ∂L/∂w over the weights that read it (Molchanov et al. 2019, arXiv
-    1906.10771).  The model stays as it is.  Raises ValueError without batches.
+    1906.10771).  The model stays as it is.  inner: the layers around the units, None for :func:`inner_layers`.
+    Raises ValueError without batches.
     """
     model, found, count = copy.deepcopy(model).train().requires_grad_(), {}, 0
-    inner = inner_layers(model)
+    inner = inner_layers(model) if inner is None else inner
     weights = {block: model.get_submodule(layers.reads).weight.detach() for block, layers in inner.items()}
     for inputs, targets in batches:
         count += 1

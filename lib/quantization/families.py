@@ -10,10 +10,12 @@ from lib.models.mlp import MLP, MLPConfig
 from lib.models.resnet import ResNet, ResNetConfig
 from lib.models.vgg import VGG, VGGConfig
 from lib.models.vit import ViT, ViTConfig
+from lib.models.whitened_cnn import WhitenedCNN, WhitenedCNNConfig
 from lib.quantization.fold import unfilled
 
 FAMILIES = {"VGG": (VGG, VGGConfig), "ResNet": (ResNet, ResNetConfig),
-            "BaselineCNN": (BaselineCNN, CNNConfig), "MLP": (MLP, MLPConfig), "ViT": (ViT, ViTConfig)}
+            "BaselineCNN": (BaselineCNN, CNNConfig), "MLP": (MLP, MLPConfig), "ViT": (ViT, ViTConfig),
+            "WhitenedCNN": (WhitenedCNN, WhitenedCNNConfig)}
 
 
 def packable(model: nn.Module) -> bool:

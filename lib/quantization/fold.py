@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from lib.models.whitened_cnn import WhitenedCNN
+
 
 class Affine(nn.Module):
     """x ↦ scale · x + shift, channel by channel [C], of x [B, C, …]: what is left of batch norm."""
@@ -34,13 +36,14 @@ def fold(model: nn.Module, image_shape: Sequence[int]) -> nn.Module:
     Masks and codebooks become plain weights; each batch norm becomes an :class:`Affine`, which also takes up the bias of the
     layer before it; scales and shifts that have no effect become zero (:func:`trim`), and so does every -0.
     image_shape: of one image, (channels, height, width).  ``model`` stays as it is.
-    Works for networks whose activations are ReLUs and whose poolings are modules.  Of others, such as a vision transformer,
-    whose layer norms let every channel act on every other, nothing is found to be without effect.
+    What has no effect is found where activations are ReLUs and poolings are modules.  Of others nothing is found: a vision
+    transformer's layer norms let every channel act on every other, and a whitened CNN's maxima hide paths.
     """
     model = baked(copy.deepcopy(model).cpu().eval())
     if not named(model, nn.LayerNorm):
         fold_norms(model, image_shape)
-        trim(model, image_shape)
+        if not isinstance(model, WhitenedCNN):
+            trim(model, image_shape)
     for parameter in model.parameters():
         parameter.add_(0.0)      # -0 + 0 = 0
     return model

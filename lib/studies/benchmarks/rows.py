@@ -7,6 +7,7 @@ back.  So sizes are those of files, and accuracies those of what is in them.
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -26,7 +27,8 @@ from lib.system.precision import autocast
 CHUNK = 500
 
 
-def row(model: nn.Module, images: ImageSet, precision: str, folder: Path) -> tuple[dict[str, float], dict[str, str]]:
+def row(model: nn.Module, images: ImageSet, precision: str, folder: Path, *, bits: int = 16,
+        runs_as: Callable[[nn.Module], nn.Module] = lambda read: read) -> tuple[dict[str, float], dict[str, str]]:
     """Metrics and arrays of a finished network; the one look at the test images.
 
     Metrics: ``val_accuracy``, ``test_accuracy``, ``parameters`` (numbers that are held), ``nonzero`` (of them that are not
@@ -34,15 +36,17 @@ def row(model: nn.Module, images: ImageSet, precision: str, folder: Path) -> tup
     products with a zero weight, ``file_bytes``.
     Arrays: ``correct``, for each test image whether it was right, see :func:`correct_of`.
 
-    folder: where the file is written.
+    folder: where the file is written.  bits: of a number without a code, 16 or 32.  runs_as: what answers, given the network
+    that was read back, such as one with integer products; FLOPs are those of the network itself.
     """
-    model, size = shipped(model, images, folder)
+    model, size = shipped(model, images, folder, bits)
     model = model.to(images.test.images.device).eval()
-    right = correct(model, images.test, images, precision)
+    answering = runs_as(model)
+    right = correct(answering, images.test, images, precision)
     # As on a CPU, whatever the device: there no row is computed that only fills a batched product up.
     plain, image = copy.deepcopy(model).cpu(), normalise(images.test.images[:1], images).cpu()
     ran, without = measure.flops(plain, image), zero_flops(plain, image)
-    metrics = {"val_accuracy": correct(model, images.validation, images, precision).double().mean().item(),
+    metrics = {"val_accuracy": correct(answering, images.validation, images, precision).double().mean().item(),
                "test_accuracy": right.double().mean().item(),
                "parameters": measure.parameters(model), "nonzero": sum(int(p.count_nonzero()) for p in model.parameters()),
                "active_parameters": measure.active_parameters(model), "flops": ran, "flops_nonzero": ran - without,
@@ -50,18 +54,19 @@ def row(model: nn.Module, images: ImageSet, precision: str, folder: Path) -> tup
     return metrics, {"correct": written(right)}
 
 
-def shipped(model: nn.Module, images: ImageSet, folder: Path) -> tuple[nn.Module, int]:
+def shipped(model: nn.Module, images: ImageSet, folder: Path, bits: int = 16) -> tuple[nn.Module, int]:
     """The network as it is read back from its file, and the file's bytes.
 
     The packed format of chapter 4 where it knows the architecture, else safetensors in 16 bits; that also for a network whose
     training diverged, since there is nothing to pack.  Safetensors keep names and batch norm's averages: a fifth of the
-    smallest networks' files, and next to nothing of larger ones'.
+    smallest networks' files, and next to nothing of larger ones'.  bits: of a number without a code; 32 only where it packs.
     """
     folder.mkdir(parents=True, exist_ok=True)
     plain = baked(copy.deepcopy(model).cpu().eval())
     if packed.packable(plain) and all(parameter.isfinite().all() for parameter in plain.parameters()):
         path = folder / "shipped.packed"
-        packed.write(halved(fold(plain, images.shape)), path)
+        folded = fold(plain, images.shape)
+        packed.write(halved(folded) if bits == 16 else folded, path)
         return packed.read(path), path.stat().st_size
     path = folder / "shipped.safetensors"
     save_model(plain.half(), str(path))

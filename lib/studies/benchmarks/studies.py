@@ -1,6 +1,7 @@
 """Chapter 9, benchmarks: what is run, and at which size.
 
-Everything is a :class:`StartRun`, a network trained from new weights by one method, or a :class:`ChainRun`, one that goes
+The first regime, what to do with a network that is trained already, is in :mod:`lib.studies.benchmarks.practice_sizes`.  In
+the second everything is a :class:`StartRun`, a network trained from new weights by one method, or a :class:`ChainRun`, one that goes
 on from there in stages.  All runs of a family spend the same arithmetic on training, but for the halves that compression
 starts from and the cut that no stage follows.
 """
@@ -26,6 +27,7 @@ from lib.studies.benchmarks.axes import AXES, Geometry
 from lib.studies.benchmarks.chain import ChainRun
 from lib.studies.benchmarks.machine import TimesRun, family_of
 from lib.studies.benchmarks.methods import Averaged, Dense, Elastic, Grown, Switch
+from lib.studies.benchmarks.practice_sizes import practice, practice_studies
 from lib.studies.benchmarks.scaling import ScalingRun
 from lib.studies.benchmarks.stages import Distil, Exits, Prune, Quantize, Remove, Replace
 from lib.studies.benchmarks.start import StartRun
@@ -147,7 +149,7 @@ def studies(parameters: Parameters) -> dict[str, list[Spec]]:
         "times": [TimesRun(trials=tuple(spec for spec in trials if family_of(spec) == family), **vars(size.timing))
                   for family in FAMILIES],
         "scaling": list(size.growing),
-    }
+    } | practice_studies(practice(parameters.scale, parameters.seeds))
 
 
 def half(task: Task, family: str) -> StartRun:
