@@ -166,3 +166,12 @@ def test_the_pages_fonts_are_here_with_their_licence():
         assert (ROOT / name).read_bytes()[:4] == b"wOF2"
     licences = list((ROOT / "assets" / "fonts").glob("OFL-*.txt"))
     assert len(licences) == 3 and all("SIL Open Font License, Version 1.1" in path.read_text(encoding="utf-8") for path in licences)
+
+
+def test_each_reference_closes_its_braces():
+    """One brace too few, and no page renders with the citations that follow."""
+    entries = re.split(r"\n(?=@)", (ROOT / "references.bib").read_text(encoding="utf-8").strip())
+    unclosed = [entry.splitlines()[0] for entry in entries if entry.startswith("@") and entry.count("{") != entry.count("}")]
+    assert len(entries) > 50 and not unclosed
+    keys = [match[1] for entry in entries if (match := re.match(r"@\w+\{([^,]+),", entry))]
+    assert len(set(keys)) == len(keys)
