@@ -44,17 +44,18 @@ def walk(results: Iterable[Result]) -> dict[str, Any]:
     Returns ``{"code": files of the functions that ran the results, "names": {experiment: names of results}, "more": how
     many results are not named}``.
     """
-    results = sorted(dict.fromkeys((result.experiment, result.key) for result in results))
-    code = {path for experiment in {experiment for experiment, _ in results} for path in files_of(experiment)}
+    found = sorted({(result.experiment, result.key) for result in results})
+    code = {path for experiment in {experiment for experiment, _ in found} for path in files_of(experiment)}
     names: dict[str, list[str]] = {}
-    for experiment, key in results[:NAMED]:
+    for experiment, key in found[:NAMED]:
         names.setdefault(experiment, []).append(key)
-    return {"code": sorted(code), "names": names, "more": max(0, len(results) - NAMED)}
+    return {"code": sorted(code), "names": names, "more": max(0, len(found) - NAMED)}
 
 
 def files_of(experiment: str) -> set[str]:
     """Files, relative to the checkout, whose ``run`` makes results of an experiment; none where its code is not loaded."""
-    found, waiting = set(), [Spec]
+    found: set[str] = set()
+    waiting: list[type[Spec]] = [Spec]
     while waiting:
         cls = waiting.pop()
         waiting += cls.__subclasses__()
