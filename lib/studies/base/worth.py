@@ -10,6 +10,11 @@ from lib.studies import Chapter
 #: All else follows in the order of the book.
 FIRST = (
     ("benchmarks", "anchors"),
+    ("benchmarks", "practice"),
+    ("language", "dense"),
+    ("language", "pruning"),
+    ("language", "rounding"),
+    ("growth", "envelope"),
 )
 
 
