@@ -92,6 +92,15 @@ def test_a_model_must_know_more_than_counts():
         needs.dense_knows_more_than_counts({"dense": results()})
 
 
+def test_patterns_and_four_bit_activations_must_cost_something():
+    patterned = {"patterns": results(*seeded(OWN, "PrunedLM", 1.6, pattern="2:4")), "dense": DENSE}
+    needs.pruning_to_two_in_four_hurts(patterned)
+    with pytest.raises(NotTestable, match="nothing is lost"):
+        needs.pruning_to_two_in_four_hurts(patterned | {"patterns": results(*seeded(OWN, "PrunedLM", 1.0, pattern="2:4"))})
+    with pytest.raises(NotTestable, match="nothing is lost"):
+        needs.plain_four_bits_hurt({"activations": results(*seeded(OWN, "RoundedActivationsLM", 1.0, activation_bits=4)), "dense": DENSE})
+
+
 def layers(ratio, model=SMOL):
     return results(SimpleNamespace(spec={"model": {"type": "PretrainedLM" if model == SMOL else "OwnLM"}}, metrics={"channel_ratio": ratio}))
 
