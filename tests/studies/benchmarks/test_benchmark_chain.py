@@ -57,14 +57,6 @@ LEFT = ChainRun(parent=CNN, stages=(Quantize(BITS), Exits((1,))))
 ALL = [*ORDERS, TWO_FOUR, CUT, *REMOVED.values(), STUDENT, REPLACED, LEFT]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
