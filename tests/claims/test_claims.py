@@ -3,8 +3,10 @@
 import pytest
 
 from lib.claims import judge as claims
-from lib.claims.judge import IDENTITY, Bound, Claim, Need, judge
+from lib.claims.entries import Claim, Need
+from lib.claims.judge import IDENTITY, judge
 from lib.claims.judge import tested_items as items_of
+from lib.claims.verdict import Bound
 from lib.measure.statistics import UNITS, Estimate, NotTestable
 from lib.runs.results import Missing, Result, Results
 from lib.runs.spec import Spec

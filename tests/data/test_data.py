@@ -20,7 +20,8 @@ from PIL import Image
 
 from lib.data import files as data_files
 from lib.data.augment import Augmentation
-from lib.data.files import CIFAR10, find
+from lib.data.catalogue import CIFAR10
+from lib.data.files import find
 from lib.data.images import (
     DATA_NAMES,
     DataDamaged,
