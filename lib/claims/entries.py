@@ -82,10 +82,17 @@ class Claim:
     @classmethod
     def of(cls, entry: Mapping[str, Any]) -> Claim:
         study = entry["study"]
-        return cls(**{"no_effect": NO_EFFECT.get(entry["unit"]), "items": "test" if entry["unit"] == "points" else None,
-                      **entry, "study": (study,) if isinstance(study, str) else tuple(study),
-                      "criterion": Bound(**entry["criterion"]), "goal": Bound(**entry["goal"]) if "goal" in entry else None,
-                      "needs": tuple(map(Need.of, entry.get("needs", ())))})
+        return cls(
+            **{
+                "no_effect": NO_EFFECT.get(entry["unit"]),
+                "items": "test" if entry["unit"] == "points" else None,
+                **entry,
+                "study": (study,) if isinstance(study, str) else tuple(study),
+                "criterion": Bound(**entry["criterion"]),
+                "goal": Bound(**entry["goal"]) if "goal" in entry else None,
+                "needs": tuple(map(Need.of, entry.get("needs", ()))),
+            }
+        )
 
     @property
     def rule(self) -> str:
@@ -124,8 +131,7 @@ class Paper:
 
     @classmethod
     def of(cls, entry: Mapping[str, Any]) -> Paper:
-        lists = {name: tuple(entry[name]) for name in ("authors", "sections", "implements", "corrections")
-                 if name in entry}
+        lists = {name: tuple(entry[name]) for name in ("authors", "sections", "implements", "corrections") if name in entry}
         return cls(**{**entry, **lists})
 
 

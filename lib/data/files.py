@@ -93,7 +93,7 @@ def find(dataset: Dataset) -> Files | None:
 
     def find_in(place: Path) -> Files | None:
         if found := all_or_none(place, [_plain_or_zipped(place / name) for name in names], names):
-            return Files("official", found[:len(dataset.train_files)], found[len(dataset.train_files):])
+            return Files("official", found[: len(dataset.train_files)], found[len(dataset.train_files) :])
         found = parquet_splits(place, ("train", "test"))
         return Files("parquet", *found) if found else None
 
@@ -133,8 +133,7 @@ def _content(path: Path) -> bytes:
 
 
 def _official_variant(dataset: Dataset, contents: list[bytes]) -> str:
-    matches = all(hashlib.md5(content).hexdigest() == check
-                  for content, check in zip(contents, dataset.checks, strict=True))
+    matches = all(hashlib.md5(content).hexdigest() == check for content, check in zip(contents, dataset.checks, strict=True))
     return "official" if matches else "official layout, other content (checksums differ)"
 
 
@@ -157,11 +156,14 @@ def _checked(dataset: Dataset, files: Files, train: tuple, test: tuple, kind: st
     """Arrays → tensors, after checking that labels and counts make sense; notes a partial copy in the variant."""
     for (images, labels), path in ((train, files.train[0]), (test, files.test[0])):
         if len(labels) == 0 or len(images) != len(labels) or images.shape[1:] != dataset.shape:
-            raise DataDamaged(f"{path} holds {images.shape} images and {len(labels)} labels; "
-                              f"{dataset.title} has images of shape {dataset.shape}, one label each.")
+            raise DataDamaged(
+                f"{path} holds {images.shape} images and {len(labels)} labels; "
+                f"{dataset.title} has images of shape {dataset.shape}, one label each."
+            )
         if labels.min() < 0 or labels.max() >= dataset.classes:
-            raise DataDamaged(f"{path} has labels {labels.min()} to {labels.max()}; "
-                              f"{dataset.title} has classes 0 to {dataset.classes - 1}.")
+            raise DataDamaged(
+                f"{path} has labels {labels.min()} to {labels.max()}; {dataset.title} has classes 0 to {dataset.classes - 1}."
+            )
     counts, whole = (len(train[1]), len(test[1])), (dataset.train, dataset.test)
     if counts != whole:
         kind += f", {counts[0]} of {whole[0]} train and {counts[1]} of {whole[1]} test images"
@@ -204,6 +206,7 @@ def _read_parquet_cached(dataset: Dataset, files: Files) -> Decoded:
 
 def _read_cache(path: Path) -> Decoded | None:
     from safetensors import SafetensorError, safe_open
+
     try:
         with safe_open(path, framework="pt") as file:
             about = file.metadata() or {}
@@ -218,12 +221,12 @@ def _read_cache(path: Path) -> Decoded | None:
 def _write_cache(path: Path, decoded: Decoded) -> bool:
     """Write atomically; False where the folder cannot be written."""
     from safetensors.torch import save_file
+
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:
             part = Path(folder) / path.name
-            tensors = {key: getattr(decoded, key).contiguous()
-                       for key in ("train_images", "train_labels", "test_images", "test_labels")}
+            tensors = {key: getattr(decoded, key).contiguous() for key in ("train_images", "train_labels", "test_images", "test_labels")}
             save_file(tensors, part, metadata={"variant": decoded.variant, "fingerprint": decoded.fingerprint})
             part.chmod(0o644)  # safetensors makes it private; others who share the checkout may read it
             os.replace(part, path)
@@ -262,10 +265,15 @@ def writable_cache() -> Path:
 def _fetch(dataset: Dataset, cache: Path) -> None:
     """Download and unpack in a temporary folder, then move into place: a killed download leaves no broken files."""
     from torchvision import datasets as official  # imported here: slow, and only needed to download
+
     fetch = {"mnist": official.MNIST, "cifar10": official.CIFAR10, "cifar100": official.CIFAR100}[dataset.name]
     # A progress bar would flood stored outputs; on a terminal it is welcome.
-    with tempfile.TemporaryDirectory(dir=cache) as folder, open(os.devnull, "w") as sink, \
-            nullcontext() if sys.stderr.isatty() else redirect_stderr(sink), redirect_stdout(sink):
+    with (
+        tempfile.TemporaryDirectory(dir=cache) as folder,
+        open(os.devnull, "w") as sink,
+        nullcontext() if sys.stderr.isatty() else redirect_stderr(sink),
+        redirect_stdout(sink),
+    ):
         fetch(folder, download=True)
         home = cache / dataset.official
         home.mkdir(parents=True, exist_ok=True)
@@ -274,10 +282,12 @@ def _fetch(dataset: Dataset, cache: Path) -> None:
 
 
 def _how_to_supply(dataset: Dataset, reason: object) -> str:
-    return (f"{dataset.title} is not on this machine and could not be downloaded ({reason}). Supply it in one of "
-            f"three ways:\n"
-            f"  1. set the environment variable BOOK_DATA to a folder that holds it;\n"
-            "  2. put it into the folder data/cache/ of the book;\n"
-            f"  3. run once with network access to {dataset.url.split('/')[2]} "
-            f"({dataset.megabytes} MB, checked by md5).\n"
-            f"The files expected in such a folder: {dataset.expects}.")
+    return (
+        f"{dataset.title} is not on this machine and could not be downloaded ({reason}). Supply it in one of "
+        f"three ways:\n"
+        f"  1. set the environment variable BOOK_DATA to a folder that holds it;\n"
+        "  2. put it into the folder data/cache/ of the book;\n"
+        f"  3. run once with network access to {dataset.url.split('/')[2]} "
+        f"({dataset.megabytes} MB, checked by md5).\n"
+        f"The files expected in such a folder: {dataset.expects}."
+    )

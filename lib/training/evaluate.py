@@ -12,8 +12,9 @@ from lib.system.precision import PRECISIONS, autocast
 
 
 @torch.no_grad()
-def evaluate_classifier(model: nn.Module, split: Split, image_set: ImageSet, batch_size: int = 1000,
-                        precision: str = "fp32") -> dict[str, float]:
+def evaluate_classifier(
+    model: nn.Module, split: Split, image_set: ImageSet, batch_size: int = 1000, precision: str = "fp32"
+) -> dict[str, float]:
     """``{"accuracy", "loss"}`` of a classifier on all images of ``split``, without augmentation.
 
     Accuracy is a fraction, loss the mean cross-entropy in nats.  The model is evaluated where it is and

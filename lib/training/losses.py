@@ -17,11 +17,13 @@ def classification_loss(label_smoothing: float = 0.0) -> Loss:
     label_smoothing ε mixes either kind of target with the uniform distribution: (1 - ε)·target + ε/classes
     (arXiv 1512.00567, section 7).  Logs ``train_accuracy``, against the likeliest class of soft targets.
     """
+
     def loss(model: nn.Module, inputs: Tensor, targets: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         logits = model(inputs).float()
         labels = targets if targets.ndim == 1 else targets.argmax(1)
         accuracy = (logits.detach().argmax(1) == labels).float().mean()
         return F.cross_entropy(logits, targets, label_smoothing=label_smoothing), {"train_accuracy": accuracy}
+
     return loss
 
 
