@@ -21,9 +21,10 @@ def test_imports_run_one_way():
     assert done.returncode == 0, done.stdout
 
 
-def test_the_linter_is_content():
+@pytest.mark.parametrize("asked", [("check",), ("format", "--check")], ids=lambda asked: asked[0])
+def test_the_linter_is_content(asked):
     done = subprocess.run(
-        [sys.executable, "-m", "ruff", "check", "--no-cache", "lib", "tests", "benchmarks"], cwd=ROOT, capture_output=True, text=True
+        [sys.executable, "-m", "ruff", *asked, "--no-cache", "lib", "tests", "benchmarks"], cwd=ROOT, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stdout
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from lib.claims import judge as claims
+from lib import ROOT
+from lib.claims import entries as claims
 from lib.claims.entries import Claim, Need
 from lib.claims.judge import IDENTITY, judge
 from lib.claims.judge import tested_items as items_of
@@ -243,5 +244,5 @@ def test_without_results_a_claim_is_not_testable(entry):
 
 
 def test_no_verdict_is_typed_in_the_ledger():
-    text = (claims.ROOT / "data" / "claims.yml").read_text(encoding="utf-8")
+    text = (ROOT / "data" / "claims.yml").read_text(encoding="utf-8")
     assert "verdict:" not in text
