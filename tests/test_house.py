@@ -23,8 +23,9 @@ def test_imports_run_one_way():
 
 
 def test_the_linter_is_content():
-    done = subprocess.run([sys.executable, "-m", "ruff", "check", "--no-cache", "lib", "tests", "benchmarks"], cwd=ROOT,
-                          capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "ruff", "check", "--no-cache", "lib", "tests", "benchmarks"], cwd=ROOT, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stdout
 
 
@@ -52,7 +53,9 @@ def test_each_room_says_what_it_is_for():
 def test_types_are_what_is_said():
     """Of the rooms that ``pyproject.toml`` lists; pyright comes with the extra ``test`` and fetches its program once."""
     try:
-        done = subprocess.run([sys.executable, "-m", "pyright", "--pythonpath", sys.executable], cwd=ROOT, capture_output=True, text=True, timeout=300)
+        done = subprocess.run(
+            [sys.executable, "-m", "pyright", "--pythonpath", sys.executable], cwd=ROOT, capture_output=True, text=True, timeout=300
+        )
     except subprocess.TimeoutExpired:
         pytest.skip("pyright could not fetch its program")
     if " errors, " not in done.stdout and " error, " not in done.stdout:

@@ -17,6 +17,7 @@ from nbformat import NotebookNode
 from lib import ROOT, __version__
 from lib.book.filters import repository_address, without_overwritten
 from lib.studies import CHAPTERS, Chapter
+from lib.system.whole_file import replacing
 
 LABEL = re.compile(r"\{#([a-z]+-[\w-]+)[^}]*\}|^#\|\s*label:\s*[\"']?([a-z]+-[\w-]+)", flags=re.MULTILINE)
 
@@ -50,10 +51,8 @@ def read(path: Path) -> NotebookNode:
 
 
 def write(notebook: NotebookNode, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".part")
-    nbformat.write(notebook, temporary)
-    temporary.replace(path)
+    with replacing(path, movable=None) as part:
+        nbformat.write(notebook, part)
 
 
 def code_hash(notebook: NotebookNode) -> str:
@@ -92,8 +91,13 @@ def finished(notebook: NotebookNode, chapter: Chapter, parameters: dict[str, Any
     metadata = {
         "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"},
         "language_info": {"name": "python"},
-        "book": {"chapter": chapter.slug, "code": code_hash(notebook), "lib": __version__,
-                 "parameters": parameters, "scale": parameters["scale"]},
+        "book": {
+            "chapter": chapter.slug,
+            "code": code_hash(notebook),
+            "lib": __version__,
+            "parameters": parameters,
+            "scale": parameters["scale"],
+        },
     }
     return nbformat.v4.new_notebook(cells=cells, metadata=metadata)
 
@@ -172,5 +176,8 @@ def repeated_labels(notebooks: dict[str, NotebookNode]) -> list[str]:
     for name, notebook in notebooks.items():
         for label in labels(notebook):
             places.setdefault(label, []).append(name)
-    return [f"label {label} is defined {len(where)} times ({', '.join(sorted(set(where)))})"
-            for label, where in places.items() if len(where) > 1]
+    return [
+        f"label {label} is defined {len(where)} times ({', '.join(sorted(set(where)))})"
+        for label, where in places.items()
+        if len(where) > 1
+    ]

@@ -86,10 +86,17 @@ class Claim:
     @classmethod
     def of(cls, entry: Mapping[str, Any]) -> Claim:
         study = entry["study"]
-        return cls(**{"no_effect": NO_EFFECT.get(entry["unit"]), "items": "test" if entry["unit"] == "points" else None,
-                      **entry, "study": (study,) if isinstance(study, str) else tuple(study),
-                      "criterion": Bound(**entry["criterion"]), "goal": Bound(**entry["goal"]) if "goal" in entry else None,
-                      "needs": tuple(map(Need.of, entry.get("needs", ())))})
+        return cls(
+            **{
+                "no_effect": NO_EFFECT.get(entry["unit"]),
+                "items": "test" if entry["unit"] == "points" else None,
+                **entry,
+                "study": (study,) if isinstance(study, str) else tuple(study),
+                "criterion": Bound(**entry["criterion"]),
+                "goal": Bound(**entry["goal"]) if "goal" in entry else None,
+                "needs": tuple(map(Need.of, entry.get("needs", ()))),
+            }
+        )
 
     @property
     def rule(self) -> str:
@@ -106,6 +113,7 @@ class Claim:
     def function(self) -> Callable[[Studies], Values | Mapping[str, Values]]:
         """Return the function that reads this claim's values from results.  AttributeError names it when missing."""
         return getattr(importlib.import_module(f"lib.studies.{self.subject}.claims"), self.values)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Paper:
@@ -127,8 +135,7 @@ class Paper:
 
     @classmethod
     def of(cls, entry: Mapping[str, Any]) -> Paper:
-        lists = {name: tuple(entry[name]) for name in ("authors", "sections", "implements", "corrections")
-                 if name in entry}
+        lists = {name: tuple(entry[name]) for name in ("authors", "sections", "implements", "corrections") if name in entry}
         return cls(**{**entry, **lists})
 
 
@@ -226,7 +233,9 @@ def judge(claim_id: str | Claim, results_by_study: Studies) -> Verdict:
     claim = claim_id if isinstance(claim_id, Claim) else find(claim_id)
     studies = {name: results_by_study[name] for name in claim.study}
     if not any(len(results) for results in studies.values()):
-        return Verdict(claim, "not testable", f"Nothing of it was run yet: no result of {' or '.join(claim.study)}{why(*studies.values())}.")
+        return Verdict(
+            claim, "not testable", f"Nothing of it was run yet: no result of {' or '.join(claim.study)}{why(*studies.values())}."
+        )
     if reason := mixed_data(studies):
         return Verdict(claim, "not testable", reason)
     try:
@@ -235,8 +244,9 @@ def judge(claim_id: str | Claim, results_by_study: Studies) -> Verdict:
     except (NotTestable, MixedData) as reason:
         return Verdict(claim, "not testable", sentence(str(reason)))
     if isinstance(found, Mapping):
-        verdict = together(claim, {str(name): of_values(claim, values, tested_items(claim, studies, str(name)), studies)
-                                   for name, values in found.items()})
+        verdict = together(
+            claim, {str(name): of_values(claim, values, tested_items(claim, studies, str(name)), studies) for name, values in found.items()}
+        )
     else:
         verdict = of_values(claim, found, tested_items(claim, studies), studies)
     try:
@@ -255,8 +265,14 @@ def mixed_data(studies: Studies) -> str | None:
         for result in results:
             if (data := result.provenance.get("data", {})).get("variant"):
                 variants.setdefault(data["name"], set()).add(data["variant"])
-    return next((f"Results of two variants of {name} cannot be compared: {'; '.join(sorted(found))}. Run the older ones again."
-                 for name, found in variants.items() if len(found) > 1), None)
+    return next(
+        (
+            f"Results of two variants of {name} cannot be compared: {'; '.join(sorted(found))}. Run the older ones again."
+            for name, found in variants.items()
+            if len(found) > 1
+        ),
+        None,
+    )
 
 
 def tested_items(claim: Claim, studies: Studies, part: str | None = None) -> int | None:
@@ -292,8 +308,12 @@ def of_values(claim: Claim, values: Values | NotTestable, items: int | None, stu
     if claim.exact or claim.identity:
         return told(claim, seeds)
     if len(values) > 1 and len(set(values)) == 1:
-        return Verdict(claim, "undecided", f"All {len(values)} runs gave the same value: without a spread there is no interval.",
-                       Estimate(seeds.mean, None, None, seeds.n))
+        return Verdict(
+            claim,
+            "undecided",
+            f"All {len(values)} runs gave the same value: without a spread there is no interval.",
+            Estimate(seeds.mean, None, None, seeds.n),
+        )
     estimate, least = items_alone(seeds, items)
     return told(claim, estimate, seeds_to_decide(seeds, claim.criterion, least), items if least > (seeds.half_width or 0.0) else None)
 
@@ -307,13 +327,19 @@ def told(claim: Claim, estimate: Estimate, seeds: int | None = None, items: int 
     verdict = decide(estimate, claim.criterion, claim.no_effect)
     if claim.identity:
         held = claim.criterion.met_by(estimate.mean)
-        return Verdict(claim, IDENTITY if held else "not seen",
-                       f"{sentence(claim.identity)} {'It does' if held else 'It does not, which is a fault of the code'}.", estimate)
+        return Verdict(
+            claim,
+            IDENTITY if held else "not seen",
+            f"{sentence(claim.identity)} {'It does' if held else 'It does not, which is a fault of the code'}.",
+            estimate,
+        )
     none = "" if claim.no_effect is None else in_unit(claim.no_effect, claim.unit)
-    text = {"reproduced": f"The {'exact value' if claim.exact else 'whole interval'} is {asked}.",
-            "weaker": f"The whole interval is on the claim's side of no effect ({none}), and none of it {asked}.",
-            "not seen": f"None of the interval is {asked}{f', and it is not on the claim’s side of no effect ({none})' if none else ''}.",
-            "undecided": f"The interval contains the criterion, {asked}."}[verdict]
+    text = {
+        "reproduced": f"The {'exact value' if claim.exact else 'whole interval'} is {asked}.",
+        "weaker": f"The whole interval is on the claim's side of no effect ({none}), and none of it {asked}.",
+        "not seen": f"None of the interval is {asked}{f', and it is not on the claim’s side of no effect ({none})' if none else ''}.",
+        "undecided": f"The interval contains the criterion, {asked}.",
+    }[verdict]
     if verdict == "undecided":
         if estimate.low is None:
             text = f"One run gives no interval; three seeds are the least. It is {'' if claim.criterion.met_by(estimate.mean) else 'not '}{asked}."

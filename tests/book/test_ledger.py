@@ -32,7 +32,8 @@ def committed():
 
 def test_every_claim_stands_once_in_the_order_of_the_chapters(committed):
     assert [entry.claim.id for entry in committed] == [
-        claim.id for chapter in CHAPTERS for claim in claims().values() if claim.subject == chapter.subject]
+        claim.id for chapter in CHAPTERS for claim in claims().values() if claim.subject == chapter.subject
+    ]
     assert len(committed) == len(claims())
 
 
@@ -46,6 +47,7 @@ def test_verdicts_are_those_of_the_chapters(committed):
     for entry in committed:
         if entry.chapter == MOE and entry.edition:
             from lib.claims.judge import judge
+
             assert judge(entry.claim, edition.results(entry.claim.study)) == entry.edition
     assert sum(tally(committed).values()) == len(judged(committed)) == len(committed) - sum(map(is_identity, committed))
     assert any(map(is_identity, committed))

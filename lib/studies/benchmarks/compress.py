@@ -156,8 +156,15 @@ class Sparse(Compression):
         require(0 < self.density <= 1, f"density is {self.density}: it must be a share of the weights in (0, 1]")
 
     def training(self, model: nn.Module, teacher: nn.Module, batches: ImageBatches, recipe: Recipe, seed: int) -> Training:
-        plan = Plan(density=self.density, end=END, settle=SETTLE, every=often(recipe.epochs * batches.steps),
-                    structure=self.structure, allocation="lamp", floor=4)
+        plan = Plan(
+            density=self.density,
+            end=END,
+            settle=SETTLE,
+            every=often(recipe.epochs * batches.steps),
+            structure=self.structure,
+            allocation="lamp",
+            floor=4,
+        )
         trainer = Thin(model, plan, recipe, batches, classification_loss(recipe.label_smoothing), seed)
         return Training(trainer.loss, trainer.after_step, trainer.optimizers, trainer.finish)
 
@@ -171,8 +178,11 @@ class SparseCodes(Compression):
     grid: Grid = FINE
 
     def begin(self, model: WhitenedCNN, images: ImageSet, batches: ImageBatches, seed: int) -> nn.Module:
-        named = {name: torch.ones_like(layer.weight, dtype=torch.bool) for name, layer in model.named_modules()
-                 if isinstance(layer, (nn.Conv2d, nn.Linear)) and name not in STEM}
+        named = {
+            name: torch.ones_like(layer.weight, dtype=torch.bool)
+            for name, layer in model.named_modules()
+            if isinstance(layer, (nn.Conv2d, nn.Linear)) and name not in STEM
+        }
         return quantize(attach(model, named), self.bits, self.grid, STEM)
 
     def training(self, model: nn.Module, teacher: nn.Module, batches: ImageBatches, recipe: Recipe, seed: int) -> Training:

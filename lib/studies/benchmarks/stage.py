@@ -94,6 +94,7 @@ def followed(model: nn.Module, after_step: Callable[[nn.Module, int], None], ste
     def both(model: nn.Module, step: int) -> None:
         after_step(model, step)
         follow(model, step)
+
     return both
 
 
