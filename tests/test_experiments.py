@@ -11,7 +11,8 @@ from dataclasses import replace
 
 import pytest
 
-from lib.claims.judge import claims, judge
+from lib.claims.entries import claims
+from lib.claims.judge import judge
 from lib.moe.layer import MoEConfig
 from lib.runs.store import Store, obtain
 from lib.studies import CHAPTERS

@@ -12,7 +12,7 @@ import yaml
 
 from lib import ROOT
 from lib.book.ledger import Entry
-from lib.claims.judge import claims
+from lib.claims.entries import claims
 from lib.runs.markdown import details
 from lib.studies import Chapter, chapter
 from lib.system.checks import did_you_mean, require

@@ -11,7 +11,8 @@ from typing import Any
 
 from lib.book import notebooks
 from lib.book.notebooks import Project
-from lib.claims.judge import IDENTITY, Claim, Verdict, claims, judge, papers
+from lib.claims.entries import Claim, claims, papers
+from lib.claims.judge import IDENTITY, Verdict, judge
 from lib.claims.origin import short
 from lib.claims.verdict import MARKS
 from lib.runs.replay import Edition, stored

@@ -11,7 +11,8 @@ from types import ModuleType
 
 from lib import ROOT
 from lib.book.ledger import NOT_RUN, Entry
-from lib.claims.judge import Paper, Verdict
+from lib.claims.entries import Paper
+from lib.claims.judge import Verdict
 from lib.runs.markdown import details, escaped, pipe_table
 from lib.system.checks import require
 

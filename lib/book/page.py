@@ -24,7 +24,8 @@ from lib import ROOT
 from lib.book.advice import Advice, box
 from lib.book.filters import FINDING
 from lib.book.launch import run_parallel
-from lib.claims.judge import Verdict, find, judge
+from lib.claims.entries import find
+from lib.claims.judge import Verdict, judge
 from lib.claims.mix import check_unmixed
 from lib.claims.origin import provenance_line, short, walk
 from lib.figures import label

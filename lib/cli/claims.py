@@ -12,7 +12,7 @@ from rich.table import Column, Table
 
 from lib.book.ledger import NOT_RUN, Entry, by_chapter, entries, of_chapter, tally
 from lib.book.notebooks import Project
-from lib.claims.judge import claims, find, papers
+from lib.claims.entries import claims, find, papers
 from lib.cli.names import WrongUse, as_wrong_use, find_chapter
 from lib.cli.tables import print_table
 from lib.runs.scales import SCALES, check_scale

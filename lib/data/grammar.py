@@ -26,7 +26,8 @@ from functools import cache, cached_property
 from itertools import accumulate
 from random import Random
 
-from lib.data.stories import POOLS, RULES
+from lib.data.stories import RULES
+from lib.data.story_words import POOLS
 from lib.system.checks import require
 
 #: Ends a sentence inside a derivation; a space in the text, except after the last sentence.

@@ -20,7 +20,8 @@ import torch
 from torch import Tensor
 
 from lib.data.augment import Augmentation, distort, mask_and_mix
-from lib.data.files import DATASETS, DataMissing, Decoded, find, load, variant
+from lib.data.catalogue import DATASETS
+from lib.data.files import DataMissing, Decoded, find, load, variant
 from lib.data.formats import DataDamaged
 from lib.system.checks import did_you_mean
 

@@ -18,7 +18,8 @@ from lib.pruning.pieces import top
 from lib.pruning.structure import NM
 from lib.pruning.tickets import next_masks
 from lib.system.checks import require
-from lib.training.loop import Batches, Loss
+from lib.training.loop import Batches
+from lib.training.losses import Loss
 
 PATTERNS = ("unstructured", "channel", "n:m")
 

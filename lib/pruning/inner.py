@@ -21,7 +21,7 @@ from lib.models.vit import ViT
 from lib.moe.ffn import Mlp
 from lib.pruning.mask import gradients
 from lib.system.checks import require
-from lib.training.loop import Loss, classification_loss
+from lib.training.losses import Loss, classification_loss
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from lib.pruning.mask import bake, gradients, prunable
 from lib.system.checks import one_of, require
-from lib.training.loop import Loss, classification_loss
+from lib.training.losses import Loss, classification_loss
 
 #: Those that look at weights alone, those that need batches of data, and the one that needs the input's shape only.
 BY_WEIGHT = ("magnitude", "random", "lamp")

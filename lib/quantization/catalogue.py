@@ -22,7 +22,7 @@ from lib.pruning.structure import imbalance
 from lib.quantization import entropy, packed
 from lib.quantization.values import section_of
 from lib.system.checks import did_you_mean
-from lib.training.loop import evaluate_classifier
+from lib.training.evaluate import evaluate_classifier
 
 FOLDER = ROOT / "data" / "models"
 

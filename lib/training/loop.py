@@ -20,11 +20,9 @@ from pathlib import Path
 from typing import Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from lib.data.images import ImageSet, Split, normalise
 from lib.runs import checkpoint as training_state
 from lib.system import distributed
 from lib.system.checks import one_of, require
@@ -33,6 +31,8 @@ from lib.system.precision import PRECISIONS, autocast
 from lib.training import optim
 from lib.training.ema import WeightAverage
 from lib.training.log import Means, Watch, append, check_progress, joined
+from lib.training.losses import Loss
+from lib.training.random_state import random_state, reseed, set_random_state
 from lib.training.schedule import SCHEDULES, rate
 
 #: Steps between looks at the loss.  Looking makes the device wait, so it is not done at every step.
@@ -40,8 +40,6 @@ LOOK_EVERY = 100
 
 #: Training state is written at most this often.
 SAVE_EVERY_SECONDS = 60.0
-
-Loss = Callable[[nn.Module, Tensor, Tensor], tuple[Tensor, dict[str, Tensor]]]
 
 
 class Batches(Protocol):
@@ -345,64 +343,3 @@ class Training:
             training_state.set_aside(folder, f"it does not fit ({error})")
             return
         self.epoch, self.step, self.curves, self.watch, self.means, self.spent = epoch, step, curves, watch, means, spent
-
-
-def random_state(device: torch.device) -> dict[str, Tensor]:
-    """The global random state that draws inside the model come from, under names for the training state."""
-    states = {"random.cpu": torch.get_rng_state()}
-    return states | ({"random.cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {})
-
-
-def set_random_state(device: torch.device, tensors: dict[str, Tensor]) -> None:
-    torch.set_rng_state(tensors["random.cpu"])
-    if device.type == "cuda":
-        torch.cuda.set_rng_state(tensors["random.cuda"], device)
-
-
-def reseed(seed: int, epoch: int) -> None:
-    torch.manual_seed((seed << 20) + epoch)
-
-
-def classification_loss(label_smoothing: float = 0.0) -> Loss:
-    """Cross-entropy of ``model(inputs)`` [B, classes] with classes [B] or probabilities [B, classes].
-
-    label_smoothing ε mixes either kind of target with the uniform distribution: (1 - ε)·target + ε/classes
-    (arXiv 1512.00567, section 7).  Logs ``train_accuracy``, against the likeliest class of soft targets.
-    """
-
-    def loss(model: nn.Module, inputs: Tensor, targets: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        logits = model(inputs).float()
-        labels = targets if targets.ndim == 1 else targets.argmax(1)
-        accuracy = (logits.detach().argmax(1) == labels).float().mean()
-        return F.cross_entropy(logits, targets, label_smoothing=label_smoothing), {"train_accuracy": accuracy}
-
-    return loss
-
-
-def language_model_loss(model: nn.Module, inputs: Tensor, targets: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-    """Mean cross-entropy per token, in nats, of ``model(inputs)`` [B, N, V] with tokens [B, N]; -100 is skipped."""
-    logits = model(inputs).float()
-    return F.cross_entropy(logits.flatten(0, 1), targets.flatten()), {}
-
-
-@torch.no_grad()
-def evaluate_classifier(
-    model: nn.Module, split: Split, image_set: ImageSet, batch_size: int = 1000, precision: str = "fp32"
-) -> dict[str, float]:
-    """``{"accuracy", "loss"}`` of a classifier on all images of ``split``, without augmentation.
-
-    Accuracy is a fraction, loss the mean cross-entropy in nats.  The model is evaluated where it is and
-    keeps its mode.
-    """
-    one_of("precision", precision, PRECISIONS)
-    device, mode = next(model.parameters()).device, model.training
-    model.eval()
-    correct = loss = torch.zeros((), device=device)
-    for images, labels in zip(split.images.split(batch_size), split.labels.split(batch_size)):
-        labels = labels.to(device, non_blocking=True)
-        with autocast(device, precision):
-            logits = model(normalise(images.to(device, non_blocking=True), image_set)).float()
-        correct = correct + (logits.argmax(1) == labels).sum()
-        loss = loss + F.cross_entropy(logits, labels, reduction="sum")
-    model.train(mode)
-    return {"accuracy": correct.item() / len(split.labels), "loss": loss.item() / len(split.labels)}

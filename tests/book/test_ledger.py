@@ -13,7 +13,8 @@ from lib.__main__ import main
 from lib.book import ledger, ledger_page
 from lib.book.ledger import NOT_RUN, entries, is_identity, judged, tally
 from lib.book.notebooks import Project
-from lib.claims.judge import Bound, claims, papers
+from lib.claims.entries import claims, papers
+from lib.claims.verdict import Bound
 from lib.cli.claims import most_run
 from lib.measure.statistics import UNITS
 from lib.runs.replay import Edition

@@ -12,8 +12,9 @@ import pytest
 from lib import ROOT
 from lib.book import page
 from lib.claims import judge as claims
-from lib.claims.judge import Bound, Claim
+from lib.claims.entries import Claim
 from lib.claims.origin import provenance_line, seeds
+from lib.claims.verdict import Bound
 from lib.measure.statistics import number, paired_differences, percent
 from lib.runs.results import Missing, Outcome, Result, Results, write_result
 from lib.runs.spec import Spec

@@ -13,7 +13,7 @@ from lib.book.headlines import MOSAIC, TABLE, table
 from lib.book.ledger import of_chapter
 from lib.book.mosaic import ledger_address, mosaic
 from lib.book.notebooks import Project
-from lib.claims.judge import claims
+from lib.claims.entries import claims
 from lib.runs.store import Store
 from lib.studies import CHAPTERS
 

@@ -2,9 +2,12 @@
 
 import pytest
 
-from lib.claims import judge as claims
-from lib.claims.judge import IDENTITY, Bound, Claim, Need, judge
+from lib import ROOT
+from lib.claims import entries as claims
+from lib.claims.entries import Claim, Need
+from lib.claims.judge import IDENTITY, judge
 from lib.claims.judge import tested_items as items_of
+from lib.claims.verdict import Bound
 from lib.measure.statistics import UNITS, Estimate, NotTestable
 from lib.runs.results import Missing, Result, Results
 from lib.runs.spec import Spec
@@ -241,5 +244,5 @@ def test_without_results_a_claim_is_not_testable(entry):
 
 
 def test_no_verdict_is_typed_in_the_ledger():
-    text = (claims.ROOT / "data" / "claims.yml").read_text(encoding="utf-8")
+    text = (ROOT / "data" / "claims.yml").read_text(encoding="utf-8")
     assert "verdict:" not in text

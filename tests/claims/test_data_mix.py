@@ -4,7 +4,8 @@ import pytest
 
 from lib import ROOT
 from lib.book.page import ChapterRun
-from lib.claims.judge import claims, judge
+from lib.claims.entries import claims
+from lib.claims.judge import judge
 from lib.claims.mix import MixedData, check_unmixed
 from lib.claims.origin import provenance_line
 from lib.runs.replay import Edition

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from lib import ROOT
-from lib.claims.judge import claims, papers
+from lib.claims.entries import claims, papers
 from lib.studies import CHAPTERS
 
 ALL = list(papers().values())

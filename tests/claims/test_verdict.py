@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from lib.claims.judge import Bound, Claim, of_values
-from lib.claims.verdict import MARKS, decide, seeds_to_decide
+from lib.claims.entries import Claim
+from lib.claims.judge import of_values
+from lib.claims.verdict import MARKS, Bound, decide, seeds_to_decide
 from lib.claims.verdict_errors import FIGURE, SEEDS, error_rates, simulated
 from lib.measure.statistics import Estimate, exactly, items_alone, student
 

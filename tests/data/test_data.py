@@ -20,7 +20,8 @@ from PIL import Image
 
 from lib.data import files as data_files
 from lib.data.augment import Augmentation
-from lib.data.files import CIFAR10, find
+from lib.data.catalogue import CIFAR10, CIFAR100, DATASETS
+from lib.data.files import find
 from lib.data.images import (
     DATA_NAMES,
     DataDamaged,
@@ -400,7 +401,7 @@ def test_download_lands_in_the_cache_folder(given, monkeypatch):
 def test_checksums_agree_with_torchvision():
     from torchvision import datasets
 
-    for ours, theirs in ((data_files.CIFAR10, datasets.CIFAR10), (data_files.CIFAR100, datasets.CIFAR100)):
+    for ours, theirs in ((CIFAR10, datasets.CIFAR10), (CIFAR100, datasets.CIFAR100)):
         listed = [tuple(pair) for pair in theirs.train_list + theirs.test_list]
         assert listed == list(zip(ours.train_files + ours.test_files, ours.checks))
         assert (ours.official, ours.url) == (theirs.base_folder, theirs.url)
@@ -544,7 +545,7 @@ KNOWN_PIXELS = {
 
 
 def md5_of_pixels(name):
-    decoded = data_files.load(data_files.DATASETS[name])
+    decoded = data_files.load(DATASETS[name])
     return [
         hashlib.md5(pixels.permute(0, 2, 3, 1).contiguous().numpy()).hexdigest() for pixels in (decoded.train_images, decoded.test_images)
     ]

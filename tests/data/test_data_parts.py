@@ -3,7 +3,8 @@
 import pytest
 
 from lib.data import sst2, text_files
-from lib.data.files import CIFAR10, find
+from lib.data.catalogue import CIFAR10
+from lib.data.files import find
 from lib.data.parts import Incomplete, first_whole, parts, with_subfolders
 
 

@@ -12,7 +12,8 @@ from lib.models.cnn import BaselineCNN, preset
 from lib.runs.spec import changed_fields
 from lib.runs.store import Store, obtain
 from lib.studies.elastic.baselines import CNNRun, PrunedRun, flops_per_image
-from lib.training.loop import Recipe, evaluate_classifier
+from lib.training.evaluate import evaluate_classifier
+from lib.training.loop import Recipe
 
 RECIPE = Recipe(epochs=2, batch_size=64, lr=1e-2, channels_last=True)
 LARGE = CNNRun(size="large", train_examples=300, recipe=RECIPE)

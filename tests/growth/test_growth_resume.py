@@ -21,7 +21,8 @@ from lib.runs import tensor_file
 from lib.runs.store import Session, Store, obtain
 from lib.studies.base.corpora import Corpus
 from lib.studies.growth.gpt import GrowthRun
-from lib.training.loop import Recipe, Training, fit, language_model_loss
+from lib.training.loop import Recipe, Training, fit
+from lib.training.losses import language_model_loss
 from lib.training.schedule import warmup_cosine
 
 #: Dropout draws in every step, so a training that goes on with other random numbers is found out.

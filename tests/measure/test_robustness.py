@@ -7,7 +7,9 @@ from torch import nn
 from lib.data.images import ImageBatches, load_images, normalise
 from lib.measure.robustness import EPSILON, fgsm, pgd, robust_accuracy
 from lib.models.mlp import MLP, MLPConfig
-from lib.training.loop import Recipe, classification_loss, evaluate_classifier, fit
+from lib.training.evaluate import evaluate_classifier
+from lib.training.loop import Recipe, fit
+from lib.training.losses import classification_loss
 
 
 @pytest.fixture(scope="module")

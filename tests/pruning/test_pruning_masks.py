@@ -19,7 +19,9 @@ from lib.pruning.mask import attach, bake, count, density, gradients, latent, la
 from lib.pruning.schedule import density_at, levels, prune_in_rounds, rounds
 from lib.pruning.score import magnitude, random
 from lib.training import loop as train
-from lib.training.loop import Recipe, classification_loss, evaluate_classifier, fit
+from lib.training.evaluate import evaluate_classifier
+from lib.training.loop import Recipe, fit
+from lib.training.losses import classification_loss
 
 CONFIG = VGGConfig(widths=(6, 8, 8), stages=(1, 2), channels=1, classes=10, side=8)
 DIGITS = load_images("digits", train_examples=192)

@@ -27,7 +27,8 @@ from lib.studies.base.portions import Portions
 from lib.studies.pruning.dense import DenseRun, build
 from lib.studies.pruning.init import InitialRun
 from lib.studies.pruning.train import SparseRun, own, taught
-from lib.training.loop import Recipe, classification_loss, fit
+from lib.training.loop import Recipe, fit
+from lib.training.losses import classification_loss
 
 NETWORK = VGGConfig(widths=(4, 6, 6), stages=(1, 2), channels=1, side=8)
 SGD = Recipe(epochs=3, batch_size=64, optimizer="sgd", lr=0.05, weight_decay=5e-4, clip=None)

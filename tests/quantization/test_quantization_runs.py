@@ -22,7 +22,8 @@ from lib.runs.store import Session, Store, obtain
 from lib.studies.pruning.dense import DenseRun
 from lib.studies.pruning.quantize import PackedRun, QuantizedRun, TorchaoRun, export
 from lib.studies.pruning.train import SparseRun
-from lib.training.loop import Recipe, classification_loss, fit
+from lib.training.loop import Recipe, fit
+from lib.training.losses import classification_loss
 
 MODEL = VGGConfig((8, 16), (1, 1), channels=1, side=8)
 DENSE = DenseRun(model=MODEL, train_examples=512, recipe=Recipe(epochs=3, batch_size=64, lr=1e-2))

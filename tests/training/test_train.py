@@ -16,8 +16,10 @@ from lib.data.images import load_images, normalise
 from lib.runs import checkpoint as training_state
 from lib.training import loop as train
 from lib.training.ema import WeightAverage
+from lib.training.evaluate import evaluate_classifier
 from lib.training.log import Watch, append
-from lib.training.loop import Recipe, classification_loss, evaluate_classifier, fit, language_model_loss
+from lib.training.loop import Recipe, fit
+from lib.training.losses import classification_loss, language_model_loss
 from lib.training.schedule import rate, warmup_cosine
 
 

@@ -24,7 +24,8 @@ from lib.pruning.structure import structure
 from lib.system.checks import one_of, require
 from lib.system.precision import autocast
 from lib.training import optim
-from lib.training.loop import Batches, Loss, Recipe
+from lib.training.loop import Batches, Recipe
+from lib.training.losses import Loss
 
 
 @dataclass(frozen=True)

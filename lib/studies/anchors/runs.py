@@ -32,7 +32,9 @@ from lib.studies.base.images import available_images
 from lib.system.checks import require
 from lib.system.precision import autocast, resolved
 from lib.system.whole_file import replacing
-from lib.training.loop import History, Recipe, classification_loss, evaluate_classifier, fit
+from lib.training.evaluate import evaluate_classifier
+from lib.training.loop import History, Recipe, fit
+from lib.training.losses import classification_loss
 
 NETWORKS = {WhitenedCNNConfig: WhitenedCNN, VGGConfig: VGG, ViTConfig: ViT}
 

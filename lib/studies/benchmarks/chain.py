@@ -31,7 +31,8 @@ from lib.studies.benchmarks.start import StartRun
 from lib.studies.benchmarks.task import TRAINING
 from lib.studies.benchmarks.work import Phase, Trained, step_memory
 from lib.system.checks import require
-from lib.training.loop import evaluate_classifier, fit
+from lib.training.evaluate import evaluate_classifier
+from lib.training.loop import fit
 
 
 @dataclass(frozen=True, kw_only=True)

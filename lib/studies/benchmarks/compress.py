@@ -30,7 +30,8 @@ from lib.studies.anchors.runs import WHITENED
 from lib.studies.benchmarks.stage import SETTLE, Training, often
 from lib.studies.benchmarks.stages import ALPHA, END, TEMPERATURE
 from lib.system.checks import one_of, require
-from lib.training.loop import Recipe, classification_loss
+from lib.training.loop import Recipe
+from lib.training.losses import classification_loss
 
 #: The stem is computed and not trained; its few hundred weights are not coded.
 STEM = ("stem",)

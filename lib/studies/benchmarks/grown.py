@@ -20,7 +20,7 @@ from lib.studies.benchmarks.task import TRAINING, Task, build
 from lib.studies.benchmarks.work import Method, Trained, Work
 from lib.system.checks import require
 from lib.training import optim
-from lib.training.loop import Loss, classification_loss
+from lib.training.losses import Loss, classification_loss
 
 #: Validation images by which a growth is judged.
 PROBE = 256

@@ -31,7 +31,7 @@ from lib.studies.benchmarks.grown import Grown
 from lib.studies.benchmarks.task import FAMILIES, TRAINING, Task, build
 from lib.studies.benchmarks.work import Method, Trained, Work
 from lib.system.checks import one_of, require
-from lib.training.loop import classification_loss
+from lib.training.losses import classification_loss
 
 __all__ = ["Averaged", "Dense", "Elastic", "Grown", "Method", "Switch"]
 

@@ -27,7 +27,8 @@ from lib.studies.benchmarks.rows import row
 from lib.studies.benchmarks.stage import forward_flops
 from lib.studies.benchmarks.task import TRAINING
 from lib.system.checks import require
-from lib.training.loop import History, Recipe, evaluate_classifier, fit
+from lib.training.evaluate import evaluate_classifier
+from lib.training.loop import History, Recipe, fit
 
 #: Added to the seed of the fine-tuning's batches, so that they come in another order than in the parent's training.
 FRESH = 1000

@@ -21,7 +21,8 @@ from lib.quantization.codebook import books
 from lib.quantization.train import reassigning
 from lib.studies.base.portions import Portions
 from lib.studies.benchmarks.task import Task
-from lib.training.loop import Batches, Loss, Recipe, classification_loss
+from lib.training.loop import Batches, Recipe
+from lib.training.losses import Loss, classification_loss
 
 #: Share of a stage's training after which codes and masks stay as they are.
 SETTLE = 0.75

@@ -26,7 +26,8 @@ from lib.studies.benchmarks.stage import SETTLE, Setting, Stage, Training, forwa
 from lib.studies.benchmarks.task import TRAINING, Task, build
 from lib.studies.privacy.api import CALIBRATION, optimiser
 from lib.system.checks import one_of, require
-from lib.training.loop import Batches, Recipe, classification_loss
+from lib.training.loop import Batches, Recipe
+from lib.training.losses import classification_loss
 
 #: Share of a stage's training after which pruning ends.
 END = 0.5

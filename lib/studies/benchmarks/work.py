@@ -18,7 +18,9 @@ from lib.measure import cost as measure
 from lib.runs.store import Session
 from lib.studies.benchmarks.task import Task
 from lib.system.checks import require
-from lib.training.loop import Batches, History, Loss, Recipe, Training, evaluate_classifier, fit
+from lib.training.evaluate import evaluate_classifier
+from lib.training.loop import Batches, History, Recipe, Training, fit
+from lib.training.losses import Loss
 
 
 @dataclass(frozen=True, eq=False)

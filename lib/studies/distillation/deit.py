@@ -22,7 +22,9 @@ from lib.studies.base.images import available_images
 from lib.studies.distillation.exits import ExitRun
 from lib.studies.distillation.pairs import APART
 from lib.system.checks import one_of, require
-from lib.training.loop import Recipe, classification_loss, evaluate_classifier, fit
+from lib.training.evaluate import evaluate_classifier
+from lib.training.loop import Recipe, fit
+from lib.training.losses import classification_loss
 
 #: What a student learns from its teacher.  "soft, numel" is soft distillation with the released code's normalisation.
 KINDS = ("hard", "soft", "soft, numel")

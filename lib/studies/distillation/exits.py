@@ -23,7 +23,9 @@ from lib.runs.store import Session
 from lib.studies.base.images import available_images
 from lib.system.checks import require
 from lib.system.precision import autocast
-from lib.training.loop import Recipe, classification_loss, evaluate_classifier, fit
+from lib.training.evaluate import evaluate_classifier
+from lib.training.loop import Recipe, fit
+from lib.training.losses import classification_loss
 
 #: Images that go through a network at a time when all classifiers are judged.
 CHUNK = 1000

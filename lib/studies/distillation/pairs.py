@@ -22,7 +22,9 @@ from lib.studies.base.images import available_images
 from lib.studies.distillation.methods import METHODS, Setting
 from lib.system.checks import one_of, require
 from lib.system.precision import autocast
-from lib.training.loop import Recipe, classification_loss, evaluate_classifier, fit
+from lib.training.evaluate import evaluate_classifier
+from lib.training.loop import Recipe, fit
+from lib.training.losses import classification_loss
 
 Config = CNNConfig | ResNetConfig
 

@@ -21,7 +21,9 @@ from lib.studies.base.images import available_images
 from lib.studies.distillation.pairs import APART
 from lib.studies.moe.api import ViTRun
 from lib.system.checks import require
-from lib.training.loop import classification_loss, evaluate_classifier, fit
+from lib.training.evaluate import evaluate_classifier
+from lib.training.loop import fit
+from lib.training.losses import classification_loss
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,7 +20,8 @@ from lib.runs.spec import Spec
 from lib.runs.store import Session
 from lib.studies.tickets.api import FinetuneRun, PretrainRun, masked_batches, material
 from lib.system.checks import one_of, require
-from lib.training.loop import Recipe, classification_loss, fit
+from lib.training.loop import Recipe, fit
+from lib.training.losses import classification_loss
 
 #: What a student learns of its teacher in the task-specific stage, or the task's labels.
 LESSONS = ("layers, then answers", "answers", "labels")

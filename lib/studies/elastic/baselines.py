@@ -21,7 +21,9 @@ from lib.runs.store import Session
 from lib.studies.base.images import available_images
 from lib.system.checks import one_of, require
 from lib.system.precision import autocast
-from lib.training.loop import Loss, Recipe, classification_loss, evaluate_classifier, fit
+from lib.training.evaluate import evaluate_classifier
+from lib.training.loop import Recipe, fit
+from lib.training.losses import Loss, classification_loss
 
 #: A training step costs the forward pass, and about twice that for the gradients of activations and weights.
 FORWARDS_PER_STEP = 3

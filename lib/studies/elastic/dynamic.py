@@ -30,7 +30,8 @@ from lib.studies.base.images import available_images
 from lib.studies.base.pictures import png
 from lib.system.checks import one_of
 from lib.system.precision import autocast
-from lib.training.loop import Recipe, evaluate_classifier, fit
+from lib.training.evaluate import evaluate_classifier
+from lib.training.loop import Recipe, fit
 
 #: Training images that the importance of hidden units is measured on.
 CALIBRATION_IMAGES = 1000

@@ -17,7 +17,9 @@ from lib.runs.spec import Spec
 from lib.runs.store import Session
 from lib.studies.elastic.vit import ElasticRun
 from lib.system.checks import one_of
-from lib.training.loop import Recipe, classification_loss, evaluate_classifier, fit
+from lib.training.evaluate import evaluate_classifier
+from lib.training.loop import Recipe, fit
+from lib.training.losses import classification_loss
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,7 +28,7 @@ from lib.runs.spec import Spec
 from lib.runs.store import Session
 from lib.system.checks import require
 from lib.system.precision import autocast
-from lib.training.loop import evaluate_classifier
+from lib.training.evaluate import evaluate_classifier
 
 #: What a budget can be of.
 COSTS = ("parameters", "flops", "latency_ms")

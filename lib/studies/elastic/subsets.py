@@ -19,7 +19,7 @@ from lib.runs.store import Session
 from lib.studies.elastic.vit import ElasticRun, part
 from lib.studies.moe.api import routing_tables
 from lib.system.precision import autocast
-from lib.training.loop import evaluate_classifier
+from lib.training.evaluate import evaluate_classifier
 
 #: Training images that importance is measured on; validation images behind a table of routing.
 CALIBRATION = 1000

@@ -25,7 +25,9 @@ from lib.runs.spec import Spec
 from lib.runs.store import Session
 from lib.studies.base.images import available_images
 from lib.system.checks import one_of, require
-from lib.training.loop import Recipe, classification_loss, evaluate_classifier, fit
+from lib.training.evaluate import evaluate_classifier
+from lib.training.loop import Recipe, fit
+from lib.training.losses import classification_loss
 
 #: Validation images behind everything that is not a test accuracy: a grid of sub-networks, curves, the wall.
 PROBE = 2000

@@ -16,7 +16,8 @@ from lib.runs.spec import Spec
 from lib.runs.store import Session
 from lib.studies.base.corpora import Corpus, available_text
 from lib.system.checks import require
-from lib.training.loop import Recipe, fit, language_model_loss
+from lib.training.loop import Recipe, fit
+from lib.training.losses import language_model_loss
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -31,7 +31,9 @@ from lib.runs.store import Session
 from lib.studies.base.images import available_images
 from lib.system.device import synchronise
 from lib.system.precision import autocast
-from lib.training.loop import History, Recipe, classification_loss, evaluate_classifier, fit
+from lib.training.evaluate import evaluate_classifier
+from lib.training.loop import History, Recipe, fit
+from lib.training.losses import classification_loss
 
 #: Accuracy whose first epoch the Switch-ViT project reports.
 THRESHOLD = 0.75

@@ -21,7 +21,7 @@ from lib.runs.spec import Spec
 from lib.runs.store import Session
 from lib.studies.privacy.train import CALIBRATION, BaselineRun, ReplacedRun
 from lib.system.checks import require
-from lib.training.loop import evaluate_classifier
+from lib.training.evaluate import evaluate_classifier
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,8 @@ from lib.runs.store import Session
 from lib.studies.pruning.dense import scored
 from lib.studies.pruning.tickets import TicketRun, remaining
 from lib.system.checks import require
-from lib.training.loop import classification_loss, fit
+from lib.training.loop import fit
+from lib.training.losses import classification_loss
 
 #: The two trainings see other batches than the parent, and than each other.
 NOISES = (101, 202)

@@ -25,7 +25,9 @@ from lib.runs.store import Session
 from lib.studies.base.images import available_images
 from lib.studies.base.portions import Portions
 from lib.system.checks import require
-from lib.training.loop import Batches, Recipe, classification_loss, evaluate_classifier, fit
+from lib.training.evaluate import evaluate_classifier
+from lib.training.loop import Batches, Recipe, fit
+from lib.training.losses import classification_loss
 
 NETWORKS = {MLPConfig: MLP, VGGConfig: VGG, ResNetConfig: ResNet}
 

@@ -18,7 +18,8 @@ from lib.runs.spec import Spec
 from lib.runs.store import Session
 from lib.studies.pruning.dense import DenseRun, build, scored, tested
 from lib.system.checks import one_of, require
-from lib.training.loop import classification_loss, fit
+from lib.training.loop import fit
+from lib.training.losses import classification_loss
 
 #: Which weights are scored and trained.
 STARTS = ("ours", "official")

@@ -24,7 +24,9 @@ from lib.runs.store import Session
 from lib.studies.base.images import available_images
 from lib.studies.pruning.dense import scored, tested
 from lib.system.checks import require
-from lib.training.loop import Recipe, classification_loss, evaluate_classifier, fit
+from lib.training.evaluate import evaluate_classifier
+from lib.training.loop import Recipe, fit
+from lib.training.losses import classification_loss
 
 #: Training images by which the batch norms of a candidate are set.
 CALIBRATION = 512

@@ -26,7 +26,9 @@ from lib.runs.spec import Spec
 from lib.runs.store import Session, Store, obtain
 from lib.studies.pruning.dense import DenseRun, build, scored, tested
 from lib.system.checks import one_of, require
-from lib.training.loop import Loss, Recipe, classification_loss, evaluate_classifier, fit
+from lib.training.evaluate import evaluate_classifier
+from lib.training.loop import Recipe, fit
+from lib.training.losses import Loss, classification_loss
 
 #: Temperature of distillation.
 TEMPERATURE = 4.0

@@ -19,7 +19,8 @@ from lib.runs.spec import Spec
 from lib.runs.store import Session
 from lib.studies.pruning.dense import DenseRun, build, scored, tested
 from lib.system.checks import one_of, require
-from lib.training.loop import Recipe, classification_loss, fit
+from lib.training.loop import Recipe, fit
+from lib.training.losses import classification_loss
 
 #: What becomes of the survivors' weights between two levels; see :class:`TicketRun`.
 RETRAININGS = ("rewind", "lr-rewind", "finetune")

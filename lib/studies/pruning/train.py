@@ -23,7 +23,8 @@ from lib.runs.store import Session
 from lib.studies.base.portions import Portions
 from lib.studies.pruning.dense import DenseRun, build, scored, tested
 from lib.system.checks import one_of, require
-from lib.training.loop import History, Loss, Recipe, classification_loss, fit
+from lib.training.loop import History, Recipe, fit
+from lib.training.losses import Loss, classification_loss
 
 #: What a training begins with: the parent's weights, or new ones of the same geometry.
 STARTS = ("trained", "new")

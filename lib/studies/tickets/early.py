@@ -36,7 +36,8 @@ from lib.tickets.early import (
 )
 from lib.tickets.masks import overlap
 from lib.training import optim
-from lib.training.loop import Recipe, classification_loss
+from lib.training.loop import Recipe
+from lib.training.losses import classification_loss
 
 #: Which ticket is trained: drawn after a fifth of an epoch, when masks have settled, at the end of the search, or at random;
 #: or the whole network.

@@ -24,7 +24,8 @@ from lib.tickets.ebert import KINDS, PER_LAYER, WEIGHT, Census, Dynamic, census,
 from lib.tickets.flops import flops_share
 from lib.tickets.skipping import Skipping
 from lib.tickets.static import cut_at, worth
-from lib.training.loop import Recipe, classification_loss, fit
+from lib.training.loop import Recipe, fit
+from lib.training.losses import classification_loss
 
 #: What is tuned in the second stage: the network with its gates, or one that lost for good what static masks close, which is
 #: what is closed most often, or what does least for the fine-tuned network's loss per FLOP.

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from lib.claims.judge import claims
+from lib.claims.entries import claims
 from lib.measure.statistics import NotTestable
 from lib.runs.results import Result, Results
 from lib.studies.attention import needs as attention_needs

@@ -34,7 +34,8 @@ from lib.studies.benchmarks.rows import correct, shipped
 from lib.studies.benchmarks.stages import Distil, Exits, Prune, Quantize, Remove, Replace
 from lib.studies.benchmarks.start import StartRun
 from lib.studies.benchmarks.task import TRAINING, Task, forward_flops
-from lib.training.loop import Recipe, classification_loss, fit
+from lib.training.loop import Recipe, fit
+from lib.training.losses import classification_loss
 
 TASK = Task(
     train_examples=200,

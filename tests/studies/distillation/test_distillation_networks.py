@@ -30,7 +30,8 @@ from lib.studies.moe.vit import ViTRun
 from lib.studies.tickets import studies as tickets
 from lib.studies.tickets.finetune import FinetuneRun
 from lib.studies.tickets.pretrain import PretrainRun
-from lib.training.loop import Recipe, evaluate_classifier
+from lib.training.evaluate import evaluate_classifier
+from lib.training.loop import Recipe
 
 
 def results(*entries):
