@@ -61,11 +61,11 @@ def plainly() -> Iterator[None]:
     except PermissionError as error:
         raise click.ClickException(str(error)) from error
     except OSError as error:
-        from lib.system.whole_file import NO_ROOM
+        from lib.system.whole_file import without_room
 
-        if error.errno not in NO_ROOM:
+        if (told := without_room(error)) is None:
             raise
-        raise click.ClickException(error.strerror or str(error)) from error
+        raise click.ClickException(told) from error
 
 
 CHAPTERS = click.option(

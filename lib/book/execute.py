@@ -176,7 +176,7 @@ class Run:
         """What papermill wrote; None where it wrote nothing, or was killed while it wrote."""
         try:
             return notebooks.read(self.made)
-        except (OSError, ValueError, nbformat.ValidationError):
+        except (OSError, ValueError, AttributeError, KeyError, TypeError, nbformat.ValidationError):  # nbformat says so of other JSON
             return None
 
     def tidy(self) -> None:
