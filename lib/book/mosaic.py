@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from lib.book.ledger import NOT_RUN, Entry, by_chapter, judged, tally
-from lib.claims.verdict import MARKS
+from lib.claims.verdict import MARKS, css_class
 from lib.studies import Chapter
 
 #: Side of a cell and the gap to the next one, in pixels of the page.
@@ -106,7 +106,7 @@ def cell(verdict: str, x: int, y: int) -> str:
     """Return the square of a verdict: filled where it decides, and its mark, so that it can be read without colours."""
     mark = MARKS.get(verdict, "")
     return (
-        f'<rect class="{verdict.replace(" ", "-")}" x="{x + 1}" y="{y + 1}" width="{CELL - 2}" height="{CELL - 2}" rx="3"/>'
+        f'<rect class="{css_class(verdict)}" x="{x + 1}" y="{y + 1}" width="{CELL - 2}" height="{CELL - 2}" rx="3"/>'
         f'<text class="mark" x="{x + CELL / 2:g}" y="{y + CELL / 2 + 4.5:g}" aria-hidden="true">{mark}</text>'
     )
 

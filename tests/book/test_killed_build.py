@@ -99,7 +99,7 @@ def test_a_kernel_killed_in_mid_chapter_stops_that_chapter_and_the_next_build_ca
     (book.root / "wait").write_text("3600")
 
     class Killer(Nobody):
-        def spec(self, chapter, event):   # the cell has begun
+        def spec(self, chapter, event):  # the cell has begun
             waits(lambda: (book.root / "kernel").exists())
             os.kill(int((book.root / "kernel").read_text()), signal.SIGKILL)
 
@@ -127,9 +127,11 @@ def test_a_notebook_that_papermill_left_in_part_is_a_failure_and_no_traceback(bo
 
 def test_a_process_ends_with_the_one_that_started_it(tmp_path):
     """Also one that will not listen."""
-    inner = (f"import sys, time; sys.path.insert(0, {str(ROOT)!r}); import signal; from lib.system import attended; "
-             "attended.PATIENCE_SECONDS = 0.5; signal.signal(signal.SIGINT, signal.SIG_IGN); attended.end_with_parent(); "
-             "print('started', flush=True); time.sleep(3600)")
+    inner = (
+        f"import sys, time; sys.path.insert(0, {str(ROOT)!r}); import signal; from lib.system import attended; "
+        "attended.PATIENCE_SECONDS = 0.5; signal.signal(signal.SIGINT, signal.SIG_IGN); attended.end_with_parent(); "
+        "print('started', flush=True); time.sleep(3600)"
+    )
     outer = f"import subprocess, sys, os; p = subprocess.Popen([sys.executable, '-c', {inner!r}], stdout=subprocess.PIPE); p.stdout.readline(); print(p.pid, flush=True); os._exit(0)"
     pid = int(subprocess.run([sys.executable, "-c", outer], capture_output=True, text=True, check=True, timeout=60).stdout)
     assert waits(lambda: not alive(pid), 30)
