@@ -3,8 +3,8 @@
 Everything happens in FOLDER: a clone of this checkout's last commit, and two folders of results.
 
 1. The book is built undisturbed.
-2. The same book is built with results of its own and killed (``kill -9``) ten times at random moments, now the program alone,
-   now all that it started; then it is let finish.
+2. The same book is built with results of its own and killed (``kill -9``) ten times, at moments drawn over the whole of it, now the
+   program alone, now all that it started; then it is let finish.
 3. What was stored must agree in everything that is not a time, and nothing of it may be damaged or left over.
 4. The book is built once more from what the killed one stored: pages and notebooks must be the same, byte for byte.
 
@@ -74,6 +74,9 @@ class Book:
             if path.is_file()
         }
 
+    def stored(self, runs: str) -> int:
+        return sum(1 for _ in (self.folder / runs / "results").glob("*/*.json"))
+
     def results(self, runs: str) -> dict[str, dict]:
         found = {}
         for path in sorted((self.folder / runs / "results").rglob("*.json")):
@@ -82,16 +85,19 @@ class Book:
         return found
 
 
-def killed(book: Book, runs: str, seconds: float, together: bool) -> bool:
-    """Start the book and kill it after so many seconds, with all that it started if ``together``; False where it had ended by then."""
-    process = book.start(runs)
-    try:
-        process.wait(timeout=seconds)
-        return False
-    except subprocess.TimeoutExpired:
-        (os.killpg if together else os.kill)(process.pid, signal.SIGKILL)
-        process.wait()
-        return True
+def killed(book: Book, runs: str, results: int, seconds: float, together: bool) -> bool:
+    """Start the book and kill it so many new results and seconds later, with all that it started if ``together``; False where it ended first."""
+    enough, process = book.stored(runs) + results, book.start(runs)
+    until = None
+    while process.poll() is None:
+        if until is None and book.stored(runs) >= enough:
+            until = time.monotonic() + seconds
+        if until is not None and time.monotonic() > until:
+            (os.killpg if together else os.kill)(process.pid, signal.SIGKILL)
+            process.wait()
+            return True
+        time.sleep(0.05)
+    return False
 
 
 def differences(one: object, other: object, path: str = "") -> Iterator[str]:
@@ -118,20 +124,24 @@ def left_over(folder: Path) -> list[str]:
 
 
 def compare(folder: Path, scale: str, kills: int, seed: int, words: list[str]) -> list[str]:
-    """Do all of it; returns what is wrong."""
-    subprocess.run(["git", "clone", "--quiet", str(ROOT), str(folder / "book")], check=True)
-    book, moments = Book(folder, scale, words), random.Random(seed)
-    took = book.whole("undisturbed")
-    undisturbed = sorted(book.pages())
-    print(f"undisturbed: {took:.0f} s, {len(undisturbed)} files, {len(book.results('undisturbed'))} results", flush=True)
+    """Do all of it; returns what is wrong.  What was done in FOLDER by an earlier call is not done again."""
+    if not (folder / "book").exists():
+        subprocess.run(["git", "clone", "--quiet", str(ROOT), str(folder / "book")], check=True)
+    book, moments, listed = Book(folder, scale, words), random.Random(seed), folder / "undisturbed.json"
+    if not listed.exists():
+        took = book.whole("undisturbed")
+        listed.write_text(json.dumps({"results": book.stored("undisturbed"), "files": sorted(book.pages()), "seconds": round(took)}))
+        book.clean()
+    undisturbed = json.loads(listed.read_text())
+    print(f"undisturbed: {undisturbed['results']} results, {len(undisturbed['files'])} files", flush=True)
 
-    book.clean()
+    # Each kill falls a random number of new results later, so that together they fall all over the book, and behind its last result.
     for kill in range(kills):
-        seconds, together = moments.uniform(0.0, 0.7) * took, kill % 2 == 0
-        hit = killed(book, "killed", seconds, together)
+        wait, seconds, together = moments.randint(0, 2 * undisturbed["results"] // kills), moments.uniform(0, 5), kill % 2 == 0
+        hit = killed(book, "killed", wait, seconds, together)
         print(
-            f"kill {kill + 1}: {'after' if hit else 'it ended before'} {seconds:.0f} s, {'all processes' if together else 'the program alone'}, "
-            f"{len(book.results('killed'))} results stored",
+            f"kill {kill + 1}: {'after' if hit else 'it ended before'} {wait} new results and {seconds:.1f} s, "
+            f"{'all processes' if together else 'the program alone'}; {book.stored('killed')} results are stored",
             flush=True,
         )
     print(f"let finish: {book.whole('killed'):.0f} s", flush=True)
@@ -140,8 +150,8 @@ def compare(folder: Path, scale: str, kills: int, seed: int, words: list[str]) -
     one, other = book.results("undisturbed"), book.results("killed")
     wrong = [f"results differ: {text}" for text in differences(one, other)]
     wrong += [f"left over: {name}" for name in left_over(folder / "killed")]
-    if sorted(killed_pages) != undisturbed:
-        wrong.append(f"other files: {sorted(set(killed_pages) ^ set(undisturbed))[:10]}")
+    if sorted(killed_pages) != undisturbed["files"]:
+        wrong.append(f"other files: {sorted(set(killed_pages) ^ set(undisturbed['files']))[:10]}")
     book.clean()
     book.whole("killed")
     again = book.pages()
