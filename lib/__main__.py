@@ -58,12 +58,11 @@ def plainly() -> Iterator[None]:
         yield
     except WrongUse as error:
         raise click.UsageError(str(error)) from error
-    except PermissionError as error:
-        raise click.ClickException(str(error)) from error
     except OSError as error:
-        from lib.system.whole_file import without_room
+        from lib.system.whole_file import unwritable
 
-        if (told := without_room(error)) is None:
+        told = unwritable(error) or (str(error) if isinstance(error, PermissionError) else None)
+        if told is None:
             raise
         raise click.ClickException(told) from error
 

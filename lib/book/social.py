@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from PIL import Image, ImageDraw, ImageFont
 
-from lib.book.ledger import Entry, judged, tally
+from lib.book.ledger import Shown, judged, tally
 from lib.book.mosaic import verdict_of
 from lib.claims.verdict import FILLS
 
@@ -20,7 +20,7 @@ PAPER, INK, MUTED = "#fdfcf9", "#1d232b", "#5a6470"
 OUTLINES = {"undecided": "#5a6470"}
 
 
-def picture(entries: Sequence[Entry]) -> bytes:
+def picture(entries: Sequence[Shown]) -> bytes:
     """Return a PNG of 1200 × 630 pixels; equal entries give equal bytes."""
     entries = judged(entries)
     image = Image.new("RGB", SIZE, PAPER)
