@@ -20,7 +20,6 @@ from lib.runs.store import Store
 from lib.studies import CHAPTERS
 from lib.system.checks import did_you_mean
 
-
 #: Said of a figure that only an abstract gives.
 ABSTRACT = ". This is what the abstract says; the tables behind it were not at hand"
 
