@@ -123,8 +123,11 @@ def left_over(folder: Path) -> list[str]:
     ]
 
 
-def compare(folder: Path, scale: str, kills: int, seed: int, words: list[str]) -> list[str]:
-    """Do all of it; returns what is wrong.  What was done in FOLDER by an earlier call is not done again."""
+def compare(folder: Path, scale: str, kills: int, seed: int, words: list[str], finish: bool) -> list[str]:
+    """Do all of it; returns what is wrong.  What was done in FOLDER by an earlier call is not done again.
+
+    ``finish``  False: stop after the kills, to go on later
+    """
     if not (folder / "book").exists():
         subprocess.run(["git", "clone", "--quiet", str(ROOT), str(folder / "book")], check=True)
     book, moments, listed = Book(folder, scale, words), random.Random(seed), folder / "undisturbed.json"
@@ -144,6 +147,8 @@ def compare(folder: Path, scale: str, kills: int, seed: int, words: list[str]) -
             f"{'all processes' if together else 'the program alone'}; {book.stored('killed')} results are stored",
             flush=True,
         )
+    if not finish:
+        return []
     print(f"let finish: {book.whole('killed'):.0f} s", flush=True)
     killed_pages = book.pages()
 
@@ -166,11 +171,12 @@ def main() -> int:
     parser.add_argument("--scale", default="smoke")
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only-kill", action="store_true", help="stop after the kills; another call goes on")
     parser.add_argument("words", nargs="*", help="further words for `python -m lib book`, behind --")
     given = parser.parse_args()
     given.folder.mkdir(parents=True, exist_ok=True)
-    wrong = compare(given.folder.resolve(), given.scale, given.kills, given.seed, given.words)
-    print("\n".join(wrong[:40]) or "the same")
+    wrong = compare(given.folder.resolve(), given.scale, given.kills, given.seed, given.words, not given.only_kill)
+    print("\n".join(wrong[:40]) or ("killed" if given.only_kill else "the same"))
     return 1 if wrong else 0
 
 
