@@ -140,7 +140,7 @@ def compare(folder: Path, scale: str, kills: int, seed: int, words: list[str], f
 
     # Each kill falls a random number of new results later, so that together they fall all over the book, and behind its last result.
     for kill in range(kills):
-        wait, seconds, together = moments.randint(0, 2 * undisturbed["results"] // kills), moments.uniform(0, 5), kill % 2 == 0
+        wait, seconds, together = moments.randint(0, 2 * undisturbed["results"] // max(1, kills)), moments.uniform(0, 5), kill % 2 == 0
         hit = killed(book, "killed", wait, seconds, together)
         print(
             f"kill {kill + 1}: {'after' if hit else 'it ended before'} {wait} new results and {seconds:.1f} s, "
