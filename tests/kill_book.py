@@ -29,7 +29,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 
 #: Numbers that a clock or the machine's memory gave, by the names that the book's results use for them.
-MEASURED = re.compile(r"second|time|_ms|^ms|milli|latency|throughput|per_s\b|speed|flops_rate|gbps|bandwidth|memory|clock|faster|slower")
+MEASURED = re.compile(
+    r"second|time|_ms|^ms|milli|latency|throughput|per_s\b|speed|flops_rate|gbps|bandwidth|memory|clock|faster|slower"
+    r"|^(elastic-sampler-cost|moe-layer-cost|moe-step-cost|pruning-coarsen|pruning-speed|attention-\w+|benchmark-\w+|compressed|language-\w+)"
+    r" \w+ metrics (\w+_)?ratio(_p\d+)?$|^elastic-search \w+ arrays budgets"
+)
 
 
 class Book:
@@ -153,7 +157,8 @@ def compare(folder: Path, scale: str, kills: int, seed: int, words: list[str], f
     killed_pages = book.pages()
 
     one, other = book.results("undisturbed"), book.results("killed")
-    wrong = [f"results differ: {text}" for text in differences(one, other)]
+    wrong = [f"results differ: {text}" for name in sorted(one.keys() & other.keys()) for text in differences(one[name], other[name], name)]
+    wrong += [f"result is missing: {name}" for name in sorted(one.keys() - other.keys())]
     wrong += [f"left over: {name}" for name in left_over(folder / "killed")]
     if sorted(killed_pages) != undisturbed["files"]:
         wrong.append(f"other files: {sorted(set(killed_pages) ^ set(undisturbed['files']))[:10]}")

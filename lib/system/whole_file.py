@@ -13,6 +13,9 @@ from pathlib import Path
 #: What the operating system says where there is no room: on the disk, in the quota, or for a file of this size.
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
+#: Pattern of the last part of a name under which a file is written before it takes its place.
+PART = "[0-9a-f]" * 32
+
 #: What it says where nobody may write, or not this user.
 NO_LEAVE = (errno.EROFS, errno.EACCES, errno.EPERM)
 
@@ -33,7 +36,7 @@ def replacing(path: Path, movable: str | None = "BOOK_RUNS") -> Iterator[Path]:
 
     Raises :class:`NoRoom` where the disk is full.
     """
-    part = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    part = path.with_name(f".{path.name}.{uuid.uuid4().hex}")  # see PART
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield part
