@@ -97,7 +97,7 @@ class Claim:
     @property
     def by_abstract(self) -> bool:
         """Whether the paper's figure is what its abstract says, without the conditions and spreads of a table."""
-        return self.where.startswith("abstract") and "able" not in self.where
+        return self.where == "abstract"
 
     @property
     def rule(self) -> str:
