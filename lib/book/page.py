@@ -28,6 +28,7 @@ from lib.claims.entries import find
 from lib.claims.judge import Verdict, judge
 from lib.claims.mix import check_unmixed
 from lib.claims.origin import provenance_line, short, walk
+from lib.claims.verdict import css_class
 from lib.figures import label
 from lib.runs.markdown import details, escaped, pipe_table
 from lib.runs.replay import Edition
@@ -198,7 +199,7 @@ def told(verdict: Verdict) -> str:
 
 def chip(verdict: Verdict) -> str:
     """Return a verdict's mark and word as a link to the ledger, in its colour on the page."""
-    return f'<span class="verdict {verdict.verdict.replace(" ", "-")}">[{verdict.marked}]({LEDGER}#claim-{verdict.claim.id})</span>'
+    return f'<span class="verdict {css_class(verdict.verdict)}">[{verdict.marked}]({LEDGER}#claim-{verdict.claim.id})</span>'
 
 
 def first_sentence(text: str) -> str:

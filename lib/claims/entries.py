@@ -94,6 +94,11 @@ class Claim:
         return cls(**fields)
 
     @property
+    def by_abstract(self) -> bool:
+        """Whether the paper's figure is what its abstract says, without the conditions and spreads of a table."""
+        return self.where == "abstract"
+
+    @property
     def rule(self) -> str:
         """What decides, in sentences: the criterion, no effect, the goal beside it, what is needed first."""
         said = f"Reproduced if {self.criterion.spelled(self.unit)}."

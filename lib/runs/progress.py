@@ -7,6 +7,7 @@ Specs in its own process, hangs a function into ``watchers`` instead.  Under ``t
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
@@ -45,5 +46,6 @@ class Progress:
         for watch in watchers:
             watch(event)
         if path := os.environ.get("BOOK_PROGRESS"):
-            with open(path, "a", encoding="utf-8") as out:
+            # Nothing is lost with it: a full disk must not stop what it tells of, nor a build that was killed and its folder.
+            with contextlib.suppress(OSError), open(path, "a", encoding="utf-8") as out:
                 out.write(json.dumps(event) + "\n")

@@ -45,7 +45,18 @@ class Spec:
     @property
     def builds_on(self) -> tuple[Spec, ...]:
         """Specs whose weights running this one may ask for: those among its fields, unless a subclass knows better."""
-        return tuple(part for field in dataclasses.fields(self) if isinstance(part := getattr(self, field.name), Spec))
+        parts = (getattr(self, name) for name in self.fields_with_runs)
+        return tuple(one for part in parts for one in (part if isinstance(part, tuple) else (part,)) if isinstance(one, Spec))
+
+    @property
+    def fields_with_runs(self) -> tuple[str, ...]:
+        """Names of the fields that hold a Spec, or several in a tuple."""
+        held = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return tuple(
+            name
+            for name, part in held.items()
+            if isinstance(part, Spec) or (isinstance(part, tuple) and any(isinstance(one, Spec) for one in part))
+        )
 
     @property
     def label(self) -> str:
