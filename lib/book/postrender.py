@@ -12,8 +12,8 @@ import sys
 from pathlib import Path
 
 UNRESOLVED = re.compile(
-    r'class="quarto-unresolved-ref">(?P<reference>[^<]*)'      # a figure, table or section nobody defined
-    r'|<strong>(?P<citation>[^<\s]+)\?</strong>'               # a key references.bib does not have
+    r'class="quarto-unresolved-ref">(?P<reference>[^<]*)'  # a figure, table or section nobody defined
+    r"|<strong>(?P<citation>[^<\s]+)\?</strong>"  # a key references.bib does not have
 )
 
 
@@ -116,7 +116,7 @@ def put_up_signposts(book: Path) -> None:
 
 def main() -> int:
     root = Path(__file__).resolve().parents[2]
-    sys.path.insert(0, str(root))   # Quarto starts this file, not the package
+    sys.path.insert(0, str(root))  # Quarto starts this file, not the package
     from lib.book.dark_sheet import thin_dark_sheets
     from lib.book.search_index import write_search_script
 

@@ -12,8 +12,17 @@ from pathlib import Path
 
 #: What is not searched: code and what it printed, scripts, drawings, formulas, folded lists of runs, controls.
 UNSEARCHED_TAGS = {"pre", "script", "style", "svg", "math", "button", "template"}
-UNSEARCHED_CLASSES = {"book-figure-note", "book-runs", "chapter-line", "book-ledger", "book-plot-words", "header-section-number",
-                      "anchorjs-link", "quarto-title-meta", "dropdown-menu"}
+UNSEARCHED_CLASSES = {
+    "book-figure-note",
+    "book-runs",
+    "chapter-line",
+    "book-ledger",
+    "book-plot-words",
+    "header-section-number",
+    "anchorjs-link",
+    "quarto-title-meta",
+    "dropdown-menu",
+}
 VOID = {"area", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "wbr"}
 
 HEADINGS = {"h1", "h2", "h3", "h4"}
@@ -31,7 +40,7 @@ class Sections(HTMLParser):
         self.texts: dict[str, list[str]] = {"": []}
         self.cites: dict[str, list[str]] = {"": []}
         self.titles: dict[str, str] = {}
-        self._open: list[tuple[str, str | None, bool, str | None]] = []   # tag, section begun, silent, bibliography entry
+        self._open: list[tuple[str, str | None, bool, str | None]] = []  # tag, section begun, silent, bibliography entry
         self._inside = False
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -97,8 +106,10 @@ def thinned(index: list[dict], pages: dict[str, str]) -> list[dict]:
             if heading.lower() == "references" or section and not heading:
                 continue
             papers = dict.fromkeys(title_of(page.titles.get(key, "")) for key in page.cites.get(section, []))
-            found.append(known.get(href, whole | {"objectID": href, "href": href, "section": heading if section else ""}) | {
-                "text": re.sub(r"\s+", " ", " ".join(words)).strip(), "papers": [title for title in papers if title]})
+            found.append(
+                known.get(href, whole | {"objectID": href, "href": href, "section": heading if section else ""})
+                | {"text": re.sub(r"\s+", " ", " ".join(words)).strip(), "papers": [title for title in papers if title]}
+            )
     return found
 
 

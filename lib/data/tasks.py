@@ -81,8 +81,14 @@ class Task:
 
     def provenance(self) -> dict[str, Any]:
         """What a result records about its data."""
-        return {"name": self.name, "variant": self.variant, "fingerprint": self.fingerprint, "train": len(self.train),
-                "validation": len(self.validation), "test": len(self.test)}
+        return {
+            "name": self.name,
+            "variant": self.variant,
+            "fingerprint": self.fingerprint,
+            "train": len(self.train),
+            "validation": len(self.validation),
+            "test": len(self.test),
+        }
 
 
 class TaskBatches:
@@ -105,7 +111,7 @@ class TaskBatches:
             key = hashlib.sha256(f"examples/{self.seed}/{epoch}".encode()).digest()
             generator = torch.Generator().manual_seed(int.from_bytes(key[:8], "big") >> 1)
             self.order = epoch, torch.randperm(len(self.split), generator=generator)
-        return rows(self.split, self.order[1][step * self.batch_size:(step + 1) * self.batch_size])
+        return rows(self.split, self.order[1][step * self.batch_size : (step + 1) * self.batch_size])
 
 
 def rows(split: TaskSplit, index: Tensor) -> tuple[Tensor, Tensor]:
@@ -116,8 +122,7 @@ def rows(split: TaskSplit, index: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def evaluate_task(model: nn.Module, split: TaskSplit, batch_size: int = 250, precision: str = "fp32",
-                  **masks) -> dict[str, float]:
+def evaluate_task(model: nn.Module, split: TaskSplit, batch_size: int = 250, precision: str = "fp32", **masks) -> dict[str, float]:
     """``{"accuracy", "loss"}`` of a classifier on a split; ``masks`` are handed to the model.
 
     Rows are taken by length, which wastes least on padding.  The model is evaluated where it is and keeps its mode.
@@ -148,16 +153,23 @@ def sst2_task(tokenizer: Tokenizer, special: Special, context: int, train: int |
 
 def packed(examples: Sequence[Example], tokenizer: Tokenizer, special: Special, context: int) -> TaskSplit:
     """These examples as tokens; what is too long loses its end."""
-    return padded([(tokens if len(tokens) <= context else tokens[:context - 1] + [special.sep], label)
-                   for tokens, label in encoded(examples, tokenizer, special)], special)
+    return padded(
+        [
+            (tokens if len(tokens) <= context else tokens[: context - 1] + [special.sep], label)
+            for tokens, label in encoded(examples, tokenizer, special)
+        ],
+        special,
+    )
 
 
 def encoded(examples: Sequence[Example], tokenizer: Tokenizer, special: Special) -> list[tuple[list[int], int]]:
     """[CLS] a [SEP], or [CLS] a [SEP] b [SEP].  Texts begin with a space, as sentences inside a story do."""
     firsts = tokenizer.encode_batch_fast([" " + first for first, _, _ in examples])
     seconds = iter(tokenizer.encode_batch_fast([" " + second for _, second, _ in examples if second is not None]))
-    return [([special.cls, *first.ids, special.sep] + ([] if second is None else [*next(seconds).ids, special.sep]), label)
-            for first, (_, second, label) in zip(firsts, examples)]
+    return [
+        ([special.cls, *first.ids, special.sep] + ([] if second is None else [*next(seconds).ids, special.sep]), label)
+        for first, (_, second, label) in zip(firsts, examples)
+    ]
 
 
 def padded(examples: list[tuple[list[int], int]], special: Special) -> TaskSplit:
@@ -165,5 +177,5 @@ def padded(examples: list[tuple[list[int], int]], special: Special) -> TaskSplit
     longest = math.ceil(lengths.max().item() / ROUND) * ROUND
     tokens = torch.full((len(examples), longest), special.pad)
     for row, (ids, _) in zip(tokens, examples):
-        row[:len(ids)] = torch.tensor(ids)
+        row[: len(ids)] = torch.tensor(ids)
     return TaskSplit(tokens, lengths, torch.tensor([label for _, label in examples]))

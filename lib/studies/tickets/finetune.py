@@ -19,7 +19,8 @@ from lib.runs.store import Session
 from lib.studies.tickets.pretrain import PretrainRun
 from lib.studies.tickets.text import task_of
 from lib.system.checks import one_of
-from lib.training.loop import History, Recipe, classification_loss, fit
+from lib.training.loop import History, Recipe, fit
+from lib.training.losses import classification_loss
 
 #: Weights that a fine-tuning may begin with.
 STARTS = ("pretrained", "random", "shuffled")
@@ -56,8 +57,7 @@ class FinetuneRun(Spec):
         model = self.fresh(session)
         metrics, curves, task = self.tune(model, session, self.seed)
         session.save_weights(model)
-        return Outcome(significant(metrics | {"parameters": measure.parameters(model)}), significant(curves),
-                       data=task.provenance())
+        return Outcome(significant(metrics | {"parameters": measure.parameters(model)}), significant(curves), data=task.provenance())
 
     def task_on(self, session: Session) -> Task:
         return load_task(self.parent, self.task, self.size, session)
@@ -78,8 +78,9 @@ class FinetuneRun(Spec):
         load_model(model, str(session.weights(self)))
         return model.eval()
 
-    def tune(self, model: nn.Module, session: Session, seed: int,
-             recipe: Recipe | None = None) -> tuple[dict[str, Any], dict[str, list], Task]:
+    def tune(
+        self, model: nn.Module, session: Session, seed: int, recipe: Recipe | None = None
+    ) -> tuple[dict[str, Any], dict[str, list], Task]:
         """Train any network on this task as this run trains its own, or by another recipe: metrics, curves, and the task."""
         task, recipe = self.task_on(session), recipe or self.recipe
         history = tune(model, task, recipe, seed, session)
@@ -127,19 +128,38 @@ def shuffle(model: MaskedLM, seed: int) -> None:
             weight.copy_(weight.flatten()[order].view_as(weight))
 
 
-def tune(model: nn.Module, task: Task, recipe: Recipe, seed: int, session: Session, *, loss: Callable | None = None,
-         after_step: Callable[[nn.Module, int], None] | None = None, watch: bool = True, stage: str = "") -> History:
+def tune(
+    model: nn.Module,
+    task: Task,
+    recipe: Recipe,
+    seed: int,
+    session: Session,
+    *,
+    loss: Callable | None = None,
+    after_step: Callable[[nn.Module, int], None] | None = None,
+    watch: bool = True,
+    stage: str = "",
+) -> History:
     """Train a classifier on a task, from the model's state now; the last epoch counts, nothing is chosen.
 
     ``watch``: evaluate on validation after each epoch (``val_accuracy``, ``val_loss``).  ``stage``: names the training where
     a Spec has several, so that each keeps its own state in the session's checkpoint.
     """
+
     def evaluate(model: nn.Module) -> dict[str, float]:
         return scored(model, task, recipe, "validation", "val")
 
-    return fit(model, TaskBatches(task.train, recipe.batch_size, seed), loss or classification_loss(recipe.label_smoothing),
-               recipe, seed=seed, evaluate=evaluate if watch else None, after_step=after_step,
-               checkpoint=session.checkpoint / stage, report=session.report)
+    return fit(
+        model,
+        TaskBatches(task.train, recipe.batch_size, seed),
+        loss or classification_loss(recipe.label_smoothing),
+        recipe,
+        seed=seed,
+        evaluate=evaluate if watch else None,
+        after_step=after_step,
+        checkpoint=session.checkpoint / stage,
+        report=session.report,
+    )
 
 
 def scored(model: nn.Module, task: Task, recipe: Recipe, split: str, name: str) -> dict[str, Any]:

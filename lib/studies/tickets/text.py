@@ -79,8 +79,7 @@ def material(source: Source) -> Material:
         streams = [encode_stories(tokenizer, part).long() for part in stories]
         streams[0] = torch.cat([streams[0], encode_stories(tokenizer, phrases).long()])
     train, validation, test = (special.stream(stream, tokenizer.token_to_id(END)) for stream in streams)
-    enders = tuple(sorted(number for token, number in tokenizer.get_vocab().items()
-                          if token[-1] in ".!?\"" and token != END))
+    enders = tuple(sorted(number for token, number in tokenizer.get_vocab().items() if token[-1] in '.!?"' and token != END))
     about = text.provenance() | {"reviews": len(reviews), "train_tokens": len(train)}
     return Material(tokenizer, special, train, validation, test, stories, text.variant, enders, about)
 
@@ -95,8 +94,7 @@ def task_of(source: Source, name: str, train: int, held_out: int) -> Task:
     read = material(source)
     try:
         if name in STORY_TASKS:
-            return story_task(name, read.stories, read.tokenizer, read.special, source.context, train, held_out,
-                              read.variant)
+            return story_task(name, read.stories, read.tokenizer, read.special, source.context, train, held_out, read.variant)
         return sst2_task(read.tokenizer, read.special, source.context, train)
     except (DataDamaged, DataMissing) as error:
         raise Unavailable(str(error)) from error

@@ -44,8 +44,11 @@ class BagOfWordsRun(Spec):
         train, validation, test = (counts(split, width) for split in (task.train, task.validation, task.test))
         models = [LogisticRegression(C=strength, max_iter=2000).fit(train, task.train.labels.numpy()) for strength in self.strengths]
         best = max(models, key=lambda model: model.score(validation, task.validation.labels.numpy()))
-        metrics = {"strength": best.C, "val_accuracy": best.score(validation, task.validation.labels.numpy()),
-                   "test_accuracy": best.score(test, task.test.labels.numpy())}
+        metrics = {
+            "strength": best.C,
+            "val_accuracy": best.score(validation, task.validation.labels.numpy()),
+            "test_accuracy": best.score(test, task.test.labels.numpy()),
+        }
         return Outcome(significant(metrics), data=task.provenance())
 
 
