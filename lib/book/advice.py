@@ -39,5 +39,7 @@ def box(advice: Iterable[Advice], judged: Callable[[str], Verdict], chip: Callab
         verdict = judged(piece.claim)
         if verdict.verdict in piece.holds and verdict.estimate:
             lines.append(f"- {piece.text.replace('{}', verdict.measured)} {chip(verdict)}")
+    if len(lines) == 1:
+        return f'<div class="in-practice">\n\n**In practice.** {lines[0].removeprefix("- ")}\n\n</div>'
     listed = "\n".join(lines)
     return f'<div class="in-practice">\n\n**In practice**\n\n{listed}\n\n</div>' if lines else ""

@@ -7,10 +7,10 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from lib.book.filters import FINDING
 from lib.book.ledger import Entry, by_chapter, of_chapter, tally
 from lib.book.mosaic import ledger_address, mosaic
 from lib.book.notebooks import Project
+from lib.book.notes import FINDING
 from lib.claims.verdict import MARKS
 from lib.runs.markdown import pipe_table
 from lib.runs.store import Store

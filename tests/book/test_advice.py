@@ -27,7 +27,7 @@ def test_advice_is_shown_with_its_value_while_the_verdict_holds_it_up():
     for verdict in ("not seen", "undecided", "not testable"):
         assert box([piece], judged(verdict), chip) == ""
     assert box([piece], judged("reproduced", None), chip) == "", "without a value nothing is advised"
-    assert box([Advice("Leave it.", CLAIM, ("not seen",))], judged("not seen"), chip).count("- Leave it.") == 1
+    assert box([Advice("Leave it.", CLAIM, ("not seen",))], judged("not seen"), chip).count("**In practice.** Leave it.") == 1
 
 
 def test_what_could_not_be_tested_holds_nothing_up():
