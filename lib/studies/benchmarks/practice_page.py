@@ -45,7 +45,7 @@ def factor(ratio: float) -> str:
 
 
 def share_of_training(part: float) -> str:
-    """Return a training's arithmetic over that of the network's own, in per cent."""
+    """Return a run's compute over that of the network's own, in per cent."""
     return f"{100 * part:.1f} %" if part else "none"
 
 

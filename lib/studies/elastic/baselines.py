@@ -98,7 +98,7 @@ class CNNRun(Spec):
 class PrunedRun(Spec):
     """Remove the weakest channels of a trained CNN, then train what is left; data are those of ``parent``.
 
-    The metric ``train_flops`` is of both trainings, ``val_accuracy_before_finetuning`` from between the two.
+    The metric ``train_flops`` is of both runs, ``val_accuracy_before_finetuning`` from between the two.
 
     ``keep``    the largest fraction of the parent's parameters to keep, see :func:`lib.pruning.channels.prune_to`
     ``recipe``  and ``augmentation``: of the fine-tuning

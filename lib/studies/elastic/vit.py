@@ -48,7 +48,7 @@ class ElasticRun(Spec):
     ``d_model``, ``patch``  width of the transformer, side of its patches in pixels
     ``recipe``    its epochs are those of the whole network's ordinary training
     ``equal``     what a sampler's training has in common with the ordinary one: "compute", so that it gets fewer
-                  or more steps as they cost more or less arithmetic, or the number of "steps"
+                  or more steps as they cost more or less compute, or the number of "steps"
     """
 
     experiment: ClassVar[str] = "elastic-vit"

@@ -211,7 +211,7 @@ class ReplacedRun(Spec):
 def optimiser(model: nn.Module, recipe: Recipe, score_lr: float) -> torch.optim.Optimizer:
     """AdamW for weights and coefficients by the recipe, and at their own rate for the scores, without weight decay.
 
-    Scores have little momentum: in a short training their rate is high, and they would run on far beyond the budget.
+    Scores have little momentum: in a short run their rate is high, and they would run on far beyond the budget.
     """
     scores = [layer.score for layer in masked_relus(model)]
     known = {id(score) for score in scores}
