@@ -58,10 +58,14 @@
   const legible = (traces) => {
     const paper = channels(pageColours().paper);
     if (!paper) return traces;
-    const told = (part) => part?.color === undefined ? part
-      : { ...part, color: Array.isArray(part.color) ? part.color.map((one) => standingOut(one, paper)) : standingOut(part.color, paper) };
-    return traces.map((trace) => ({ ...trace, line: told(trace.line), error_x: told(trace.error_x), error_y: told(trace.error_y),
-                                    marker: trace.marker && { ...told(trace.marker), line: told(trace.marker.line) } }));
+    const told = (part) => {
+      const copy = { ...part };
+      if (copy.color !== undefined) copy.color = Array.isArray(copy.color) ? copy.color.map((one) => standingOut(one, paper)) : standingOut(copy.color, paper);
+      if (copy.line) copy.line = told(copy.line);
+      return copy;
+    };
+    return traces.map((trace) => ({ ...trace, ...Object.fromEntries(["line", "error_x", "error_y", "marker"]
+      .filter((part) => trace[part]).map((part) => [part, told(trace[part])])) }));
   };
 
   /* On a telephone a legend beside the curves would leave no room for them: it goes below. */

@@ -8,7 +8,6 @@ import pandas as pd
 
 from lib.figures import label
 from lib.measure.statistics import Estimate, percent, points, student
-from lib.system.checks import require
 
 Spell = Callable[[Estimate], str]
 
@@ -27,15 +26,16 @@ def best(
 
     ``what``   what the column holds, in words; its name, unless given
     ``spell``  writes a value, ``unit`` a difference; ``least``: the lowest is the best
-    Differences are taken seed by seed where both groups have the same seeds.  Raises ValueError for fewer than two groups.
+    Differences are taken seed by seed where both groups have the same seeds.  Returns "" for fewer than two groups.
     """
     means = frame.dropna(subset=[column]).groupby(by, sort=False)[column].mean().sort_values(ascending=least)
-    require(len(means) > 1, f"nothing to compare: {len(means)} groups of {by!r} have values of {column!r}")
+    if len(means) < 2:
+        return ""
     first, second = means.index[:2]
     gap = difference(frame, column, first, second, by)
     value = spell(student(values(frame, column, first, by)))
     ahead = (
-        f"{name(second)} follows at a distance of {unit(absolute(gap))}"
+        f"{name(second)} follows, {unit(absolute(gap)).removeprefix('+')} behind"
         if beyond_chance(gap)
         else (f"{name(second)} is as good within chance ({unit(gap)} apart)")
     )
@@ -89,7 +89,7 @@ def values(frame: pd.DataFrame, column: str, group: str, by: str = "method") -> 
 def name(group: object) -> str:
     """Return a group's name at the beginning of a sentence, as figures write it."""
     text = label(str(group))
-    return text[:1].upper() + text[1:]
+    return text[:1].upper() + text[1:] + "," * (", " in text)
 
 
 def spoken(group: object) -> str:
