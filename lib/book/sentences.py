@@ -34,11 +34,8 @@ def best(
     first, second = means.index[:2]
     gap = difference(frame, column, first, second, by)
     value = spell(student(values(frame, column, first, by)))
-    ahead = (
-        f"{name(second)} follows, {unit(absolute(gap)).removeprefix('+')} behind"
-        if beyond_chance(gap)
-        else (f"{name(second)} is as good within chance ({unit(gap)} apart)")
-    )
+    lead = unit(absolute(gap)).removeprefix("+")
+    ahead = f"{name(second)} follows, {lead} behind" if beyond_chance(gap) else f"its lead over {spoken(second)}, {lead}, is within chance"
     return f"{name(first)} has the {'lowest' if least else 'highest'} {what or column.replace('_', ' ')}, {value}; {ahead}."
 
 

@@ -52,4 +52,10 @@ def test_numbers_carry_interval_and_count():
 
 
 def test_large_counts_have_three_digits_and_a_letter():
-    assert [amount(value).replace("\xa0", " ") for value in (2512345, [124_000.0, 1.0], 12, 999, 3.4e9)] == ["2.51 M", "124 k", "12", "999", "3.40 G"]
+    assert [amount(value).replace("\xa0", " ") for value in (2512345, [124_000.0, 1.0], 12, 999, 3.4e9)] == [
+        "2.51 M",
+        "124 k",
+        "12",
+        "999",
+        "3.40 G",
+    ]
