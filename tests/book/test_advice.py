@@ -24,6 +24,9 @@ def test_advice_is_shown_with_its_value_while_the_verdict_holds_it_up():
     for verdict in ("reproduced", "weaker"):
         text = box([piece], judged(verdict), chip)
         assert "Use it: it gains +2.00 ± 1.00 points (n=3)." in text and f"#claim-{CLAIM}" in text and text.startswith("<div")
+    assert "gains 2.00 ± 1.00" in box([Advice("Use it: it gains {abs}.", CLAIM)], judged("reproduced"), chip), (
+        "the words have the direction"
+    )
     for verdict in ("not seen", "undecided", "not testable"):
         assert box([piece], judged(verdict), chip) == ""
     assert box([piece], judged("reproduced", None), chip) == "", "without a value nothing is advised"
