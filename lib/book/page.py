@@ -126,7 +126,7 @@ class ChapterRun:
         return self._results[study]
 
     def study(self, name: str) -> list[Spec]:
-        """Its Specs; none where this run's parameters leave the study out.  ValueError for a name that is no study."""
+        """Its Specs; none where this run's parameters leave the study out.  ValueError for a name that is not one of a study."""
         if name in self.specs:
             return self.specs[name]
         usual = self.module.studies(type(self.parameters)(scale=self.parameters.scale))

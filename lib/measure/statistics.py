@@ -24,7 +24,7 @@ class NotTestable(Exception):
 class Estimate:
     """A mean over n runs with its interval; ``low`` and ``high`` are None where n = 1 allows none.
 
-    ``exact``  the values are counted or computed, not drawn: the interval is their range, and n is no number of seeds
+    ``exact``  the values are counted or computed, not drawn: the interval is their range, and n does not count seeds
     """
 
     mean: float

@@ -76,7 +76,7 @@ class CNNRun(Spec):
         return preset(self.size, channels=images.shape[0], classes=images.classes)
 
     def trained(self, images: ImageSet, session: Session) -> BaselineCNN:
-        """This run's network with its final weights; it is run first when they are not at hand."""
+        """This run's network with its final weights; it is run first when they are missing."""
         weights = session.weights(self)
         model = BaselineCNN(self.geometry(images)).to(session.device)
         load_model(model, str(weights))
