@@ -38,6 +38,7 @@ def present(notebook: Notebook, repository: str = "") -> Notebook:
     stamp = notebook["metadata"].get("book", {})
     notebook["metadata"].pop("papermill", None)
     notebook["cells"] = merge_parameters(notebook["cells"], stamp.get("parameters", {}))
+    seeds = said_once(notebook["cells"])
     figures, cells = 0, []
     for cell in notebook["cells"]:
         drop_run_metadata(cell)
@@ -52,7 +53,7 @@ def present(notebook: Notebook, repository: str = "") -> Notebook:
         cells.append(cell)
         if notes:
             cells.append({"cell_type": "markdown", "id": f"{cell.get('id', 'cell')}-below", "metadata": {}, "source": ["\n\n".join(notes)]})
-    add_chapter_line(cells, stamp, repository, said_once(cells))
+    add_chapter_line(cells, stamp, repository, seeds)
     notebook["cells"] = plumbing_last(cells)
     if repository:
         link_sources(notebook["cells"], repository)
