@@ -207,7 +207,10 @@ def test_random_masks_are_everywhere_alike():
 
 def test_the_share_counts_the_weights_that_removal_leaves(model):
     parts = some_parts(5)
-    weights = lambda encoder: sum(p.numel() for name, p in encoder.named_parameters() if "blocks" in name and p.ndim == 2)
+
+    def weights(encoder):
+        return sum(p.numel() for name, p in encoder.named_parameters() if "blocks" in name and p.ndim == 2)
+
     small = smaller(model, **parts.gates())
     assert share(parts, CONFIG) == pytest.approx(weights(small.encoder) / weights(model.encoder))
     assert share(whole(CONFIG), CONFIG) == 1

@@ -101,7 +101,7 @@ SIZES = {
         torchao=False,
     ),
     "laptop": Scale(
-        OwnLM(LanguageGPT(steps=150)), own_group=32, seeds=3, densities=(0.7, 0.5, 0.3), bits=(4, 3, 2), removed=(1, 2), rounds=30
+        OwnLM(LanguageGPT(steps=150)), own_group=32, seeds=1, densities=(0.7, 0.5, 0.3), bits=(4, 3, 2), removed=(1, 2), rounds=30
     ),
     "cpu": Scale(
         OwnLM(
