@@ -111,7 +111,10 @@ def test_what_stands_below_a_cell_gets_a_cell_of_its_own():
 
 
 def test_the_usual_number_of_runs_is_said_once():
-    parts = [output(**{"text/markdown": "1.0 ± 0.1 (n=3), 2.0 ± 0.1 (n=3)"}), output(**{"text/markdown": "**Result.** 4.0 ± 0.1 (n=5), 3 ± 1 (n=3)."})]
+    parts = [
+        output(**{"text/markdown": "1.0 ± 0.1 (n=3), 2.0 ± 0.1 (n=3)"}),
+        output(**{"text/markdown": "**Result.** 4.0 ± 0.1 (n=5), 3 ± 1 (n=3)."}),
+    ]
     title, cell, below = present(notebook(text("# Title"), code("1") | {"outputs": parts}, **STAMP))["cells"]
     assert "over 3 runs" in shown(title)
     assert [one["data"]["text/markdown"] for one in cell["outputs"]] == ["1.0 ± 0.1, 2.0 ± 0.1"]
