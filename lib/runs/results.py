@@ -125,7 +125,7 @@ def read_result(path: Path, origin: str) -> Result:
     """
     try:
         content = json.loads(read_bounded(path))
-        require(isinstance(content, dict) and depth(content) <= DEEPEST, f"it is no object, or nested more than {DEEPEST} deep")
+        require(isinstance(content, dict) and depth(content) <= DEEPEST, f"it is not an object, or nested more than {DEEPEST} deep")
         stated = content.pop("sha256")
         require(stated == checksum(content), "its checksum does not fit its content")
         schema = content.pop("schema")
@@ -144,7 +144,7 @@ def read_result(path: Path, origin: str) -> Result:
 
 def read_bounded(path: Path) -> str:
     """The text of a file that is no larger than a result may be."""
-    require(path.is_file() or not path.exists(), "it is no file")
+    require(path.is_file() or not path.exists(), "it is not a file")
     with open(path, "rb") as file:
         content = file.read(LARGEST + 1)
     require(len(content) <= LARGEST, f"it is larger than {LARGEST >> 20} MB")
