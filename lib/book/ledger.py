@@ -91,9 +91,23 @@ class Entry:
             "unit": self.claim.unit,
             "criterion": self.claim.criterion.spelled(self.claim.unit),
             **columns("edition", self.edition),
+            "distance": significant(distance(self.best)),
             "edition_devices": self.devices,
             **columns("own", self.own),
         }
+
+
+def distance(verdict: Verdict | None) -> float | None:
+    """How far the mean lies beyond the criterion, in half-widths of the interval: beyond ±1 the interval is all on one side.
+
+    Negative where the criterion is missed; None without an interval of some width.
+    """
+    estimate = verdict and verdict.decided
+    if not estimate or not estimate.half_width:
+        return None
+    criterion = verdict.claim.criterion
+    ahead = estimate.mean - criterion.value if criterion.at_least is not None else criterion.value - estimate.mean
+    return ahead / estimate.half_width
 
 
 def columns(prefix: str, verdict: Verdict | None) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from lib.claims.mix import MixedData, check_unmixed
 from lib.claims.verdict import MARKS, ORDER, decide, in_unit, seeds_to_decide
 from lib.measure.statistics import UNITS, Estimate, NotTestable, exactly, items_alone, student, why
 
-#: Of what holds by construction, which is no verdict.
+#: Instead of a verdict, for what holds by construction.
 IDENTITY = "holds by construction"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from lib.claims.project_base import Studies, value
 from lib.measure.statistics import NotTestable, why
@@ -42,7 +43,7 @@ def lost_between(studies: Studies, first: float, second: float) -> list[float]:
     return difference(pruned(studies, second), pruned(studies, first), studies["ratios"])
 
 
-def is_coded(spec: Mapping, bits: int, sections: int) -> bool:
+def is_coded(spec: Mapping[str, Any], bits: int, sections: int) -> bool:
     """A network of our recipe that got codes after pruning."""
     return (
         spec.get("bits") == bits
@@ -65,7 +66,7 @@ def coded_files(runs: Iterable[Result], bits: int, sections: int, ratio: float |
     return at_ratio(found, lambda run: run.spec["parent"]["parent"], ratio)
 
 
-def at_ratio(runs: list[Result], pruned_by: Callable[[Result], Mapping], ratio: float | None) -> list[Result]:
+def at_ratio(runs: list[Result], pruned_by: Callable[[Result], Mapping[str, Any]], ratio: float | None) -> list[Result]:
     least = min((pruned_by(run)["plan"]["density"] for run in runs), default=None)
     return [
         run for run in runs if (near(pruned_by(run)["plan"]["density"], ratio) if ratio else pruned_by(run)["plan"]["density"] == least)

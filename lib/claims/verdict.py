@@ -77,7 +77,11 @@ class Bound:
 
 
 def in_unit(value: float, unit: str) -> str:
-    number = {"points": f"{100 * value:g} points", "percent": f"{100 * value:g} %", "times": f"{value:g}×"}
+    number = {
+        "points": f"{100 * value:g} point{'s' * (round(100 * abs(value), 9) != 1)}",
+        "percent": f"{100 * value:g} %",
+        "times": f"{value:g}×",
+    }
     return number.get(unit, f"{value:g}")
 
 

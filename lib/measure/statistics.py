@@ -24,7 +24,7 @@ class NotTestable(Exception):
 class Estimate:
     """A mean over n runs with its interval; ``low`` and ``high`` are None where n = 1 allows none.
 
-    ``exact``       the values are counted or computed, not drawn: the interval is their range, and n is no number of seeds
+    ``exact``       the values are counted or computed, not drawn: the interval is their range, and n does not count seeds
     ``over_seeds``  where seeds and items are crossed, half of the interval that the seeds alone would give; ``of_items`` half of what the
                     items that all seeds share would, which more seeds cannot make smaller
     """
@@ -187,11 +187,35 @@ def times(values: Iterable[float] | Estimate) -> str:
 
 
 def number(values: Iterable[float] | Estimate) -> str:
-    """Anything else, to three significant digits or so: ``0.0312 ± 0.0008 (n=3)``."""
+    """Anything else, to three significant digits, and no more than two of its interval: ``0.0312 ± 0.0008 (n=3)``.
+
+    Numbers below a thousandth are written with a power of ten: ``(4.6 ± 3.0) × 10⁻⁶ (n=3)``.
+    """
     estimate = values if isinstance(values, Estimate) else student(values)
-    size = abs(estimate.mean) or abs(estimate.half_width or 0)
-    digits = max(0, 2 - math.floor(math.log10(size))) if size else 0
+    half = 0.0 if estimate.exact else estimate.half_width or 0.0
+    size = max(abs(estimate.mean), half)
+    if 0 < size < 1e-3:
+        power = math.floor(math.log10(size))
+        text, _, count = spelled(estimate, factor=10.0**-power, digits=1).partition(" (")
+        return f"{f'({text})' if ' ' in text else text} × 10{str(power).translate(SUPERSCRIPT)} ({count}"
+    digits = max(0, 2 - math.floor(math.log10(abs(estimate.mean) or half))) if size else 0
+    if half:
+        digits = min(digits, max(0, 1 - math.floor(math.log10(half))))
     return spelled(estimate, digits=min(digits, 8))
+
+
+SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+#: Divisors and letters of large counts.
+LETTERS = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
+
+
+def amount(values: Iterable[float] | float) -> str:
+    """A count that is the same in all runs, to three significant digits: ``2.51 M`` parameters.  Of several the first is written."""
+    value = float(values) if isinstance(values, (int, float)) else float(next(iter(values)))
+    divisor, letter = next((large for large in LETTERS if abs(value) >= large[0]), (1.0, ""))
+    digits = max(0, 2 - math.floor(math.log10(abs(value / divisor)))) if letter else 0
+    return f"{value / divisor:.{digits}f}" + (f"\N{NO-BREAK SPACE}{letter}" if letter else "")
 
 
 #: How a claim's unit prints its values.

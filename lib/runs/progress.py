@@ -13,10 +13,11 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from lib.system import distributed
 
-watchers: list[Callable[[dict], None]] = []
+watchers: list[Callable[[dict[str, Any]], None]] = []
 
 
 @dataclass

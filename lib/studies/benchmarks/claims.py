@@ -38,7 +38,7 @@ def by_seed(runs: Iterable[Results], of: str, called: str, value: Callable[[Resu
     if not found:
         raise NotTestable(f"there is no {called!r}{why(*runs)}")
     if any(result.metrics["diverged"] for result in found):
-        raise NotTestable(f"a training of {called!r} diverged")
+        raise NotTestable(f"a run of {called!r} diverged")
     return seeds.by_seed(found, called, lambda result: name(result.spec), value)
 
 

@@ -19,7 +19,7 @@ from lib.studies.moe.names import method
 
 Studies = Mapping[str, Results]
 
-#: A training of fewer epochs cannot show a saving of 7.5 times.
+#: A run of fewer epochs cannot show a saving of 7.5 times.
 LEAST_EPOCHS = 8
 
 
@@ -107,7 +107,7 @@ def switch_steps_saved(studies: Studies) -> list[float]:
     runs = studies["accuracy"]
     base = dense(runs)
     if base and max(len(r.curves["val_accuracy"]) for r in base) < LEAST_EPOCHS:
-        raise NotTestable(f"7.5 times fewer epochs cannot be seen in a training of fewer than {LEAST_EPOCHS}")
+        raise NotTestable(f"7.5 times fewer epochs cannot be seen in a run of fewer than {LEAST_EPOCHS}")
     return epochs_saved(largest(switch(runs)), base)
 
 

@@ -1,4 +1,4 @@
-"""The dense network that pruning starts from, and what all of chapter 4's trainings share."""
+"""The dense network that pruning starts from, and what all of chapter 4's runs share."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ def snapshot(folder: Path, step: int) -> Path:
 
 
 def keep(model: nn.Module, folder: Path, step: int) -> None:
-    """Write the weights to a file of their own: a training that is killed and resumed does not pass that step again."""
+    """Write the weights to a file of their own: a run that is killed and resumed does not pass that step again."""
     tensor_file.write(snapshot(folder, step), model.state_dict())
 
 

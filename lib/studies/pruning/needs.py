@@ -23,7 +23,7 @@ KINDS = {"VGGConfig": "the dense VGG", "ResNetConfig": "the dense residual netwo
 
 
 def dense_runs(studies: Studies, longer: bool) -> dict[str, list[Result]]:
-    """Trainings without pruning and without a warm-up, by the kind of network; of usual length or the longer ones."""
+    """Runs without pruning and without a warm-up, by the kind of network; of usual length or the longer ones."""
     found: dict[str, list[Result]] = {}
     for name, runs in studies.items():
         for r in runs:
