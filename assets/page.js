@@ -43,6 +43,10 @@
   }
   toggles().forEach((toggle) => { toggle.setAttribute("aria-label", "Switch between light and dark"); });
 
+  /* Landmarks have names of their own. */
+  document.getElementById("quarto-sidebar")?.setAttribute("aria-label", "Chapters");
+  document.querySelector("nav.quarto-secondary-nav")?.setAttribute("aria-label", "Book");
+
   /* Search: the index is a script, which a page opened from disk may run but not fetch.  It is read once a reader begins to
      act, since it is as large as the rest of a page. */
   if (document.getElementById("quarto-search")) {
