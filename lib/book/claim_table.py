@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 
 from lib.claims.judge import Verdict
+from lib.claims.verdict import css_class
 from lib.runs.markdown import escaped, pipe_table
 
 #: Where each claim stands beside all others.
@@ -32,7 +33,7 @@ def told(verdict: Verdict) -> str:
 
 def chip(verdict: Verdict) -> str:
     """Return a verdict's mark and word as a link to the ledger, in its colour on the page."""
-    return f'<span class="verdict {verdict.verdict.replace(" ", "-")}">[{verdict.marked}]({LEDGER}#claim-{verdict.claim.id})</span>'
+    return f'<span class="verdict {css_class(verdict.verdict)}">[{verdict.marked}]({LEDGER}#claim-{verdict.claim.id})</span>'
 
 
 def first_sentence(text: str) -> str:

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 
 import plotly.graph_objects as go
 
-from lib.claims.verdict import Bound, decide
+from lib.claims.verdict import COLOURS, Bound, decide
 from lib.figures.theme import INK, canvas, listed
-from lib.figures.verdicts import COLOURS
 from lib.measure.statistics import Estimate
 
 #: Intervals of a claim that asks for 1 at least, where 0 means no effect; the last has a precondition that fails.

@@ -62,19 +62,31 @@ def exactly(values: Iterable[float]) -> Estimate:
 
 
 def items_alone(estimate: Estimate, items: int | None, level: float = 0.95) -> tuple[Estimate, float]:
-    """Return the estimate, no narrower than ``items`` test items leave it at the least, and half of that least width.
+    """Return the estimate with an interval that allows for the test items too, and half of the width that they alone leave it.
 
-    A difference d of two accuracies is at least as uncertain as if every other item had been answered alike: d (1 - |d|) / N is
-    then the variance, with the same few items for each seed.  It is a floor, for results that do not hold their answers; where
-    they do, :func:`lib.measure.paired.crossed` says how uncertain it really is.
+    All seeds answer the same items, so what is peculiar to these items does not show in the spread over seeds.  Where results hold
+    their answers, :func:`lib.measure.paired.crossed` measures how much that is.  Elsewhere a difference d of two accuracies on N items
+    is taken to vary by d (1 - |d|) / N over sets of items, as if every item that tells the two apart did so for each seed.  Over
+    the 1,128 pairs of chapter 9's networks whose answers are stored, that is 1.2 times what their items really share in the
+    median, and 0.6 to 3.4 times in nine cases of ten.
+
+    The two variances add up, with the degrees of freedom of a crossed table (Hillis 2007); the interval is never narrower than
+    that over seeds alone.
     """
     if not items:
         return estimate, 0.0
     size = min(abs(estimate.mean), 1.0)
-    least = float(stats.norm.ppf((1 + level) / 2) * math.sqrt(size * (1 - size) / items))
-    if estimate.half_width is None or estimate.half_width >= least:
+    of_items = size * (1 - size) / items
+    least = float(stats.norm.ppf((1 + level) / 2) * math.sqrt(of_items))
+    if estimate.half_width is None or of_items == 0:
         return estimate, least
-    return replace(estimate, low=estimate.mean - least, high=estimate.mean + least), least
+    of_seeds = (estimate.half_width / stats.t.ppf((1 + level) / 2, estimate.n - 1)) ** 2
+    both = of_seeds + of_items
+    freedom = (both / of_seeds) ** 2 * (estimate.n - 1) if of_seeds else math.inf
+    half = float(stats.t.ppf((1 + level) / 2, freedom) * math.sqrt(both))
+    if half <= estimate.half_width:
+        return estimate, least
+    return replace(estimate, low=estimate.mean - half, high=estimate.mean + half), least
 
 
 def bootstrap(

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from lib.measure.statistics import NotTestable
 from lib.runs.results import Result, Results
 from lib.studies.base.needs import above_linear, at_least, flat, matters
+from lib.studies.base.seeds import each_seed
 from lib.studies.pruning.pairs import TEST
 
 Studies = Mapping[str, Results]
@@ -32,7 +33,7 @@ def dense_runs(studies: Studies, longer: bool) -> dict[str, list[Result]]:
 
 
 def accuracy(runs: Iterable[Result]) -> dict[int, float]:
-    return {r.fields["seed"]: r.metrics[TEST] for r in runs}
+    return each_seed(runs, lambda r: r.metrics[TEST], "dense network")
 
 
 def dense_has_learnt(studies: Studies) -> None:
