@@ -56,11 +56,13 @@
     range.addEventListener("input", show);
     place.prepend(make("div", { className: "book-controls" }, make("label", { className: "book-range" }, make("span", { textContent: "step" }), range, output)));
     addEventListener("beforeprint", () => steps.forEach((step) => { step.hidden = false; }));
+    addEventListener("afterprint", show);
     show();
   }
 
   /* Landmarks have names of their own. */
   document.getElementById("quarto-sidebar")?.setAttribute("aria-label", "Chapters");
+  document.getElementById("TOC")?.setAttribute("aria-label", "On this page");
   document.querySelector("nav.quarto-secondary-nav")?.setAttribute("aria-label", "Book");
 
   /* Search: the index is a script, which a page opened from disk may run but not fetch.  It is read once a reader begins to

@@ -43,6 +43,8 @@ def test_a_figures_range_and_buttons_work_by_keyboard(committed, open_page):
 def test_steps_of_a_mechanism_are_taken_by_keyboard(committed, open_page):
     page = open_page(committed / "chapters" / "07-attention.html", **TELEPHONE)
     steps, range_ = page.locator(".book-steps .book-step"), page.locator(".book-steps input[type=range]")
+    assert page.locator(".book-step:visible").count() == 3, "on paper all are shown"
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
     assert steps.count() == 3 and page.locator(".book-step:visible").count() == 1
     first = page.locator(".book-step:visible").inner_text()
     range_.focus()
