@@ -68,8 +68,7 @@ def find_reviews() -> list[dict[str, Any]]:
         if files := find():
             rows = tuple(len(read_all(paths)) for paths in files)
             return [about | {"found": True, "where": str(files[0][0].parent), "variant": variant(*rows)}]
-        about["notes"] = ("downloaded with the package datasets (5 MB), or supply sst2/ with "
-                          "train.tsv and dev.tsv")
+        about["notes"] = "downloaded with the package datasets (5 MB), or supply sst2/ with train.tsv and dev.tsv"
     except (DataMissing, DataDamaged) as error:
         about["notes"] = str(error)
     return [about]
@@ -94,7 +93,7 @@ def load() -> Reviews:
     files = find() or download()
     train, test = (read_all(paths) for paths in files)
     found = variant(len(train), len(test))
-    digest = hashlib.sha256(repr((sorted(train), sorted(test))).encode()).hexdigest()[:16]   # whatever the order of the rows
+    digest = hashlib.sha256(repr((sorted(train), sorted(test))).encode()).hexdigest()[:16]  # whatever the order of the rows
     train.sort()
     shuffled = [train[i] for i in np.random.RandomState(SPLIT_SEED).permutation(len(train))]
     size = min(VALIDATION, len(train) // 10)
@@ -104,31 +103,36 @@ def load() -> Reviews:
     return Reviews([row for row in shuffled[size:] if row[0].strip() not in known], validation, test, found, digest)
 
 
-def read_all(paths: tuple[Path, ...]) -> Rows:
-    return [row for path in paths for row in read(path)]
+def read_all(paths: tuple[Path, ...], classes: int = 2) -> Rows:
+    return [row for path in paths for row in read(path, classes)]
 
 
-def read(path: Path) -> Rows:
-    """All rows of one file.  Raises :class:`DataDamaged`, naming it, for anything but sentences with labels 0 and 1."""
+def read(path: Path, classes: int = 2) -> Rows:
+    """All rows of one file.  Raises :class:`DataDamaged`, naming it, for anything but sentences with labels 0, 1, …"""
     try:
         if path.suffix == ".tsv":
-            with open(path, encoding="utf-8-sig", newline="") as file:   # some editors and tools put a mark in front
+            with open(path, encoding="utf-8-sig", newline="") as file:  # some editors and tools put a mark in front
                 read_rows = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
                 table = [(row["sentence"], row["label"]) for row in read_rows]
         else:
             import pyarrow.parquet  # imported here: slow, and not needed for tsv
+
             columns = pyarrow.parquet.read_table(path, columns=["sentence", "label"])
             table = list(zip(columns["sentence"].to_pylist(), columns["label"].to_pylist()))
         for number, (sentence, label) in enumerate(table, start=1):
-            if not isinstance(sentence, str) or str(label) not in ("0", "1"):
-                raise ValueError(f"row {number} has the sentence {sentence!r:.60} and the label {label!r:.60}; "
-                                 "expected a text, and 0 or 1")
+            if not isinstance(sentence, str) or str(label) not in map(str, range(classes)):
+                raise ValueError(
+                    f"row {number} has the sentence {sentence!r:.60} and the label {label!r:.60}; "
+                    f"expected a text, and {'0 or 1' if classes == 2 else f'a class from 0 to {classes - 1}'}"
+                )
         if len(table) < 2:
             raise ValueError("expected rows of a sentence and a label")
         rows = [(sentence, int(label)) for sentence, label in table]
     except Exception as error:  # a parser fed with garbage may raise anything
-        raise DataDamaged(f"{path} cannot be read ({type(error).__name__}: {error}). It is damaged or not what its name "
-                          "says: delete it, or put a fresh copy in its place.") from error
+        raise DataDamaged(
+            f"{path} cannot be read ({type(error).__name__}: {error}). It is damaged or not what its name "
+            "says: delete it, or put a fresh copy in its place."
+        ) from error
     return rows
 
 
@@ -137,6 +141,11 @@ def download() -> tuple[tuple[Path, ...], ...]:
 
     Raises :class:`DataMissing`, naming the three ways to supply them.
     """
-    return hugging_face.download(HOME, "sst2", find, called="SST-2", size="5 MB",
-                                 expected="sst2/ with train.tsv and dev.tsv (GLUE's), or train.parquet and "
-                                          "validation.parquet (columns sentence, label)")
+    return hugging_face.download(
+        HOME,
+        "sst2",
+        find,
+        called="SST-2",
+        size="5 MB",
+        expected="sst2/ with train.tsv and dev.tsv (GLUE's), or train.parquet and validation.parquet (columns sentence, label)",
+    )

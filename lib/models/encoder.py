@@ -34,6 +34,7 @@ class EncoderConfig:
     ``heads``, ``hidden``        attention heads and FFN neurons; tuples have one entry per layer, which may be 0
     ``head_dim``                 features of a head; None: the width's share.  An encoder that lost heads keeps theirs
     ``dropout``                  after the embedding and on each residual branch
+    ``norm_eps``                 added to the variance in each norm
     """
 
     vocabulary: int = 512
@@ -44,21 +45,28 @@ class EncoderConfig:
     hidden: int | tuple[int, ...] = 384
     head_dim: int | None = None
     dropout: float = 0.0
+    norm_eps: float = 1e-5
 
     def __post_init__(self) -> None:
         for name in ("vocabulary", "context", "width", "depth"):
             require(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}: it must be at least 1")
         for name in ("heads", "hidden"):
             counts = getattr(self, name)
-            require(not isinstance(counts, tuple) or len(counts) == self.depth,
-                    f"{name} is {counts} for {self.depth} layers: give one number, or one per layer")
+            require(
+                not isinstance(counts, tuple) or len(counts) == self.depth,
+                f"{name} is {counts} for {self.depth} layers: give one number, or one per layer",
+            )
             fewest = min(counts) if isinstance(counts, tuple) else counts
             require(fewest >= 0, f"{name} is {counts}: it cannot be negative")
         if self.head_dim is None:
-            require(isinstance(self.heads, int) and self.heads >= 1,
-                    f"heads is {self.heads}: where layers differ, or have none, say how many features a head has (head_dim)")
-            require(self.width % self.heads == 0,
-                    f"width {self.width} cannot be shared by {self.heads} heads: choose a multiple, or give head_dim")
+            require(
+                isinstance(self.heads, int) and self.heads >= 1,
+                f"heads is {self.heads}: where layers differ, or have none, say how many features a head has (head_dim)",
+            )
+            require(
+                self.width % self.heads == 0,
+                f"width {self.width} cannot be shared by {self.heads} heads: choose a multiple, or give head_dim",
+            )
         else:
             require(self.head_dim >= 1, f"head_dim is {self.head_dim}: it must be at least 1")
         require(0 <= self.dropout < 1, f"dropout is {self.dropout}: it must be in [0, 1)")
@@ -140,13 +148,19 @@ class Block(nn.Module):
     def __init__(self, config: EncoderConfig, layer: int):
         super().__init__()
         self.attention = Attention(config.width, config.heads_by_layer[layer], config.head_features)
-        self.norm1 = nn.LayerNorm(config.width)
+        self.norm1 = nn.LayerNorm(config.width, config.norm_eps)
         self.ffn = FeedForward(config.width, config.hidden_by_layer[layer])
-        self.norm2 = nn.LayerNorm(config.width)
+        self.norm2 = nn.LayerNorm(config.width, config.norm_eps)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, x_BND: Tensor, seen_B11N: Tensor | None = None, head_mask: Tensor | None = None,
-                neuron_mask: Tensor | None = None, layer_mask: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        x_BND: Tensor,
+        seen_B11N: Tensor | None = None,
+        head_mask: Tensor | None = None,
+        neuron_mask: Tensor | None = None,
+        layer_mask: Tensor | None = None,
+    ) -> Tensor:
         x_BND = self.norm1(x_BND + self.dropout(self.attention(x_BND, seen_B11N, head_mask)))
         y_BND = self.ffn(x_BND, neuron_mask)
         if layer_mask is not None:
@@ -166,15 +180,21 @@ class Encoder(nn.Module):
         self.config = config
         self.embed = nn.Embedding(config.vocabulary, config.width)
         self.positions = nn.Parameter(torch.empty(config.context, config.width))
-        self.norm = nn.LayerNorm(config.width)
+        self.norm = nn.LayerNorm(config.width, config.norm_eps)
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.depth))
         initialise(self)
         with torch.no_grad():
             self.positions.normal_(std=0.5 * config.width**-0.5)
 
-    def forward(self, tokens_BN: Tensor, padding_BN: Tensor | None = None, head_masks: Masks = None,
-                neuron_masks: Masks = None, layer_masks: Masks = None) -> Tensor:
+    def forward(
+        self,
+        tokens_BN: Tensor,
+        padding_BN: Tensor | None = None,
+        head_masks: Masks = None,
+        neuron_masks: Masks = None,
+        layer_masks: Masks = None,
+    ) -> Tensor:
         """Hidden states [B, N, D] of int64 tokens.
 
         ``padding_BN``    True where a token only fills up the row; None: nowhere
@@ -186,8 +206,10 @@ class Encoder(nn.Module):
         context, and for another number of masks than there are layers.
         """
         x_BND, seen_B11N = self.start(tokens_BN, padding_BN)
-        lists = [self.by_layer(name, masks) for name, masks in
-                 (("head_masks", head_masks), ("neuron_masks", neuron_masks), ("layer_masks", layer_masks))]
+        lists = [
+            self.by_layer(name, masks)
+            for name, masks in (("head_masks", head_masks), ("neuron_masks", neuron_masks), ("layer_masks", layer_masks))
+        ]
         for block, *masks in zip(self.blocks, *lists):
             x_BND = block(x_BND, seen_B11N, *masks)
         return x_BND
@@ -204,8 +226,10 @@ class Encoder(nn.Module):
         return x_BND, None if padding_BN is None else ~padding_BN[:, None, None, :]
 
     def by_layer(self, name: str, masks: Masks) -> Sequence[Tensor | None]:
-        require(masks is None or len(masks) == len(self.blocks),
-                f"{name} has {0 if masks is None else len(masks)} entries for {len(self.blocks)} layers: give one per layer")
+        require(
+            masks is None or len(masks) == len(self.blocks),
+            f"{name} has {0 if masks is None else len(masks)} entries for {len(self.blocks)} layers: give one per layer",
+        )
         return [None] * len(self.blocks) if masks is None else masks
 
 

@@ -16,6 +16,7 @@ from lib.models.encoder import Classifier, Encoder, MaskedLM
 from lib.runs.results import Outcome, significant
 from lib.runs.spec import Spec
 from lib.runs.store import Session
+from lib.studies.tickets.checkpoint import CheckpointRun
 from lib.studies.tickets.pretrain import PretrainRun
 from lib.studies.tickets.text import task_of
 from lib.system.checks import one_of
@@ -42,7 +43,7 @@ class FinetuneRun(Spec):
 
     experiment: ClassVar[str] = "tickets-finetune"
 
-    parent: PretrainRun
+    parent: PretrainRun | CheckpointRun
     task: str = "order"
     size: TaskSize = field(default_factory=TaskSize)
     recipe: Recipe = field(default_factory=Recipe)
@@ -56,8 +57,7 @@ class FinetuneRun(Spec):
         model = self.fresh(session)
         metrics, curves, task = self.tune(model, session, self.seed)
         session.save_weights(model)
-        return Outcome(significant(metrics | {"parameters": measure.parameters(model)}), significant(curves),
-                       data=task.provenance())
+        return Outcome(significant(metrics | {"parameters": measure.parameters(model)}), significant(curves), data=task.provenance())
 
     def task_on(self, session: Session) -> Task:
         return load_task(self.parent, self.task, self.size, session)
@@ -78,8 +78,9 @@ class FinetuneRun(Spec):
         load_model(model, str(session.weights(self)))
         return model.eval()
 
-    def tune(self, model: nn.Module, session: Session, seed: int,
-             recipe: Recipe | None = None) -> tuple[dict[str, Any], dict[str, list], Task]:
+    def tune(
+        self, model: nn.Module, session: Session, seed: int, recipe: Recipe | None = None
+    ) -> tuple[dict[str, Any], dict[str, list], Task]:
         """Train any network on this task as this run trains its own, or by another recipe: metrics, curves, and the task."""
         task, recipe = self.task_on(session), recipe or self.recipe
         history = tune(model, task, recipe, seed, session)
@@ -87,12 +88,12 @@ class FinetuneRun(Spec):
         return metrics, history.curves, task
 
 
-def load_task(parent: PretrainRun, name: str, size: TaskSize, session: Session) -> Task:
+def load_task(parent: PretrainRun | CheckpointRun, name: str, size: TaskSize, session: Session) -> Task:
     """A task in the words of the parent's source, on the session's device."""
     return task_of(parent.source, name, size.train, size.held_out).to(session.device)
 
 
-def classifier(parent: PretrainRun, session: Session, task: Task, seed: int, start: str = "pretrained") -> Classifier:
+def classifier(parent: PretrainRun | CheckpointRun, session: Session, task: Task, seed: int, start: str = "pretrained") -> Classifier:
     """An encoder and its pooler, the parent's unless ``start`` says otherwise, with a new head, drawn by ``seed``."""
     one_of("start", start, STARTS)
     model = started(parent, session, seed, start)
@@ -105,7 +106,7 @@ def classifier(parent: PretrainRun, session: Session, task: Task, seed: int, sta
 OTHER_WEIGHTS = 1_000_000
 
 
-def started(parent: PretrainRun, session: Session, seed: int, start: str) -> MaskedLM:
+def started(parent: PretrainRun | CheckpointRun, session: Session, seed: int, start: str) -> MaskedLM:
     """The pre-trained network, or what it is compared with; its pooler goes into a classifier, as BERT's does."""
     model = (parent.untrained(OTHER_WEIGHTS + seed) if start == "random" else parent.load(session)).to(session.device)
     if start == "shuffled":
@@ -127,24 +128,43 @@ def shuffle(model: MaskedLM, seed: int) -> None:
             weight.copy_(weight.flatten()[order].view_as(weight))
 
 
-def tune(model: nn.Module, task: Task, recipe: Recipe, seed: int, session: Session, *, loss: Callable | None = None,
-         after_step: Callable[[nn.Module, int], None] | None = None, watch: bool = True, stage: str = "") -> History:
+def tune(
+    model: nn.Module,
+    task: Task,
+    recipe: Recipe,
+    seed: int,
+    session: Session,
+    *,
+    loss: Callable | None = None,
+    after_step: Callable[[nn.Module, int], None] | None = None,
+    watch: bool = True,
+    stage: str = "",
+) -> History:
     """Train a classifier on a task, from the model's state now; the last epoch counts, nothing is chosen.
 
     ``watch``: evaluate on validation after each epoch (``val_accuracy``, ``val_loss``).  ``stage``: names the training where
     a Spec has several, so that each keeps its own state in the session's checkpoint.
     """
+
     def evaluate(model: nn.Module) -> dict[str, float]:
         return scored(model, task, recipe, "validation", "val")
 
-    return fit(model, TaskBatches(task.train, recipe.batch_size, seed), loss or classification_loss(recipe.label_smoothing),
-               recipe, seed=seed, evaluate=evaluate if watch else None, after_step=after_step,
-               checkpoint=session.checkpoint / stage, report=session.report)
+    return fit(
+        model,
+        TaskBatches(task.train, recipe.batch_size, seed),
+        loss or classification_loss(recipe.label_smoothing),
+        recipe,
+        seed=seed,
+        evaluate=evaluate if watch else None,
+        after_step=after_step,
+        checkpoint=session.checkpoint / stage,
+        report=session.report,
+    )
 
 
 def scored(model: nn.Module, task: Task, recipe: Recipe, split: str, name: str) -> dict[str, Any]:
     scores = evaluate_task(model, getattr(task, split), precision=recipe.precision)
-    return {f"{name}_{score}": value for score, value in scores.items()}
+    return {f"{name}_{score}": value for score, value in scores.items() if score != "matthews" or task.name == "cola"}
 
 
 def tested(model: nn.Module, task: Task, recipe: Recipe) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from lib.pruning.mask import Masks, attach, count, density
 from lib.runs.results import Outcome, significant
 from lib.runs.spec import Spec
 from lib.runs.store import Session
+from lib.studies.tickets.checkpoint import CheckpointRun
 from lib.studies.tickets.finetune import STARTS, TaskSize, classifier, load_task, started, tested, tune
 from lib.studies.tickets.pretrain import PretrainRun, masked_batches, scored
 from lib.studies.tickets.text import material
@@ -41,7 +42,7 @@ class IterativeRun(Spec):
 
     experiment: ClassVar[str] = "tickets-lth"
 
-    parent: PretrainRun
+    parent: PretrainRun | CheckpointRun
     task: str = "order"
     size: TaskSize = field(default_factory=TaskSize)
     recipe: Recipe = field(default_factory=Recipe)
@@ -59,20 +60,28 @@ class IterativeRun(Spec):
             history = goal.train(model, self.seed, f"round-{number}", after_step)
             return goal.tested(model) | {"seconds": history.seconds, "diverged": history.diverged}
 
-        rounds, model = iterative_pruning(lambda: goal.model(self.seed, "pretrained"), train, self.sparsities,
-                                          rewind=self.rewind, steps=self.recipe.epochs * goal.steps)
+        rounds, model = iterative_pruning(
+            lambda: goal.model(self.seed, "pretrained"), train, self.sparsities, rewind=self.rewind, steps=self.recipe.epochs * goal.steps
+        )
         session.save_weights(model, **{f"masks{number}": round.masks for number, round in enumerate(rounds) if number})
         curves = {"sparsity": [round.sparsity for round in rounds]} | {
-            name: [round.outcome[name] for round in rounds] for name in ("val_accuracy", "test_accuracy", "test_loss")}
+            name: [round.outcome[name] for round in rounds] for name in ("val_accuracy", "test_accuracy", "test_loss")
+        }
         first, last = rounds[0].outcome, rounds[-1].outcome
         direct = smallest_removed(goal.model(self.seed, "pretrained").encoder, self.sparsities[-1])
-        metrics = {"diverged": any(round.outcome["diverged"] for round in rounds),
-                   "train_seconds": sum(round.outcome["seconds"] for round in rounds), "density": density(rounds[-1].masks),
-                   "shared_with_direct": shared(rounds[-1].masks, direct),
-                   "dense_val_accuracy": first["val_accuracy"], "dense_test_accuracy": first["test_accuracy"],
-                   "val_accuracy": last["val_accuracy"], "test_accuracy": last["test_accuracy"]}
-        arrays = {"density_by_layer": [[round.sparsity, *(mask.float().mean().item() for mask in round.masks.values())]
-                                       for round in rounds[1:]]}
+        metrics = {
+            "diverged": any(round.outcome["diverged"] for round in rounds),
+            "train_seconds": sum(round.outcome["seconds"] for round in rounds),
+            "density": density(rounds[-1].masks),
+            "shared_with_direct": shared(rounds[-1].masks, direct),
+            "dense_val_accuracy": first["val_accuracy"],
+            "dense_test_accuracy": first["test_accuracy"],
+            "val_accuracy": last["val_accuracy"],
+            "test_accuracy": last["test_accuracy"],
+        }
+        arrays = {
+            "density_by_layer": [[round.sparsity, *(mask.float().mean().item() for mask in round.masks.values())] for round in rounds[1:]]
+        }
         return Outcome(significant(metrics), significant(curves), significant(arrays), goal.provenance())
 
     def masks(self, session: Session, sparsity: float) -> Masks:
@@ -94,7 +103,7 @@ class SubnetworkRun(Spec):
 
     experiment: ClassVar[str] = "tickets-subnetwork"
 
-    parent: PretrainRun
+    parent: PretrainRun | CheckpointRun
     ticket: IterativeRun | None = None
     task: str = "order"
     size: TaskSize = field(default_factory=TaskSize)
@@ -116,10 +125,13 @@ class SubnetworkRun(Spec):
         if masks:
             attach(model.encoder, {name: mask.to(session.device) for name, mask in masks.items()})
         history = goal.train(model, self.seed)
-        metrics = {"diverged": history.diverged, "train_seconds": history.seconds,
-                   "density": density(masks) if masks else 1.0, **goal.tested(model)}
-        return Outcome(significant(metrics), significant({"train_loss": history.curves["train_loss"]}),
-                       data=goal.provenance())
+        metrics = {
+            "diverged": history.diverged,
+            "train_seconds": history.seconds,
+            "density": density(masks) if masks else 1.0,
+            **goal.tested(model),
+        }
+        return Outcome(significant(metrics), significant({"train_loss": history.curves["train_loss"]}), data=goal.provenance())
 
     def find(self, model: nn.Module, session: Session) -> Masks:
         if self.masks == "ticket":
@@ -168,10 +180,17 @@ class LanguageGoal:
     def train(self, model: nn.Module, seed: int, stage: str = "", after_step: Callable | None = None) -> History:
         recipe, session = self.spec.recipe, self.session
         # A seed of its own: pre-training has seen other texts in this order.
-        batches = masked_batches(self.spec.parent, self.read.train, session.device, recipe.batch_size, self.steps,
-                                 f"ticket-{seed}")
-        return fit(model, batches, masked_lm_loss, recipe, seed=seed, after_step=after_step,
-                   checkpoint=session.checkpoint / stage, report=session.report)
+        batches = masked_batches(self.spec.parent, self.read.train, session.device, recipe.batch_size, self.steps, f"ticket-{seed}")
+        return fit(
+            model,
+            batches,
+            masked_lm_loss,
+            recipe,
+            seed=seed,
+            after_step=after_step,
+            checkpoint=session.checkpoint / stage,
+            report=session.report,
+        )
 
     def tested(self, model: nn.Module) -> dict[str, float]:
         precision = self.spec.recipe.precision

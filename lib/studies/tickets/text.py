@@ -14,10 +14,11 @@ from lib.data import sst2
 from lib.data.images import DataDamaged, DataMissing
 from lib.data.masked_lm import Special
 from lib.data.story_tasks import story_task
-from lib.data.tasks import STORY_TASKS, TASKS, Task, sst2_task
+from lib.data.tasks import STORY_TASKS, TASKS, Task, sentence_task, sst2_task
 from lib.data.text import TOKENIZER_STORIES, check_name, load_text
 from lib.data.tokenizer import END, encode_stories, train_tokenizer
 from lib.runs.results import Unavailable
+from lib.studies.tickets.checkpoint import Checkpoint
 from lib.system.checks import one_of, require
 
 
@@ -79,24 +80,26 @@ def material(source: Source) -> Material:
         streams = [encode_stories(tokenizer, part).long() for part in stories]
         streams[0] = torch.cat([streams[0], encode_stories(tokenizer, phrases).long()])
     train, validation, test = (special.stream(stream, tokenizer.token_to_id(END)) for stream in streams)
-    enders = tuple(sorted(number for token, number in tokenizer.get_vocab().items()
-                          if token[-1] in ".!?\"" and token != END))
+    enders = tuple(sorted(number for token, number in tokenizer.get_vocab().items() if token[-1] in '.!?"' and token != END))
     about = text.provenance() | {"reviews": len(reviews), "train_tokens": len(train)}
     return Material(tokenizer, special, train, validation, test, stories, text.variant, enders, about)
 
 
 @lru_cache(maxsize=16)
-def task_of(source: Source, name: str, train: int, held_out: int) -> Task:
+def task_of(source: Source | Checkpoint, name: str, train: int, held_out: int) -> Task:
     """A task in a source's tokens, made once per process: ``train`` examples, and ``held_out`` for validation and test each.
 
-    Of SST-2, ``train`` is the most, and validation and test are what they are.
+    Of SST-2, CoLA and TREC, ``train`` is the most, and validation and test are what they are.
     """
     one_of("task", name, TASKS)
-    read = material(source)
     try:
+        if isinstance(source, Checkpoint):
+            return source.task(name, train)
+        read = material(source)
         if name in STORY_TASKS:
-            return story_task(name, read.stories, read.tokenizer, read.special, source.context, train, held_out,
-                              read.variant)
-        return sst2_task(read.tokenizer, read.special, source.context, train)
+            return story_task(name, read.stories, read.tokenizer, read.special, source.context, train, held_out, read.variant)
+        if name == "sst2":
+            return sst2_task(read.tokenizer, read.special, source.context, train)
+        return sentence_task(name, read.tokenizer, read.special, source.context, train)
     except (DataDamaged, DataMissing) as error:
         raise Unavailable(str(error)) from error

@@ -15,6 +15,7 @@ from lib.data.tasks import TASKS, TaskSplit
 from lib.runs.results import Outcome, significant
 from lib.runs.spec import Spec
 from lib.runs.store import Session
+from lib.studies.tickets.checkpoint import Checkpoint
 from lib.studies.tickets.finetune import TaskSize
 from lib.studies.tickets.text import Source, task_of
 from lib.system.checks import one_of, require
@@ -29,7 +30,7 @@ class BagOfWordsRun(Spec):
 
     experiment: ClassVar[str] = "tickets-words"
 
-    source: Source = field(default_factory=Source)
+    source: Source | Checkpoint = field(default_factory=Source)
     task: str = "order"
     size: TaskSize = field(default_factory=TaskSize)
     strengths: tuple[float, ...] = (0.01, 0.03, 0.1, 0.3, 1.0)
@@ -44,8 +45,11 @@ class BagOfWordsRun(Spec):
         train, validation, test = (counts(split, width) for split in (task.train, task.validation, task.test))
         models = [LogisticRegression(C=strength, max_iter=2000).fit(train, task.train.labels.numpy()) for strength in self.strengths]
         best = max(models, key=lambda model: model.score(validation, task.validation.labels.numpy()))
-        metrics = {"strength": best.C, "val_accuracy": best.score(validation, task.validation.labels.numpy()),
-                   "test_accuracy": best.score(test, task.test.labels.numpy())}
+        metrics = {
+            "strength": best.C,
+            "val_accuracy": best.score(validation, task.validation.labels.numpy()),
+            "test_accuracy": best.score(test, task.test.labels.numpy()),
+        }
         return Outcome(significant(metrics), data=task.provenance())
 
 
