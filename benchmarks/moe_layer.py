@@ -40,9 +40,17 @@ class HuggingFaceSwitch(nn.Module):
         from transformers import SwitchTransformersConfig
         from transformers.models.switch_transformers.modeling_switch_transformers import SwitchTransformersSparseMLP
 
-        self.block = SwitchTransformersSparseMLP(SwitchTransformersConfig(
-            d_model=d_model, d_ff=hidden, num_experts=experts, expert_capacity=tokens,
-            dense_act_fn="gelu", dropout_rate=0.0, router_jitter_noise=0.0))
+        self.block = SwitchTransformersSparseMLP(
+            SwitchTransformersConfig(
+                d_model=d_model,
+                d_ff=hidden,
+                num_experts=experts,
+                expert_capacity=tokens,
+                dense_act_fn="gelu",
+                dropout_rate=0.0,
+                router_jitter_noise=0.0,
+            )
+        )
 
     def forward(self, x_TD: torch.Tensor) -> torch.Tensor:
         return self.block(x_TD[None])[0]

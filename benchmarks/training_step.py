@@ -55,21 +55,33 @@ def images(count: int) -> Callable[[], tuple[Tensor, Tensor]]:
 
 
 def text(rows: int, length: int, vocabulary: int, classes: int | None = None) -> Callable[[], tuple[Tensor, Tensor]]:
-    return lambda: (torch.randint(vocabulary, (rows, length)),
-                    torch.randint(classes, (rows,)) if classes else torch.randint(vocabulary, (rows, length)))
+    return lambda: (
+        torch.randint(vocabulary, (rows, length)),
+        torch.randint(classes, (rows,)) if classes else torch.randint(vocabulary, (rows, length)),
+    )
 
 
 NETWORKS = {
     "vit": Network(lambda: ViT(ViTConfig(width=128, depth=6, heads=4, hidden=512)), images(256), 256, "images", True),
-    "vit with a stem": Network(lambda: ViT(ViTConfig(width=128, depth=6, heads=4, hidden=512, stem="conv")), images(256), 256,
-                               "images", True),
+    "vit with a stem": Network(
+        lambda: ViT(ViTConfig(width=128, depth=6, heads=4, hidden=512, stem="conv")), images(256), 256, "images", True
+    ),
     "vgg": Network(lambda: VGG(vgg16(0.5)), images(256), 256, "images", True),
     "cnn": Network(lambda: WhitenedCNN(WhitenedCNNConfig()), images(256), 256, "images", True),
-    "gpt": Network(lambda: GPT(GPTConfig(vocabulary=2048, context=128, width=192, depth=6, heads=6, hidden=512)),
-                   text(32, 128, 2048), 32 * 128, "tokens", False),
-    "encoder": Network(lambda: Classifier(Encoder(EncoderConfig(vocabulary=4096, context=64, width=256, depth=6, heads=8,
-                                                                hidden=1024)), 2, pad=0),
-                       text(64, 64, 4096, classes=2), 64 * 64, "tokens", False),
+    "gpt": Network(
+        lambda: GPT(GPTConfig(vocabulary=2048, context=128, width=192, depth=6, heads=6, hidden=512)),
+        text(32, 128, 2048),
+        32 * 128,
+        "tokens",
+        False,
+    ),
+    "encoder": Network(
+        lambda: Classifier(Encoder(EncoderConfig(vocabulary=4096, context=64, width=256, depth=6, heads=8, hidden=1024)), 2, pad=0),
+        text(64, 64, 4096, classes=2),
+        64 * 64,
+        "tokens",
+        False,
+    ),
 }
 
 
@@ -89,6 +101,7 @@ def training_step(network: Network, device: torch.device, precision: str, channe
         for optimizer in optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
+
     return step
 
 
@@ -107,8 +120,10 @@ def main(networks: str, rounds: int, device_name: str | None) -> None:
     about = describe(device)
     ours = resolved("auto", device)
     best = peak(device, ours)
-    click.echo(f"{about['name']}, {about['threads']} threads, torch {torch.__version__}, bfloat16 by {bf16_units(device) or 'emulation'}: "
-               f"the book computes in {ours}; its fastest matrix product runs at {best / 1e9:.0f} GFLOP/s")
+    click.echo(
+        f"{about['name']}, {about['threads']} threads, torch {torch.__version__}, bfloat16 by {bf16_units(device) or 'emulation'}: "
+        f"the book computes in {ours}; its fastest matrix product runs at {best / 1e9:.0f} GFLOP/s"
+    )
     click.echo(f"{'network':18} {'by default':>18} {'the book’s':>18} {'ratio':>6} {'5 %':>6} {'95 %':>6} {'of the peak':>12}")
     for name in networks.split(","):
         network = NETWORKS[name]
@@ -118,8 +133,10 @@ def main(networks: str, rounds: int, device_name: str | None) -> None:
         typical = {kind: sorted(values)[len(values) // 2] for kind, values in seconds.items()}
         work = PASSES * flops(network.build().to(device), network.batch()[0].to(device))
         speeds = (f"{network.examples / typical[kind]:.0f} {network.unit}/s" for kind in ("default", "ours"))
-        click.echo(f"{name:18} {next(speeds):>18} {next(speeds):>18} {found['ratio']:6.2f} {found['ratio_p05']:6.2f} "
-                   f"{found['ratio_p95']:6.2f} {100 * work / typical['ours'] / best:11.0f}%")
+        click.echo(
+            f"{name:18} {next(speeds):>18} {next(speeds):>18} {found['ratio']:6.2f} {found['ratio_p05']:6.2f} "
+            f"{found['ratio_p95']:6.2f} {100 * work / typical['ours'] / best:11.0f}%"
+        )
 
 
 if __name__ == "__main__":

@@ -31,10 +31,17 @@ class Minutes(click.FloatRange):
         return minutes
 
 
-SCALES = click.option("--scale", default="laptop", show_default=True, metavar="smoke|laptop|cpu|gpu",
-                      help="Size of data and training.")
-PARAMETERS = click.option("-p", "--parameter", "given", nargs=2, multiple=True, metavar="NAME VALUE", callback=each_once,
-                          help="A parameter of the chapter, as papermill's -p; may be repeated.")
+SCALES = click.option("--scale", default="laptop", show_default=True, metavar="smoke|laptop|cpu|gpu", help="Size of data and training.")
+PARAMETERS = click.option(
+    "-p",
+    "--parameter",
+    "given",
+    nargs=2,
+    multiple=True,
+    metavar="NAME VALUE",
+    callback=each_once,
+    help="A parameter of the chapter, as papermill's -p; may be repeated.",
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -46,6 +53,7 @@ def main() -> None:
 def plainly() -> Iterator[None]:
     """Errors that a reader can act on are shown as one message, without a traceback."""
     from lib.cli.names import WrongUse
+
     try:
         yield
     except WrongUse as error:
@@ -54,13 +62,15 @@ def plainly() -> Iterator[None]:
         raise click.ClickException(str(error)) from error
     except OSError as error:
         from lib.system.whole_file import NO_ROOM
+
         if error.errno not in NO_ROOM:
             raise
         raise click.ClickException(error.strerror or str(error)) from error
 
 
-CHAPTERS = click.option("--chapter", "chapters", multiple=True, metavar="CHAPTER",
-                        help="Only this chapter (number, subject or file name); may be repeated.")
+CHAPTERS = click.option(
+    "--chapter", "chapters", multiple=True, metavar="CHAPTER", help="Only this chapter (number, subject or file name); may be repeated."
+)
 JOBS = click.option("--jobs", type=click.IntRange(min=1), help="Chapters executed at a time; chosen by default.")
 
 
@@ -75,6 +85,7 @@ def book(scale, given, chapters, jobs) -> None:
     What is stored is replayed and what is missing is run, so the command may be stopped and repeated at will.
     """
     from lib.cli import book as command
+
     with plainly():
         status = command.book(scale, given, chapters, jobs)
     raise SystemExit(status)
@@ -90,6 +101,7 @@ def edition(chapters, jobs) -> None:
     at the best scale at which most of its studies are stored.
     """
     from lib.cli import book as command
+
     with plainly():
         status = command.edition(chapters, jobs)
     raise SystemExit(status)
@@ -105,8 +117,12 @@ def edition(chapters, jobs) -> None:
 @click.option("--key", help="Only the result of this name (or the start of one).")
 @click.option("--list", "only_list", is_flag=True, help="Show the results the chapter needs; run nothing.")
 @click.option("--device", help="cuda, mps or cpu; the best one by default.")
-@click.option("--time-limit", type=Minutes(min=0), metavar="MINUTES",
-              help="Begin no further result after this long; the same command carries on (exit status 3).")
+@click.option(
+    "--time-limit",
+    type=Minutes(min=0),
+    metavar="MINUTES",
+    help="Begin no further result after this long; the same command carries on (exit status 3).",
+)
 def run(chapter, everything, processes, scale, given, studies, key, only_list, device, time_limit) -> None:
     """Run what a chapter lacks, or with --all what the book lacks, and store it.
 
@@ -116,6 +132,7 @@ def run(chapter, everything, processes, scale, given, studies, key, only_list, d
     """
     from lib.cli import queue
     from lib.cli import run as command
+
     if everything == bool(chapter):
         raise click.UsageError("name a chapter, or ask for --all of them")
     if everything and (given or studies or key or only_list):
@@ -141,6 +158,7 @@ def results(chapter, scale, given, as_json) -> None:
     Without CHAPTER a line per study, with it a line per result.
     """
     from lib.cli import results as command
+
     with plainly():
         command.show(chapter, scale, given, as_json)
 
@@ -153,6 +171,7 @@ def show(key) -> None:
     KEY is the result's name, or the start of it, as the notes under figures and `python -m lib results` give it.
     """
     from lib.cli import show as command
+
     with plainly():
         command.show(key)
 
@@ -169,6 +188,7 @@ def claims(chapter, scale, verdicts, form) -> None:
     one of them a line per claim, and with the id of a CLAIM all that decides it.  Nothing is run.
     """
     from lib.cli import claims as command
+
     with plainly():
         command.show(chapter, scale, verdicts, form)
 
@@ -180,6 +200,7 @@ def doctor() -> None:
     Devices, tools, data sets, stored results, free disk.
     """
     from lib.cli.doctor import report
+
     report()
 
 

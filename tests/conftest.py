@@ -26,7 +26,15 @@ def own_results(tmp_path_factory):
 @pytest.fixture
 def python():
     """Runs ``python words...`` in the checkout and returns the finished process, output captured as text."""
+
     def run(*words, timeout=120, **environment):
-        return subprocess.run([sys.executable, *map(str, words)], cwd=ROOT, capture_output=True, text=True,
-                              timeout=timeout, env=os.environ | {k: str(v) for k, v in environment.items()})
+        return subprocess.run(
+            [sys.executable, *map(str, words)],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            env=os.environ | {k: str(v) for k, v in environment.items()},
+        )
+
     return run

@@ -16,14 +16,20 @@ FILE = Path(__file__).with_suffix(".json")
 
 def all_studies():
     """``"moe cpu accuracy"`` → its Specs."""
-    return {f"{chapter.subject} {scale} {study}": specs for chapter in CHAPTERS for scale in SCALES
-            for study, specs in chapter.module.studies(chapter.module.Parameters(scale=scale)).items()}
+    return {
+        f"{chapter.subject} {scale} {study}": specs
+        for chapter in CHAPTERS
+        for scale in SCALES
+        for study, specs in chapter.module.studies(chapter.module.Parameters(scale=scale)).items()
+    }
 
 
 def digests(studies):
     """Of each study: how many results, and a hash of their names in order."""
-    return {name: f"{len(specs)} {hashlib.sha256(' '.join(spec.key for spec in specs).encode()).hexdigest()[:16]}"
-            for name, specs in studies.items()}
+    return {
+        name: f"{len(specs)} {hashlib.sha256(' '.join(spec.key for spec in specs).encode()).hexdigest()[:16]}"
+        for name, specs in studies.items()
+    }
 
 
 if __name__ == "__main__":

@@ -16,9 +16,12 @@ from lib.moe.layer import MoEConfig
 BASE = GPTConfig(vocabulary=31, context=16, width=16, depth=2, heads=4, hidden=12)
 
 #: Every choice that growing has to mind, 64 in all.
-VARIANTS = [dict(norm=norm, positions=positions, ffn=ffn, tied=tied, bias=bias, kv_heads=kv_heads)
-            for norm, positions, ffn, tied, bias, kv_heads in itertools.product(
-                ("rms", "layer"), ("rope", "learned"), ("swiglu", "gelu"), (True, False), (False, True), (None, 2))]
+VARIANTS = [
+    dict(norm=norm, positions=positions, ffn=ffn, tied=tied, bias=bias, kv_heads=kv_heads)
+    for norm, positions, ffn, tied, bias, kv_heads in itertools.product(
+        ("rms", "layer"), ("rope", "learned"), ("swiglu", "gelu"), (True, False), (False, True), (None, 2)
+    )
+]
 
 TOKENS = torch.randint(31, (2, 12), generator=torch.Generator().manual_seed(1))
 
@@ -44,8 +47,7 @@ EXACT = {
     "one expert": (Upcycle(MoEConfig(experts=4, k=1), router_scale=0.0, output_scale=4.0),),
     "groups": (Upcycle(GROUPS),),
     "groups, one each": (Upcycle(MoEConfig(experts=4, k=1, split=2)),),
-    "deep, groups, hidden, wide": (Deepen(3), Upcycle(MoEConfig(experts=2, k=2, split=2)), Net2Wider(20),
-                                   Widen(2, Uneven(0.5))),
+    "deep, groups, hidden, wide": (Deepen(3), Upcycle(MoEConfig(experts=2, k=2, split=2)), Net2Wider(20), Widen(2, Uneven(0.5))),
     "hidden, groups, wide": (Net2Wider(18), Upcycle(MoEConfig(experts=2, k=1, split=3)), Widen(2)),
 } | {", ".join(order): tuple(STEPS[name] for name in order) for order in itertools.permutations(STEPS)}
 

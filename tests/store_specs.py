@@ -41,8 +41,7 @@ class Logged(Spec):
             raise Unavailable("thirteen needs a lucky machine")
         pause()
         session.report(0.5, "half")
-        return Outcome({"length": len(self.name), "value": self.rate * (self.seed + 1)},
-                       curves={"loss": [3.0, 2.0]}, data={"name": "none"})
+        return Outcome({"length": len(self.name), "value": self.rate * (self.seed + 1)}, curves={"loss": [3.0, 2.0]}, data={"name": "none"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +52,7 @@ class Teacher(Spec):
 
     def run(self, session):
         log("teacher")
-        if distributed.is_main():   # which so writes later than others want to read
+        if distributed.is_main():  # which so writes later than others want to read
             pause()
         session.save_weights(nn.Linear(2, 2))
         return Outcome({"made": 1})
@@ -102,8 +101,9 @@ class Trained(Spec):
             pause()
 
         recipe = train.Recipe(epochs=self.epochs, batch_size=8, lr=0.01)
-        history = train.fit(model, Points(), loss, recipe, seed=self.seed, after_step=after_step,
-                            checkpoint=session.checkpoint, report=session.report)
+        history = train.fit(
+            model, Points(), loss, recipe, seed=self.seed, after_step=after_step, checkpoint=session.checkpoint, report=session.report
+        )
         curves = {name: curve for name, curve in history.curves.items() if name != "seconds"}
         return Outcome({"weight": model[0].weight.sum().item(), "loss": curves["train_loss"][-1]}, curves)
 

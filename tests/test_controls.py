@@ -44,6 +44,7 @@ def unlike(first, second) -> set[str]:
 
 # Chapter 1
 
+
 def test_a_dense_network_that_trains_longer_is_the_same_network():
     found = of(moe)["accuracy"]
     dense = [spec for spec in found if spec.moe is None and spec.seed == 0]
@@ -74,11 +75,12 @@ def test_places_are_missing_at_inference_and_not_in_training():
     places = -(-0.25 * 32 * 2 // 4)
     assert (torch.bincount(routing.expert_TK[routing.expert_TK >= 0], minlength=4) <= places).all()
     assert not torch.allclose(limited, whole)
-    router.capacity_factor = 4.0      # room for everyone: as if nothing were limited
+    router.capacity_factor = 4.0  # room for everyone: as if nothing were limited
     torch.testing.assert_close(layer(x)[0], whole)
 
 
 # Chapter 2
+
 
 def test_twins_have_the_nested_networks_widths_and_length():
     found = of(elastic)
@@ -105,6 +107,7 @@ def test_late_distillation_sees_labels_first():
 
 
 # Chapter 3
+
 
 @pytest.mark.parametrize("scale", SCALES)
 def test_smaller_networks_from_scratch_spend_what_the_final_one_spends(scale):
@@ -151,16 +154,27 @@ def test_random_masks_have_the_tickets_size():
 def test_the_unpruned_network_loses_nothing_and_trains_as_long():
     found = of(pruning)
     for spec in found["unpruned"]:
-        twin = next(one for one in [*found["shot"], *found["tickets"]] if isinstance(one, TicketRun) and one.seed == spec.seed
-                    and one.retraining == spec.retraining and one.rewind == spec.rewind and not one.parent.recipe.warmup)
+        twin = next(
+            one
+            for one in [*found["shot"], *found["tickets"]]
+            if isinstance(one, TicketRun)
+            and one.seed == spec.seed
+            and one.retraining == spec.retraining
+            and one.rewind == spec.rewind
+            and not one.parent.recipe.warmup
+        )
         assert unlike(spec, twin) == {"amount"} and spec.amount == 0
     assert count(next_masks(weights(), ones(weights()), 0.0)) == count(ones(weights()))
 
 
 def test_dense_networks_that_train_longer_are_the_same_networks():
     found = of(pruning)
-    usual = {(spec.model, spec.seed): spec for name in ("dense", "tickets", "lenet") for spec in found[name]
-             if hasattr(spec, "model") and not spec.recipe.warmup}
+    usual = {
+        (spec.model, spec.seed): spec
+        for name in ("dense", "tickets", "lenet")
+        for spec in found[name]
+        if hasattr(spec, "model") and not spec.recipe.warmup
+    }
     for spec in found["longer"]:
         other = usual[spec.model, spec.seed]
         assert unlike(spec, other) == {"recipe"} and spec.recipe == replace(other.recipe, epochs=2 * other.recipe.epochs)
@@ -170,13 +184,19 @@ def test_without_dense_steps_there_are_as_many_updates():
     images = load_images("digits")
     batches, model = ImageBatches(images.train, images, 64), attach(VGG(SMALL))
     masks = {pattern: ones(prunable(VGG(SMALL))) for pattern in PATTERNS}
-    with_, half, equal = Turns(batches, model, masks, True), Turns(batches, model, masks, False), Turns(batches, model, masks, False, every=True)
+    with_, half, equal = (
+        Turns(batches, model, masks, True),
+        Turns(batches, model, masks, False),
+        Turns(batches, model, masks, False, every=True),
+    )
     assert equal.steps == with_.steps == 2 * half.steps or equal.steps == with_.steps == batches.steps
     assert "dense" in with_.order and "dense" not in equal.order + half.order
     seen = [equal.batch(0, step)[1].tolist() for step in range(4)]
     assert seen == [with_.batch(0, step)[1].tolist() for step in range(4)]
     no_teacher = next(spec for spec in of(pruning)["equal updates"] if not spec.distil)
-    assert no_teacher.pivot and unlike(no_teacher, next(s for s in of(pruning)["cocktail"] if s.pivot and s.seed == no_teacher.seed)) == {"distil"}
+    assert no_teacher.pivot and unlike(no_teacher, next(s for s in of(pruning)["cocktail"] if s.pivot and s.seed == no_teacher.seed)) == {
+        "distil"
+    }
 
 
 def test_official_weights_are_drawn_by_the_number_of_inputs():
@@ -185,7 +205,7 @@ def test_official_weights_are_drawn_by_the_number_of_inputs():
     for module in model.modules():
         if isinstance(module, (nn.Conv2d, nn.Linear)):
             inputs = module.weight[0].numel()
-            assert module.weight.std().item() == pytest.approx((2 / inputs)**0.5, rel=0.1)
+            assert module.weight.std().item() == pytest.approx((2 / inputs) ** 0.5, rel=0.1)
             assert not module.bias.any()
     found = of(pruning)
     for spec in found["official init"]:
@@ -197,6 +217,7 @@ def test_official_weights_are_drawn_by_the_number_of_inputs():
 
 
 # Chapter 5
+
 
 def test_masks_of_bert_tickets_and_their_controls():
     torch.manual_seed(0)
@@ -211,6 +232,7 @@ def test_masks_of_bert_tickets_and_their_controls():
 
 # Chapter 6
 
+
 def test_labels_alone_for_longer_and_skeptics_that_hear_nobody():
     found = of(distillation)
     usual = found["alone"][0]
@@ -218,13 +240,16 @@ def test_labels_alone_for_longer_and_skeptics_that_hear_nobody():
     assert [spec.recipe.epochs // usual.recipe.epochs for spec in longer] == [2, 4]
     assert all(unlike(spec, usual) == {"recipe"} and replace(spec.recipe, epochs=usual.recipe.epochs) == usual.recipe for spec in longer)
     deaf = [spec for spec in found["skeptical"] if spec.alpha == 0]
-    assert len(deaf) == 3 and {replace(spec, alpha=0.5) for spec in deaf} <= {replace(spec, alpha=0.5) for spec in found["skeptical"] if spec.alpha != 0}
+    assert len(deaf) == 3 and {replace(spec, alpha=0.5) for spec in deaf} <= {
+        replace(spec, alpha=0.5) for spec in found["skeptical"] if spec.alpha != 0
+    }
     plain = next(spec for spec in found["self"] if not spec.places)
     again = next(spec for spec in found["self longer"] if spec.seed == plain.seed)
     assert unlike(plain, again) == {"recipe"} and again.recipe.epochs == 2 * plain.recipe.epochs
 
 
 # Chapter 8
+
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_line_stays_a_line(kind):
@@ -253,7 +278,7 @@ def test_without_any_relu_a_network_of_lines_is_one_linear_map():
     for layer in layers:
         layer.freeze(torch.zeros(4, 1, 1))
         layer.settle()
-        layer.coefficients.data[:] = torch.randn(3, 4, 1, 1)      # even with a square in the parameter
+        layer.coefficients.data[:] = torch.randn(3, 4, 1, 1)  # even with a square in the parameter
     net = nn.Sequential(nn.Conv2d(3, 4, 1), layers[0], nn.Conv2d(4, 4, 1), layers[1]).eval()
     a, b = torch.randn(2, 5, 3, 1, 1)
     torch.testing.assert_close(net(a + b) + net(torch.zeros_like(a)), net(a) + net(b))
@@ -268,6 +293,7 @@ def test_old_results_of_the_wrong_line_are_not_found():
 
 # Every chapter: a schedule that is cut is not longer than what it is cut from
 
+
 def test_what_is_left_after_rewinding_is_no_longer_than_the_whole():
     ticket = next(spec for spec in of(pruning, "smoke")["tickets"] if isinstance(spec, TicketRun) and spec.rewind)
     images = load_images("digits", train_examples=ticket.parent.train_examples)
@@ -275,6 +301,7 @@ def test_what_is_left_after_rewinding_is_no_longer_than_the_whole():
 
 
 # Chapter 9
+
 
 def test_what_is_compressed_had_half_of_the_dense_networks_arithmetic():
     found = of(benchmarks)
@@ -287,9 +314,10 @@ def test_what_is_compressed_had_half_of_the_dense_networks_arithmetic():
 
 # Chapter 7
 
+
 def test_contexts_differ_in_the_context_alone():
     found = [spec for spec in of(attention)["stories"] if spec.seed == 0]
     assert len({spec.context for spec in found}) == len(found) > 1
     for spec in found[1:]:
         assert unlike(spec, found[0]) <= {"context", "tokens", "steps", "recipe"}
-        assert spec.tokens * spec.steps == found[0].tokens * found[0].steps     # as many tokens read
+        assert spec.tokens * spec.steps == found[0].tokens * found[0].steps  # as many tokens read

@@ -11,7 +11,8 @@ from dataclasses import replace
 
 import pytest
 
-from lib.claims.judge import claims, judge
+from lib.claims.entries import claims
+from lib.claims.judge import judge
 from lib.moe.layer import MoEConfig
 from lib.runs.store import Store, obtain
 from lib.studies import CHAPTERS
@@ -26,16 +27,18 @@ from lib.studies.tickets import names as tickets_names
 
 #: Loss of the first seed at smoke scale, by what it is in one of the chapter's studies.  A change means that the numbers of
 #: the book change.
-GOLDEN = {"moe": {"dense": 2.304418, "switch": 2.314376, "partition": 2.308511},
-          "elastic": {"rigid": 2.325448, "uniform": 2.318262, "sandwich": 2.316898, "progressive shrinking": 2.322322},
-          "growth": {"experts": 5.246521, "experts, 50% re-drawn": 5.299663, "experts, 2 groups": 5.183113, "dense, trained on": 5.142111},
-          "pruning": {"ours": 2.258943, "gradual": 2.266956, "GraNet": 2.231627, "RigL": 2.106218},
-          "tickets": {"pre-training": 5.567337},
-          "distillation": {"labels alone": 2.32812, "hard labels": 2.225441, "softened labels": 2.097811},
-          "attention": {"8 tokens": 5.577522, "32 tokens": 5.54074},
-          "privacy": {"identity (SNL)": 2.213548, "DaPa": 2.266459},
-          "benchmarks": {"dense": 2.311725, "dense, 1/2 width": 2.237237},
-          "language": {"our GPT": 4.33516}}
+GOLDEN = {
+    "moe": {"dense": 2.304418, "switch": 2.314376, "partition": 2.308511},
+    "elastic": {"rigid": 2.325448, "uniform": 2.318262, "sandwich": 2.316898, "progressive shrinking": 2.322322},
+    "growth": {"experts": 5.246521, "experts, 50% re-drawn": 5.299663, "experts, 2 groups": 5.183113, "dense, trained on": 5.142111},
+    "pruning": {"ours": 2.258943, "gradual": 2.266956, "GraNet": 2.231627, "RigL": 2.106218},
+    "tickets": {"pre-training": 5.567337},
+    "distillation": {"labels alone": 2.32812, "hard labels": 2.225441, "softened labels": 2.097811},
+    "attention": {"8 tokens": 5.577522, "32 tokens": 5.54074},
+    "privacy": {"identity (SNL)": 2.213548, "DaPa": 2.266459},
+    "benchmarks": {"dense": 2.311725, "dense, 1/2 width": 2.237237},
+    "language": {"our GPT": 4.33516},
+}
 
 
 def moe_method(result):
@@ -44,15 +47,18 @@ def moe_method(result):
 
 
 #: That study, what its runs are called above, and which loss is meant.
-FIRST = {"moe": ("accuracy", moe_method, "train_loss"), "elastic": ("samplers", elastic_names.method, "train_loss"),
-         "growth": ("upcycling", growth_names.method, "test_loss"),
-         "pruning": ("trainers", pruning_names.method, "test_loss"),
-         "tickets": ("pretrain", tickets_names.method, "test_loss"),
-         "distillation": ("deit", distillation_names.method, "train_loss"),
-         "attention": ("stories", lambda result: f"{result.spec['context']} tokens", "test_loss"),
-         "privacy": ("budgets", privacy_names.method, "test_loss"),
-         "benchmarks": ("dense", lambda result: benchmark_names.name(result.spec), "train_loss"),
-         "language": ("dense", language_names.model, "loss")}
+FIRST = {
+    "moe": ("accuracy", moe_method, "train_loss"),
+    "elastic": ("samplers", elastic_names.method, "train_loss"),
+    "growth": ("upcycling", growth_names.method, "test_loss"),
+    "pruning": ("trainers", pruning_names.method, "test_loss"),
+    "tickets": ("pretrain", tickets_names.method, "test_loss"),
+    "distillation": ("deit", distillation_names.method, "train_loss"),
+    "attention": ("stories", lambda result: f"{result.spec['context']} tokens", "test_loss"),
+    "privacy": ("budgets", privacy_names.method, "test_loss"),
+    "benchmarks": ("dense", lambda result: benchmark_names.name(result.spec), "train_loss"),
+    "language": ("dense", language_names.model, "loss"),
+}
 
 
 @pytest.fixture(scope="module", params=[c for c in CHAPTERS if not c.summarises], ids=lambda chapter: chapter.slug)
@@ -60,9 +66,25 @@ def executed(request, tmp_path_factory):
     """A chapter after papermill ran it at smoke scale into an empty store: (chapter, notebook, store)."""
     chapter, folder = request.param, tmp_path_factory.mktemp(request.param.slug)
     runs = folder / "runs"
-    subprocess.run([sys.executable, "-m", "papermill", str(chapter.path), str(folder / "out.ipynb"), "-p", "scale", "smoke",
-                    "--cwd", str(chapter.path.parent), "--no-progress-bar"],
-                   check=True, capture_output=True, text=True, env=os.environ | {"BOOK_RUNS": str(runs)})
+    subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "papermill",
+            str(chapter.path),
+            str(folder / "out.ipynb"),
+            "-p",
+            "scale",
+            "smoke",
+            "--cwd",
+            str(chapter.path.parent),
+            "--no-progress-bar",
+        ],
+        check=True,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"BOOK_RUNS": str(runs)},
+    )
     return chapter, json.loads((folder / "out.ipynb").read_text(encoding="utf-8")), Store(folder / "none", runs)
 
 
@@ -76,8 +98,9 @@ def test_a_chapter_runs_all_its_studies_and_says_nothing_is_missing(executed):
     chapter, notebook, store = executed
     for name, results in smoke_results(chapter, store).items():
         assert not results.missing, name
-    text = "".join("".join(output.get("data", {}).get("text/markdown", "")) for cell in notebook["cells"]
-                   for output in cell.get("outputs", ()))
+    text = "".join(
+        "".join(output.get("data", {}).get("text/markdown", "")) for cell in notebook["cells"] for output in cell.get("outputs", ())
+    )
     assert "Missing:" not in text
 
 
@@ -108,9 +131,28 @@ def test_golden_losses(executed):
 def test_a_stage_of_chapter_2_runs_alone(stage, tmp_path):
     """From an empty store; "visualize" trains nothing and names all that is missing."""
     chapter, runs = CHAPTERS[1], tmp_path / "runs"
-    subprocess.run([sys.executable, "-m", "papermill", str(chapter.path), str(tmp_path / "out.ipynb"), "-p", "scale", "smoke",
-                    "-p", "stage", stage, "--cwd", str(chapter.path.parent), "--no-progress-bar"],
-                   check=True, capture_output=True, text=True, env=os.environ | {"BOOK_RUNS": str(runs)})
+    subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "papermill",
+            str(chapter.path),
+            str(tmp_path / "out.ipynb"),
+            "-p",
+            "scale",
+            "smoke",
+            "-p",
+            "stage",
+            stage,
+            "--cwd",
+            str(chapter.path.parent),
+            "--no-progress-bar",
+        ],
+        check=True,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"BOOK_RUNS": str(runs)},
+    )
     stored = {path.parent.name for path in (runs / "results").glob("*/*.json")}
     if stage == "visualize":
         assert not stored
@@ -121,8 +163,12 @@ def test_a_stage_of_chapter_2_runs_alone(stage, tmp_path):
 
 
 def test_the_command_line_visualises_without_training(tmp_path):
-    done = subprocess.run([sys.executable, "-m", "lib", "run", "elastic", "--scale", "smoke", "-p", "stage", "visualize"],
-                          capture_output=True, text=True, env=os.environ | {"BOOK_RUNS": str(tmp_path)})
+    done = subprocess.run(
+        [sys.executable, "-m", "lib", "run", "elastic", "--scale", "smoke", "-p", "stage", "visualize"],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"BOOK_RUNS": str(tmp_path)},
+    )
     assert done.returncode == 2 and "ask for stored results only" in done.stderr
     assert not list(tmp_path.glob("results/*/*.json"))
 
@@ -139,9 +185,16 @@ def test_parameters_reach_the_specs():
     assert all(spec.moe is None and spec.recipe.epochs == 1 for specs in only.values() for spec in specs)
 
 
-@pytest.mark.parametrize(("values", "message"), [
-    ({"dataset": "cifar11"}, "Did you mean 'cifar10'"), ({"experts": 1}, "experts must be at least 2"),
-    ({"d_model": 50}, "multiple of 3"), ({"scale": "lap"}, "laptop"), ({"seeds": 0}, "at least 1")])
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"dataset": "cifar11"}, "Did you mean 'cifar10'"),
+        ({"experts": 1}, "experts must be at least 2"),
+        ({"d_model": 50}, "multiple of 3"),
+        ({"scale": "lap"}, "laptop"),
+        ({"seeds": 0}, "at least 1"),
+    ],
+)
 def test_bad_parameters_are_refused_before_anything_runs(values, message):
     with pytest.raises(ValueError, match=message):
         CHAPTERS[0].module.Parameters(**{"scale": "smoke"} | values)
@@ -150,8 +203,9 @@ def test_bad_parameters_are_refused_before_anything_runs(values, message):
 def test_another_data_set_keeps_what_fits_it():
     """Of the same shape: all settings stay.  Of another: its own number of images, and digits are not mirrored."""
     module = CHAPTERS[0].module
-    usual, alike, other = (module.studies(module.Parameters(scale="cpu", dataset=name))["accuracy"][0]
-                           for name in ("cifar10", "cifar100", "mnist"))
+    usual, alike, other = (
+        module.studies(module.Parameters(scale="cpu", dataset=name))["accuracy"][0] for name in ("cifar10", "cifar100", "mnist")
+    )
     assert alike == replace(usual, dataset="cifar100") and usual.augmentation.flip
     assert (other.train_examples, other.patch, other.augmentation.flip) == (None, None, False)
 
@@ -165,6 +219,9 @@ def test_studies_share_their_specs():
 
 def test_more_experts_than_positions_are_hashed_by_patch():
     module = CHAPTERS[0].module
-    hashed = [spec.moe for spec in module.studies(module.Parameters(scale="laptop", experts=64))["routers"]
-              if spec.moe and spec.moe.router == "hash"]
+    hashed = [
+        spec.moe
+        for spec in module.studies(module.Parameters(scale="laptop", experts=64))["routers"]
+        if spec.moe and spec.moe.router == "hash"
+    ]
     assert hashed and all(moe == MoEConfig(router="hash", experts=64, placement="every-second", hash_by="patch") for moe in hashed)

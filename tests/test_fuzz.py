@@ -30,13 +30,20 @@ from lib.training import loop as train
 from store_specs import Points
 
 #: Reproducible, and a few seconds in all.
-settings.register_profile("book", derandomize=True, deadline=None, max_examples=30, database=None,
-                          suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
+settings.register_profile(
+    "book",
+    derandomize=True,
+    deadline=None,
+    max_examples=30,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
 settings.load_profile("book")
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20) | st.sampled_from([-1, 2**31, 10**12, 1e308])
-JSON = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
-                    max_leaves=12)
+JSON = st.recursive(
+    SCALARS, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4), max_leaves=12
+)
 CHANGES = st.lists(st.tuples(st.integers(0, 10**9), st.integers(0, 255)), min_size=1, max_size=4)
 
 
@@ -75,9 +82,16 @@ def harmed(value):
 
 # Result files
 
-RESULT = {"schema": 1, "experiment": "test", "key": "0" * 16, "spec": {"seed": 0, "moe": {"type": "MoE", "experts": 8}},
-          "metrics": {"accuracy": 0.5, "name": "a"}, "curves": {"loss": [2.0, 1.0]}, "arrays": {"load": [[1, 2], [3, 4]]},
-          "provenance": {"device": "CPU", "device_type": "cpu", "commit": None, "data": {"name": "digits", "variant": "v"}}}
+RESULT = {
+    "schema": 1,
+    "experiment": "test",
+    "key": "0" * 16,
+    "spec": {"seed": 0, "moe": {"type": "MoE", "experts": 8}},
+    "metrics": {"accuracy": 0.5, "name": "a"},
+    "curves": {"loss": [2.0, 1.0]},
+    "arrays": {"load": [[1, 2], [3, 4]]},
+    "provenance": {"device": "CPU", "device_type": "cpu", "commit": None, "data": {"name": "digits", "variant": "v"}},
+}
 
 
 def texts(value):
@@ -102,7 +116,7 @@ def read_it(content):
             special = {chr(character) for character in ENTITIES} - {"&"}
             assert not any(special & set(text) for text in texts(result.content()))
             assert isinstance(result.fields, dict)
-            if result.spec == RESULT["spec"] and isinstance(result.provenance.get("commit"), (str, type(None))):   # else refused next
+            if result.spec == RESULT["spec"] and isinstance(result.provenance.get("commit"), (str, type(None))):  # else refused next
                 provenance_line([result])
 
 
@@ -119,11 +133,12 @@ def test_a_result_file_of_anything_under_a_right_checksum(content):
 
 # Training state
 
+
 def model_and_training():
     torch.manual_seed(0)
     model = nn.Linear(3, 1)
     recipe = train.Recipe(epochs=3, batch_size=8, lr=0.01, ema=0.9)
-    loss = lambda model, x, y: (nn.functional.mse_loss(model(x), y), {})   # noqa: E731
+    loss = lambda model, x, y: (nn.functional.mse_loss(model(x), y), {})  # noqa: E731
     return model, train.Training(model, Points(), loss, recipe, 0, None, None, lambda part, text: None)
 
 
@@ -157,7 +172,7 @@ def resumes_or_stays_untouched(content):
 
 @given(changes=CHANGES, end=st.integers(0, 10**6))
 def test_training_state_of_other_bytes(state, changes, end):
-    resumes_or_stays_untouched(changed_bytes(state[0], changes)[:1 + end])
+    resumes_or_stays_untouched(changed_bytes(state[0], changes)[: 1 + end])
 
 
 @given(data=st.data())
@@ -165,12 +180,17 @@ def test_training_state_of_anything_under_a_right_checksum(state, data):
     _, tensors, record = state
     text = json.dumps(data.draw(harmed(record)))
     names = data.draw(st.sets(st.sampled_from(sorted(tensors)), max_size=2))
-    kept = {name: data.draw(st.sampled_from([torch.zeros(2), torch.full_like(tensor, 1), torch.zeros(0), tensor.flatten()]))
-            if name in names else tensor for name, tensor in tensors.items()}
+    kept = {
+        name: data.draw(st.sampled_from([torch.zeros(2), torch.full_like(tensor, 1), torch.zeros(0), tensor.flatten()]))
+        if name in names
+        else tensor
+        for name, tensor in tensors.items()
+    }
     resumes_or_stays_untouched(save(kept, metadata={"record": text, "sha256": tensor_file.checksum(kept, text)}))
 
 
 # Packed models
+
 
 @pytest.fixture(scope="module")
 def network(tmp_path_factory):
@@ -184,8 +204,8 @@ def network(tmp_path_factory):
     packed.write(fold(model, (1, 3, 4)), path, {"dataset": "digits"})
     whole = path.read_bytes()
     start = len(packed.MAGIC) + 4
-    end = start + int.from_bytes(whole[start - 4:start], "big")
-    return json.loads(zlib.decompress(whole[start:end])), whole[end:-packed.CHECK]
+    end = start + int.from_bytes(whole[start - 4 : start], "big")
+    return json.loads(zlib.decompress(whole[start:end])), whole[end : -packed.CHECK]
 
 
 def sealed(header, body):
@@ -228,8 +248,12 @@ def test_a_packed_file_of_anything(content):
 
 # Parameters
 
-TYPED = st.text(max_size=30) | st.integers().map(str) | st.floats().map(str) | st.lists(st.floats() | st.integers(), max_size=6).map(
-    lambda values: ", ".join(map(str, values)))
+TYPED = (
+    st.text(max_size=30)
+    | st.integers().map(str)
+    | st.floats().map(str)
+    | st.lists(st.floats() | st.integers(), max_size=6).map(lambda values: ", ".join(map(str, values)))
+)
 
 
 @given(st.sampled_from(CHAPTERS), st.data())

@@ -26,8 +26,10 @@ def epochs(path):
 
 def start(folder):
     return subprocess.Popen(
-        [sys.executable, ROOT / "tests" / "store_specs.py", "trained", folder], cwd=ROOT,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "LOG": str(folder / "log"), "PAUSE": "0.03"})
+        [sys.executable, ROOT / "tests" / "store_specs.py", "trained", folder],
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "LOG": str(folder / "log"), "PAUSE": "0.03"},
+    )
 
 
 @pytest.mark.slow

@@ -27,7 +27,7 @@ esac
 @pytest.fixture
 def make(tmp_path):
     """Calls make in a checkout whose path no program likes; returns status, output, and what its Python was asked."""
-    checkout = tmp_path / "my book's \"ünï\" $HOME & more"
+    checkout = tmp_path / 'my book\'s "ünï" $HOME & more'
     checkout.mkdir()
     for name in ("Makefile", "install.sh", "pyproject.toml"):
         shutil.copy(ROOT / name, checkout / name)
@@ -36,22 +36,40 @@ def make(tmp_path):
     python.chmod(0o755)
 
     # What a `make test VENV=…` around these tests was told is not told to the makes inside them.
-    outside = {name: value for name, value in os.environ.items()
-               if name not in {"MAKEFLAGS", "MFLAGS", "MAKEOVERRIDES", "MAKELEVEL", "VENV", "PYTHON", "EXTRAS", "TORCH", "SCALE"}}
+    outside = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in {"MAKEFLAGS", "MFLAGS", "MAKEOVERRIDES", "MAKELEVEL", "VENV", "PYTHON", "EXTRAS", "TORCH", "SCALE"}
+    }
 
     def call(*words, **environment):
         log.write_text("")
-        done = subprocess.run(["make", "--no-print-directory", f"PYTHON={python}", *words], cwd=checkout, text=True,
-                              capture_output=True, env=outside | {"LOG": str(log), "QUARTO_PATH": "somewhere"} | environment)
+        done = subprocess.run(
+            ["make", "--no-print-directory", f"PYTHON={python}", *words],
+            cwd=checkout,
+            text=True,
+            capture_output=True,
+            env=outside | {"LOG": str(log), "QUARTO_PATH": "somewhere"} | environment,
+        )
         return done.returncode, done.stdout + done.stderr, log.read_text().splitlines()
 
     call.checkout = checkout
     return call
 
 
-@pytest.mark.parametrize("target, asked", [
-    ("book", "-m lib book --scale laptop"), ("edition", "-m lib edition"), ("test", "-m pytest"),
-    ("quick", "-m pytest -m not slow"), ("doctor", "-m lib doctor"), ("install", "-c "), ("help", None), ("clean", None)])
+@pytest.mark.parametrize(
+    "target, asked",
+    [
+        ("book", "-m lib book --scale laptop"),
+        ("edition", "-m lib edition"),
+        ("test", "-m pytest"),
+        ("quick", "-m pytest -m not slow"),
+        ("doctor", "-m lib doctor"),
+        ("install", "-c "),
+        ("help", None),
+        ("clean", None),
+    ],
+)
 def test_every_target_works_in_any_folder_and_installs_once(make, target, asked):
     assert make(target)[0] == 0
     status, output, again = make(target)
@@ -106,9 +124,14 @@ def test_an_existing_environment_is_used_as_it_is(make, tmp_path):
     assert status == 0 and not any("venv" in line for line in asked) and any("pip install" in line for line in asked), output
 
 
-@pytest.mark.parametrize("words, says", [
-    (["VENV="], "VENV names no folder"), (["PYTHON="], "Python 3.11 or newer is needed and none was found"),
-    (["PYTHON=false"], "false could not create .venv")])
+@pytest.mark.parametrize(
+    "words, says",
+    [
+        (["VENV="], "VENV names no folder"),
+        (["PYTHON="], "Python 3.11 or newer is needed and none was found"),
+        (["PYTHON=false"], "false could not create .venv"),
+    ],
+)
 def test_what_cannot_be_installed_is_said_in_one_line(make, words, says):
     status, output, asked = make("book", *words)
     assert status == 2 and says in output and not any("lib book" in line for line in asked)
@@ -121,14 +144,19 @@ def test_a_changed_pyproject_is_installed_again(make):
     assert any("pip install" in line for line in make("install")[2])
 
 
-@pytest.mark.parametrize("words, has, cpu, says", [
-    (["TORCH=cpu"], {"HAS_WHEELS": "1"}, True, "about 2 GB, with PyTorch for CPUs only (TORCH=default takes"),
-    (["TORCH=cpu"], {}, False, "does not answer"), (["TORCH=default"], {"HAS_WHEELS": "1"}, False, "about 6.5 GB where PyTorch"),
-    (["TORCH=cpu"], {"HAS_WHEELS": "1", "HAS_TORCH": "1"}, False, "beside the PyTorch that it has")])
+@pytest.mark.parametrize(
+    "words, has, cpu, says",
+    [
+        (["TORCH=cpu"], {"HAS_WHEELS": "1"}, True, "about 2 GB, with PyTorch for CPUs only (TORCH=default takes"),
+        (["TORCH=cpu"], {}, False, "does not answer"),
+        (["TORCH=default"], {"HAS_WHEELS": "1"}, False, "about 6.5 GB where PyTorch"),
+        (["TORCH=cpu"], {"HAS_WHEELS": "1", "HAS_TORCH": "1"}, False, "beside the PyTorch that it has"),
+    ],
+)
 def test_what_will_be_downloaded_is_said_before(make, words, has, cpu, says):
     status, output, asked = make("install", *words, **has)
     assert status == 0 and says in output, output
-    install, = (line for line in asked if "pip install" in line)
+    (install,) = (line for line in asked if "pip install" in line)
     assert ("--extra-index-url https://download.pytorch.org/whl/cpu" in install) == cpu
 
 

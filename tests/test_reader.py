@@ -18,7 +18,7 @@ DESK = {"viewport": {"width": 1280, "height": 900}}
 TELEPHONE = {"viewport": {"width": 375, "height": 740}, "is_mobile": True, "has_touch": True, "device_scale_factor": 2}
 
 #: Bytes of the whole book, and of its first page with all it loads but plotly.js.
-MOST_IN_ALL, MOST_AT_FIRST = 25 * 1024 ** 2, 1.5 * 1024 ** 2
+MOST_IN_ALL, MOST_AT_FIRST = 25 * 1024**2, 1.5 * 1024**2
 
 #: Findings of axe that a reader is stopped or slowed down by.
 GRAVE = ("serious", "critical")
@@ -119,8 +119,7 @@ def test_words_in_figures_are_legible(folder, open_page, scheme):
         page.close()
 
 
-@pytest.mark.parametrize("scheme, device", [("light", DESK), ("dark", DESK), ("light", TELEPHONE)],
-                         ids=["light", "dark", "telephone"])
+@pytest.mark.parametrize("scheme, device", [("light", DESK), ("dark", DESK), ("light", TELEPHONE)], ids=["light", "dark", "telephone"])
 def test_axe_finds_nothing_serious(folder, open_page, axe, scheme, device):
     grave = {}
     for path in pages(folder):
@@ -181,7 +180,7 @@ def test_the_first_link_leads_past_the_navigation(folder, open_page):
         page = open_page(path, **DESK)
         page.keyboard.press("Tab")
         assert page.evaluate(FOCUSED)["words"] == "Skip to content", path.name
-        assert page.locator(".book-skip").bounding_box()["y"] >= 0   # seen once it has the focus
+        assert page.locator(".book-skip").bounding_box()["y"] >= 0  # seen once it has the focus
         page.keyboard.press("Enter")
         assert page.evaluate("document.activeElement.tagName") == "MAIN"
         page.keyboard.press("Tab")
@@ -192,7 +191,7 @@ def test_the_first_link_leads_past_the_navigation(folder, open_page):
 
 def test_the_book_is_small(folder):
     everything = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    assert everything <= MOST_IN_ALL, f"{everything / 1024 ** 2:.1f} MB"
+    assert everything <= MOST_IN_ALL, f"{everything / 1024**2:.1f} MB"
 
 
 def test_the_first_page_is_light(folder, open_page):

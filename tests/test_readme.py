@@ -27,8 +27,9 @@ def commands():
         if not (ROOT / file).exists():
             continue
         text = (ROOT / file).read_text(encoding="utf-8")
-        lines = [line for block in re.findall(r"^```(?:bash|sh)\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
-                 for line in block.splitlines()]
+        lines = [
+            line for block in re.findall(r"^```(?:bash|sh)\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL) for line in block.splitlines()
+        ]
         lines += [code for code in re.findall(r"`([^`\n]+)`", text) if code.startswith(tuple(f"{own} " for own in OWN))]
         for line in dict.fromkeys(line.partition("  #")[0].strip() for line in lines):
             for command in filter(None, re.split(r" && ", line)):

@@ -59,7 +59,14 @@ def committed(quarto, tmp_path_factory):
     root = tmp_path_factory.mktemp("committed")
     for name in ("assets", "chapters", "lib"):
         shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for path in (*ROOT.glob("*.qmd"), *ROOT.glob("*.bib"), ROOT / "_headlines.md", ROOT / "_mosaic.md", ROOT / "_quarto.yml", ROOT / "_variables.yml"):
+    for path in (
+        *ROOT.glob("*.qmd"),
+        *ROOT.glob("*.bib"),
+        ROOT / "_headlines.md",
+        ROOT / "_mosaic.md",
+        ROOT / "_quarto.yml",
+        ROOT / "_variables.yml",
+    ):
         shutil.copyfile(path, root / path.name)
     subprocess.run([quarto, "render", root], check=True, timeout=900, stdin=subprocess.DEVNULL)
     return root / "_book"
@@ -79,7 +86,7 @@ def open_page(browser):
         page.on("console", lambda said: said.type in ("error", "warning") and page.complaints.append(said.text))
         page.goto(path.as_uri())
         if page.locator(".book-figure").count():
-            page.evaluate("dispatchEvent(new Event('beforeprint'))")   # all figures are drawn, not only those that are near
+            page.evaluate("dispatchEvent(new Event('beforeprint'))")  # all figures are drawn, not only those that are near
             page.wait_for_selector("html[data-figures=drawn]")
         return page
 
@@ -175,8 +182,7 @@ def test_figures_follow_the_theme_and_the_theme_follows_the_reader(sample, open_
     assert colours(light)[0] == "rgb(253, 252, 249)" and colours(dark)[0] == "rgb(20, 24, 29)"
     assert colours(light)[1] != colours(dark)[1]
     light.locator(".quarto-color-scheme-toggle").first.click()
-    light.wait_for_function("wanted => document.querySelector('.book-plot .xtick text').style.fill === wanted",
-                            arg=colours(dark)[1])
+    light.wait_for_function("wanted => document.querySelector('.book-plot .xtick text').style.fill === wanted", arg=colours(dark)[1])
     assert colours(light) == colours(dark)
 
 
@@ -200,7 +206,7 @@ def test_the_data_of_a_figure_can_be_downloaded_by_keyboard(sample, open_page):
     name, lines = saved("01-first.html")
     assert name == "fig-first-curves.csv"
     assert lines[0] == "trace,x,y" and lines[1] == "dense,1,0.8" and len(lines) == 1 + 2 * 6
-    name, lines = saved("02-second.html")      # an array that plotly stores in base64
+    name, lines = saved("02-second.html")  # an array that plotly stores in base64
     assert lines[:3] == ["trace,x,y,z", "trace 1,0,0,0", "trace 1,1,0,1"] and len(lines) == 13
 
 
@@ -208,7 +214,9 @@ def test_the_ledger_is_sorted_filtered_and_exported(committed, open_page):
     page = open_page(committed / "chapters" / "11-papers-and-claims.html", accept_downloads=True)
     body = page.locator(".book-ledger tbody tr")
     count = body.count()
-    first_words = "[...document.querySelectorAll('.book-ledger tbody tr:not([hidden]) td:first-child')].map((cell) => cell.innerText.trim())"
+    first_words = (
+        "[...document.querySelectorAll('.book-ledger tbody tr:not([hidden]) td:first-child')].map((cell) => cell.innerText.trim())"
+    )
     head = page.locator(".book-ledger thead button").first
     head.click()
     rising = page.evaluate(first_words)
@@ -258,8 +266,7 @@ def test_the_repository_setting_counts_without_any_other_change(quarto, sample):
     assert "Open in Colab" not in page and 'href="../lib/runs/scales.py"' in page
     assert "WARN" not in (root / "logs" / "quarto.log").read_text()
     (root / "_variables.yml").write_text('repository: "https://github.com/owner/name"\n')
-    subprocess.run([quarto, "render", root / "chapters" / "01-first.ipynb"], check=True, capture_output=True,
-                   stdin=subprocess.DEVNULL)
+    subprocess.run([quarto, "render", root / "chapters" / "01-first.ipynb"], check=True, capture_output=True, stdin=subprocess.DEVNULL)
     page = (root / "_book" / "chapters" / "01-first.html").read_text()
     assert "https://colab.research.google.com/github/owner/name/blob/main/chapters/01-first.ipynb" in page
     assert "https://github.com/owner/name/blob/main/lib/runs/scales.py" in page

@@ -16,8 +16,14 @@ from conftest import ROOT
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 #: Imported name → package, where they differ.
-PACKAGES = {"PIL": "pillow", "IPython": "ipython", "sklearn": "scikit-learn", "yaml": "pyyaml",
-            "torch_pruning": "torch-pruning", "triton": "torch"}   # triton comes with torch, where it exists
+PACKAGES = {
+    "PIL": "pillow",
+    "IPython": "ipython",
+    "sklearn": "scikit-learn",
+    "yaml": "pyyaml",
+    "torch_pruning": "torch-pruning",
+    "triton": "torch",
+}  # triton comes with torch, where it exists
 
 PRIVATE_PATH = re.compile(r"(?<![\w.:/])(/home/|/root/|/Users/|/work/|/workspace/|/tmp/|/mnt/|/content/)\w|[A-Z]:\\\\?Users")
 
@@ -26,8 +32,13 @@ def files(*patterns):
     """Files that git keeps or would keep."""
     if not (ROOT / ".git").exists():
         pytest.skip("not a git checkout")
-    listed = subprocess.run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", *patterns], cwd=ROOT,
-                            capture_output=True, text=True, check=True).stdout
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", *patterns],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
     return [path for name in listed.split("\0") if name and (path := ROOT / name).is_file()]
 
 
@@ -38,7 +49,7 @@ def names(requirements):
 def test_environment_and_project_agree():
     environment = yaml.safe_load((ROOT / "environment.yml").read_text())
     conda = [entry for entry in environment["dependencies"] if isinstance(entry, str)]
-    pip, = (entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict))
+    (pip,) = (entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict))
     assert f"python{PROJECT['requires-python']}" in conda
     extras = re.fullmatch(r"-e \.\[(.+)\]", pip[0])[1].split(",")
     makefile = (ROOT / "Makefile").read_text()
@@ -61,7 +72,15 @@ def test_what_is_imported_is_declared_and_what_is_declared_is_used():
     used = {module.partition(".")[0] for path in files("lib/*.py", "tests/*.py") for module in imported(path)}
     used = {PACKAGES.get(name, name) for name in used - local - sys.stdlib_module_names}
     base, extras = names(PROJECT["dependencies"]), PROJECT["optional-dependencies"]
-    indirect = {"papermill", "ipykernel", "playwright", "axe-playwright-python", "ruff", "import-linter", "pyright"}  # started as programs, or imported if present
+    indirect = {
+        "papermill",
+        "ipykernel",
+        "playwright",
+        "axe-playwright-python",
+        "ruff",
+        "import-linter",
+        "pyright",
+    }  # started as programs, or imported if present
     assert used - base == names(extras["book"] + extras["test"]) - indirect
     assert base <= used
 
@@ -85,12 +104,13 @@ def test_each_dependency_has_a_lowest_version():
 
 def test_version_is_stated_once():
     from lib import __version__
+
     assert PROJECT["version"] == __version__
 
 
 def test_no_large_files():
     large = {str(path.relative_to(ROOT)): path.stat().st_size for path in files() if path.stat().st_size > 1_000_000}
-    assert large.keys() <= {"assets/plotly.min.js"}, large   # its own test says what it is
+    assert large.keys() <= {"assets/plotly.min.js"}, large  # its own test says what it is
 
 
 def test_notebooks_are_free_of_private_paths():
@@ -130,8 +150,13 @@ def test_every_checkout_has_the_same_line_ends():
     if not (ROOT / ".git").exists():
         pytest.skip("not a git checkout")
     names = [".ci/run", "install.sh", "Makefile", "lib/runs/store.py", "data/claims.yml", "chapters/01-moe-routing.ipynb"]
-    told = subprocess.run(["git", "check-attr", "eol", "text", "--", *names, "data/models/digits-vgg-10x.packed"], cwd=ROOT,
-                          capture_output=True, text=True, check=True).stdout
+    told = subprocess.run(
+        ["git", "check-attr", "eol", "text", "--", *names, "data/models/digits-vgg-10x.packed"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
     assert told.count("eol: lf") >= len(names) and "digits-vgg-10x.packed: text: unset" in told
     assert not [path for path in files("*.py", "*.sh", "*.yml", "*.md", ".ci/*", "Makefile") if b"\r\n" in path.read_bytes()]
 
@@ -153,13 +178,21 @@ def test_the_drawing_library_is_small_and_draws_what_the_book_draws():
     """plotly.js, the bundle of Cartesian traces, version and licence in its head."""
     text = (ROOT / "assets" / "plotly.min.js").read_text(encoding="utf-8")
     assert len(text) <= 1_510_000 and "MIT license" in text[:400] and re.search(r"plotly.js \(cartesian", text[:200])
-    traces = {trace["type"] for path in files("chapters/*.ipynb") for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]
-              for output in cell.get("outputs", ()) for trace in output.get("data", {}).get("application/vnd.plotly.v1+json", {}).get("data", ())}
+    traces = {
+        trace["type"]
+        for path in files("chapters/*.ipynb")
+        for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]
+        for output in cell.get("outputs", ())
+        for trace in output.get("data", {}).get("application/vnd.plotly.v1+json", {}).get("data", ())
+    }
     assert traces and all(f'name:"{trace}"' in text or f'moduleType:"trace",name:"{trace}"' in text for trace in traces), traces
 
 
 def test_the_pages_fonts_are_here_with_their_licence():
-    named = [f"assets/fonts/{name}" for name in re.findall(r'url\("([^"]+)"\)', (ROOT / "assets" / "fonts" / "fonts.css").read_text(encoding="utf-8"))]
+    named = [
+        f"assets/fonts/{name}"
+        for name in re.findall(r'url\("([^"]+)"\)', (ROOT / "assets" / "fonts" / "fonts.css").read_text(encoding="utf-8"))
+    ]
     assert sorted(named) == sorted(f"assets/fonts/{path.name}" for path in (ROOT / "assets" / "fonts").glob("*.woff2"))
     assert sum((ROOT / name).stat().st_size for name in named) < 400_000
     for name in named:

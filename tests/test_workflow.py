@@ -11,8 +11,9 @@ from conftest import ROOT
 from lib.runs.store import Store
 from store_specs import Logged
 
-needs_snakemake = pytest.mark.skipif(importlib.util.find_spec("snakemake") is None,
-                                     reason='snakemake is not installed: pip install -e ".[workflow]"')
+needs_snakemake = pytest.mark.skipif(
+    importlib.util.find_spec("snakemake") is None, reason='snakemake is not installed: pip install -e ".[workflow]"'
+)
 
 KEYS = {name: Logged(name=name).key for name in ("one", "two", "three")}
 
@@ -27,6 +28,7 @@ def snakemake(python, tmp_path, monkeypatch):
     def run(*words):
         done = python("-m", "snakemake", "--snakefile", ROOT / "workflow" / "Snakefile", "--directory", tmp_path, *words)
         return done.returncode, done.stdout + done.stderr
+
     return run
 
 
@@ -47,7 +49,7 @@ def test_a_dry_run_lists_what_is_missing(snakemake, tmp_path):
 @pytest.mark.slow
 def test_two_cores_make_each_result_once_and_nothing_again(snakemake, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("BOOK_RUNS", "~/../my ./runs/")   # spelled otherwise than the results' paths, with a space
+    monkeypatch.setenv("BOOK_RUNS", "~/../my ./runs/")  # spelled otherwise than the results' paths, with a space
     (tmp_path / "home").mkdir()
     runs = tmp_path / "my ." / "runs"
     status, output = snakemake("results", "--cores", "2", "--config", "scale=smoke", "chapters=small")

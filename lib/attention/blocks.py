@@ -28,8 +28,9 @@ class Blocks:
     def check(self, N: int, L: int) -> None:
         """Raises ValueError where these blocks do not cover N queries and L keys exactly."""
         needed = (-(-N // self.size), -(-L // self.size))
-        require(tuple(self.kept.shape) == needed,
-                f"{N} queries and {L} keys are {needed} blocks of {self.size}, not {tuple(self.kept.shape)}")
+        require(
+            tuple(self.kept.shape) == needed, f"{N} queries and {L} keys are {needed} blocks of {self.size}, not {tuple(self.kept.shape)}"
+        )
 
     def lacks(self, rows: range, columns: range) -> bool:
         """Whether no pair of these is in a kept block."""
@@ -59,7 +60,7 @@ def butterfly(blocks: int, size: int) -> Blocks:
     """
     i = torch.arange(blocks)
     differ = i[:, None] ^ i
-    return Blocks((differ & (differ - 1)) == 0, size)   # no digit or one: zero, or a power of two
+    return Blocks((differ & (differ - 1)) == 0, size)  # no digit or one: zero, or a power of two
 
 
 def window(blocks: int, size: int, reach: int) -> Blocks:

@@ -1,7 +1,7 @@
 """Attention as it is run in earnest: fused kernels behind one signature, chosen by what works here.
 
-    attend(q, k, v, Mask(causal=True))                       # the best engine for these tensors
-    engine("flex", q.device, training=False)(q, k, v, mask)  # this one, or RuntimeError with the reason
+attend(q, k, v, Mask(causal=True))                       # the best engine for these tensors
+engine("flex", q.device, training=False)(q, k, v, mask)  # this one, or RuntimeError with the reason
 """
 
 from __future__ import annotations

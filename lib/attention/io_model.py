@@ -79,14 +79,15 @@ def flash_backward(N: int, d: int, M: int, share: float = 1.0) -> Traffic:
 
 def linformer_forward(N: int, d: int, rank: int) -> Traffic:
     """E K and F V (each operand read, results written), then Algorithm 0 with ``rank`` keys."""
-    return Traffic(4 * N * rank * d + 4 * N * rank * d,
-                   2 * N * rank + 2 * N * d + 2 * rank * d + 4 * N * rank + 2 * N * d + 2 * rank * d)
+    return Traffic(4 * N * rank * d + 4 * N * rank * d, 2 * N * rank + 2 * N * d + 2 * rank * d + 4 * N * rank + 2 * N * d + 2 * rank * d)
 
 
 def performer_forward(N: int, d: int, count: int) -> Traffic:
     """Features of Q and K (read, product written, read, exponential written), then φ(K)ᵀ V, φ(Q) times it, and the normaliser."""
-    return Traffic(4 * N * count * d + 4 * N * count * d + 2 * N * count,
-                   2 * N * d + 6 * N * count + (N * count + N * d + count * d) + (2 * N * count + count * d + N * d))
+    return Traffic(
+        4 * N * count * d + 4 * N * count * d + 2 * N * count,
+        2 * N * d + 6 * N * count + (N * count + N * d + count * d) + (2 * N * count + count * d + N * d),
+    )
 
 
 def standard_memory(N: int, d: int) -> int:

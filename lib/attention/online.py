@@ -19,7 +19,7 @@ class Running:
     """What is known of rows of scores: m and l [..., r, 1], a [..., r, d]."""
 
     m: Tensor
-    l: Tensor   # noqa: E741 - the paper's letter
+    l: Tensor  # noqa: E741 - the paper's letter
     a: Tensor
 
     @classmethod
@@ -31,7 +31,7 @@ class Running:
     def update(self, s: Tensor, v: Tensor) -> Running:
         """With one more block of scores s [..., r, c] of values v [..., c, d]  (Algorithm 1, lines 10 to 13)."""
         m = torch.maximum(self.m, s.amax(-1, keepdim=True))
-        base = m.masked_fill(m == -torch.inf, 0.0)   # where still nothing was seen: -∞ - -∞ is no number
+        base = m.masked_fill(m == -torch.inf, 0.0)  # where still nothing was seen: -∞ - -∞ is no number
         p = torch.exp(s - base)
         rescale = torch.exp(self.m - base)
         return Running(m, rescale * self.l + p.sum(-1, keepdim=True), rescale * self.a + p @ v)
@@ -51,5 +51,5 @@ def online_softmax(s: Tensor, v: Tensor, size: int) -> Iterator[Running]:
     """What is known after each block of ``size`` scores s [r, L] of values v [L, d]."""
     running = Running.start(s.new_zeros(len(s), v.shape[-1]))
     for start in range(0, s.shape[-1], size):
-        running = running.update(s[:, start:start + size], v[start:start + size])
+        running = running.update(s[:, start : start + size], v[start : start + size])
         yield running

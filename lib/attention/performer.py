@@ -37,7 +37,7 @@ def performer(q: Tensor, k: Tensor, v: Tensor, omega: Tensor) -> Tensor:
     scale = q.shape[-1] ** -0.25
     phi_q, phi_k = exponents(q * scale, omega), exponents(k * scale, omega)
     phi_q = torch.exp(phi_q - phi_q.amax(-1, keepdim=True))
-    phi_k = torch.exp(phi_k - phi_k.amax((-2, -1), keepdim=True))   # one constant for all keys, or they would be weighted
+    phi_k = torch.exp(phi_k - phi_k.amax((-2, -1), keepdim=True))  # one constant for all keys, or they would be weighted
     return phi_q @ (phi_k.transpose(-2, -1) @ v) / (phi_q @ phi_k.sum(-2).unsqueeze(-1))
 
 

@@ -22,7 +22,7 @@ def standard(q: Tensor, k: Tensor, v: Tensor, mask: Mask = Mask()) -> Tensor:
     if seen is None:
         return s_BHNL.softmax(-1) @ v
     p_BHNL = s_BHNL.masked_fill(~seen, -torch.inf).softmax(-1)
-    blind = ~seen.any(-1, keepdim=True)   # rows that see nothing: 0/0
+    blind = ~seen.any(-1, keepdim=True)  # rows that see nothing: 0/0
     return (p_BHNL.masked_fill(blind, 0.0) if blind.any() else p_BHNL) @ v
 
 

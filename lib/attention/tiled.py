@@ -49,8 +49,8 @@ class Tiled(torch.autograd.Function):
                 if not mask.skips(rows, columns, N, L):
                     s = masked(q_i @ take(k, columns).transpose(-2, -1), mask.tile(rows, columns, N, L, q.device))
                     running = running.update(s, take(v, columns))
-            o[:, :, rows.start:rows.stop] = running.output
-            log_sum[:, :, rows.start:rows.stop] = running.log_sum
+            o[:, :, rows.start : rows.stop] = running.output
+            log_sum[:, :, rows.start : rows.stop] = running.log_sum
         ctx.save_for_backward(q, k, v, o, log_sum)
         ctx.mask, ctx.tile = mask, tile
         return o
@@ -77,9 +77,9 @@ class Tiled(torch.autograd.Function):
                 p = torch.exp(s - take(log_sum, rows))
                 dv_j += p.transpose(-2, -1) @ do_i
                 ds = p * (do_i @ v_j.transpose(-2, -1) - take(delta, rows))
-                dq[:, :, rows.start:rows.stop] += ds @ k_j * scale
-                dk_j += ds.transpose(-2, -1) @ q_i   # q_i is scaled already
-            dk[:, :, columns.start:columns.stop], dv[:, :, columns.start:columns.stop] = dk_j, dv_j
+                dq[:, :, rows.start : rows.stop] += ds @ k_j * scale
+                dk_j += ds.transpose(-2, -1) @ q_i  # q_i is scaled already
+            dk[:, :, columns.start : columns.stop], dv[:, :, columns.start : columns.stop] = dk_j, dv_j
         return dq.to(q.dtype), dk, dv, None, None
 
 
@@ -90,7 +90,7 @@ def tiles(length: int, size: int) -> Iterator[range]:
 
 def take(x: Tensor, part: range) -> Tensor:
     """These rows [B, H, r, d], loaded: in the type that is computed in."""
-    return x[:, :, part.start:part.stop].to(accumulator(x))
+    return x[:, :, part.start : part.stop].to(accumulator(x))
 
 
 def accumulator(x: Tensor) -> torch.dtype:

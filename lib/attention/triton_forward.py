@@ -30,10 +30,10 @@ def kernel(q, k, v, o, N, L, scale, D: tl.constexpr, CAUSAL: tl.constexpr, ROWS:
     d = tl.arange(0, D)
     q_i = tl.load(q + (head * N + i[:, None]) * D + d[None, :], mask=i[:, None] < N, other=0.0)
     m = tl.full([ROWS], float("-inf"), tl.float32)
-    l = tl.zeros([ROWS], tl.float32)   # noqa: E741 - the paper's letter
+    l = tl.zeros([ROWS], tl.float32)  # noqa: E741 - the paper's letter
     a = tl.zeros([ROWS, D], tl.float32)
     stop = L
-    if CAUSAL:   # keys beyond what the last of these queries sees are never loaded
+    if CAUSAL:  # keys beyond what the last of these queries sees are never loaded
         stop = tl.minimum(L, (tl.program_id(0) + 1) * ROWS + L - N)
     for start in range(0, stop, COLUMNS):
         at = start + j
@@ -47,7 +47,7 @@ def kernel(q, k, v, o, N, L, scale, D: tl.constexpr, CAUSAL: tl.constexpr, ROWS:
         m_new = tl.maximum(m, tl.max(s, 1))
         p = tl.exp2(s - m_new[:, None])
         rescale = tl.exp2(m - m_new)
-        l = l * rescale + tl.sum(p, 1)   # noqa: E741
+        l = l * rescale + tl.sum(p, 1)  # noqa: E741
         a = a * rescale[:, None] + tl.dot(p.to(v_j.dtype), v_j, input_precision="ieee")
         m = m_new
     tl.store(o + (head * N + i[:, None]) * D + d[None, :], (a / l[:, None]).to(o.dtype.element_ty), mask=i[:, None] < N)
@@ -60,8 +60,10 @@ def forward(q: Tensor, k: Tensor, v: Tensor, causal: bool = False) -> Tensor:
     """
     B, H, N, d = q.shape
     require(d in (16, 32, 64, 128), f"the Triton kernel takes head dimensions of 16, 32, 64 or 128, not {d}: use the engine 'sdpa'")
-    require(not (torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v))),
-            "the Triton kernel has no backward pass: call it under torch.no_grad(), or use the engine 'sdpa'")
+    require(
+        not (torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v))),
+        "the Triton kernel has no backward pass: call it under torch.no_grad(), or use the engine 'sdpa'",
+    )
     q, k, v = (x.contiguous() for x in (q, k, v))
     o = torch.empty_like(q)
     grid = (triton.cdiv(N, ROWS), B * H)

@@ -12,7 +12,7 @@ import yaml
 
 from lib import ROOT
 from lib.book.ledger import Entry
-from lib.claims.judge import claims
+from lib.claims.entries import claims
 from lib.runs.markdown import details
 from lib.studies import Chapter, chapter
 from lib.system.checks import did_you_mean, require
@@ -35,8 +35,10 @@ def read_attempts(path: Path = ROOT / "data" / "attempts.yml") -> list[Attempt]:
     """The log.  Raises ValueError, saying what to mend, for a chapter, claim, date or field that there is not."""
     found = []
     for record in yaml.safe_load(path.read_text(encoding="utf-8")):
-        require(set(record) == {"date", "subject", "tried", "found"}, f"{path.name}: an entry has date, subject, tried and found, "
-                f"not {', '.join(sorted(record))}")
+        require(
+            set(record) == {"date", "subject", "tried", "found"},
+            f"{path.name}: an entry has date, subject, tried and found, not {', '.join(sorted(record))}",
+        )
         require(isinstance(record["date"], datetime.date), f"{path.name}: {record['date']!r} is no date, write 2026-11-22")
         for name in VALUE.findall(record["found"]):
             require(name in claims(), f"{path.name}: no claim is called {name!r}.{did_you_mean(name, claims())}")
@@ -57,5 +59,7 @@ def log(attempts: Sequence[Attempt], entries: Sequence[Entry]) -> str:
         entry = by_id.get(match[1])
         return f"[{told(entry)}](#claim-{match[1]})"
 
-    return "\n\n".join(details(f"{attempt.date}, chapter {attempt.chapter.number}: {attempt.tried}", VALUE.sub(value, attempt.found))
-                       for attempt in attempts)
+    return "\n\n".join(
+        details(f"{attempt.date}, chapter {attempt.chapter.number}: {attempt.tried}", VALUE.sub(value, attempt.found))
+        for attempt in attempts
+    )

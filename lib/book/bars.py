@@ -20,8 +20,12 @@ def shown(console: Console) -> Iterator[Watcher]:
     if not console.is_terminal:
         yield Lines(console)
         return
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(bar_width=24),
-               TextColumn("{task.fields[text]}", markup=False), TimeElapsedColumn())
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=24),
+        TextColumn("{task.fields[text]}", markup=False),
+        TimeElapsedColumn(),
+    )
     with Progress(*columns, console=console) as progress:
         yield Bars(progress)
 

@@ -22,8 +22,14 @@ from lib.studies.base.parameters import checked
 from lib.system.device import cores
 
 
-def build(scale: str = "laptop", jobs: int | None = None, parameters: dict[str, Any] | None = None,
-          only: Sequence[Chapter] = (), project: Project | None = None, console: Console | None = None) -> int:
+def build(
+    scale: str = "laptop",
+    jobs: int | None = None,
+    parameters: dict[str, Any] | None = None,
+    only: Sequence[Chapter] = (),
+    project: Project | None = None,
+    console: Console | None = None,
+) -> int:
     """Execute the chapters (``only`` some of them) at ``scale`` and render the whole book.
 
     jobs: chapters executed at a time; by default as many as there are cores, one at scale ``gpu``.
@@ -51,8 +57,12 @@ def build(scale: str = "laptop", jobs: int | None = None, parameters: dict[str, 
     for problem in rendering.problems:
         console.print(problem, style="red", markup=False, highlight=False, soft_wrap=True)
     if rendering.index:
-        console.print(f"\n{'preview' if rendering.plain else 'book'}: {rendering.index}   "
-                      f"({time.monotonic() - begin:.0f} s in all)", markup=False, highlight=False, soft_wrap=True)
+        console.print(
+            f"\n{'preview' if rendering.plain else 'book'}: {rendering.index}   ({time.monotonic() - begin:.0f} s in all)",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
     failed = any(execution.failure for execution in executions)
     return 1 if failed or rendering.problems or rendering.index is None else 0
 
@@ -67,7 +77,7 @@ def chapter_parameters(chapters: Sequence[Chapter], scale: str, parameters: dict
         checked(chapter.module.Parameters, given[chapter])
     for name in parameters:
         if not any(name in values for values in given.values()):
-            checked(chapters[0].module.Parameters, {"scale": scale, name: parameters[name]})   # its message helps
+            checked(chapters[0].module.Parameters, {"scale": scale, name: parameters[name]})  # its message helps
     return given
 
 
@@ -80,8 +90,9 @@ def cannot_execute(project: Project) -> str | None:
     return f"no such notebook: {', '.join(lost)}" if lost else None
 
 
-def execute_shown(project: Project, chapters: Sequence[Chapter], given: dict[Chapter, dict], folder: Path,
-                  jobs: int | None, console: Console) -> list[Execution]:
+def execute_shown(
+    project: Project, chapters: Sequence[Chapter], given: dict[Chapter, dict], folder: Path, jobs: int | None, console: Console
+) -> list[Execution]:
     """Execute while showing progress.  On an accelerator one chapter at a time, so that timings stay true."""
     accelerated = any(values["scale"] == "gpu" for values in given.values())
     jobs = jobs or (1 if accelerated else min(cores(), len(chapters)))
@@ -95,6 +106,7 @@ def execute_shown(project: Project, chapters: Sequence[Chapter], given: dict[Cha
 
 def report(executions: Sequence[Execution], console: Console) -> None:
     """How long each chapter took; for those that stopped, where, why and what to type."""
+
     def say(text: str, style: str | None = None) -> None:
         console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
 

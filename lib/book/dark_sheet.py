@@ -21,12 +21,20 @@ NOT_LAYERED = "disableStylesheet(primaryStylesheets)"
 NESTING = ("@media", "@supports", "@container", "@layer")
 
 #: Properties that a shorthand of another name sets too, by its family.
-ALSO = {"line": "font", "top": "inset", "right": "inset", "bottom": "inset", "left": "inset", "align": "place",
-        "justify": "place", "row": "gap", "columns": "column"}
+ALSO = {
+    "line": "font",
+    "top": "inset",
+    "right": "inset",
+    "bottom": "inset",
+    "left": "inset",
+    "align": "place",
+    "justify": "place",
+    "row": "gap",
+    "columns": "column",
+}
 
 #: One step through a sheet: a comment, a string, something in brackets, or any other character.
-PIECE = re.compile(r"""/\*.*?\*/|"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|\((?:[^()"']|"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*')*\)|.""",
-                   re.DOTALL)
+PIECE = re.compile(r"""/\*.*?\*/|"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|\((?:[^()"']|"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*')*\)|.""", re.DOTALL)
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,13 @@ from lib.runs.store import Store
 from lib.studies import Chapter
 
 
-def make_edition(jobs: int | None = None, only: Sequence[Chapter] = (), project: Project | None = None,
-                 store: Store | None = None, console: Console | None = None) -> int:
+def make_edition(
+    jobs: int | None = None,
+    only: Sequence[Chapter] = (),
+    project: Project | None = None,
+    store: Store | None = None,
+    console: Console | None = None,
+) -> int:
     """Refresh the committed chapters and results.
 
     First the results that the chapters' studies name at the reference scales are copied from the reader's

@@ -57,16 +57,18 @@ class Watcher(Protocol):
     def ended(self, execution: Execution) -> None: ...
 
 
-def execute(project: Project, chapters: Sequence[Chapter], parameters: dict[Chapter, dict[str, Any]], folder: Path,
-            jobs: int, watcher: Watcher) -> list[Execution]:
+def execute(
+    project: Project, chapters: Sequence[Chapter], parameters: dict[Chapter, dict[str, Any]], folder: Path, jobs: int, watcher: Watcher
+) -> list[Execution]:
     """Execute ``chapters`` with their ``parameters`` into ``folder/chapters``, at most ``jobs`` at a time.
 
     Those that summarise the others wait until these have ended.  A chapter that fails leaves its notebook as
     far as it came, and the others are executed all the same.
     """
     threads = max(1, cores() // jobs)
-    waiting = [Run(project, chapter, parameters[chapter], folder, threads)
-               for chapter in sorted(chapters, key=lambda chapter: chapter.summarises)]
+    waiting = [
+        Run(project, chapter, parameters[chapter], folder, threads) for chapter in sorted(chapters, key=lambda chapter: chapter.summarises)
+    ]
     running: list[Run] = []
     ended: list[Execution] = []
     previous = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
@@ -119,13 +121,26 @@ class Run:
         self.told = Tail(self.open_files.enter_context(open(self.events, encoding="utf-8")))
         watcher.started(self.chapter, len(notebooks.read(self.source).cells) + 1)
         self.begin = time.monotonic()
-        self.process = subprocess.Popen(self.command(), cwd=self.project.root, env=self.environment(), stdout=log,
-                                        stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
+        self.process = subprocess.Popen(
+            self.command(), cwd=self.project.root, env=self.environment(), stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL
+        )
 
     def command(self) -> list[str]:
         # Written at the end or at a failure, not after each of some 70 cells: that takes as long as a replay itself.
-        return [sys.executable, "-m", "papermill", str(self.source), str(self.target), "-k", "python3", "--no-progress-bar",
-                "--log-output", "--no-request-save-on-cell-execute", "-y", json.dumps(self.parameters)]
+        return [
+            sys.executable,
+            "-m",
+            "papermill",
+            str(self.source),
+            str(self.target),
+            "-k",
+            "python3",
+            "--no-progress-bar",
+            "--log-output",
+            "--no-request-save-on-cell-execute",
+            "-y",
+            json.dumps(self.parameters),
+        ]
 
     def environment(self) -> dict[str, str]:
         """Kernels of this Python, this checkout's ``lib``, and a fair share of the cores."""
@@ -133,8 +148,7 @@ class Run:
         path = os.pathsep.join(filter(None, [str(self.project.root), os.environ.get("PYTHONPATH")]))
         # The kernels work in another folder than this process, and must find the same ones.
         named = {name: str(folders.named(os.environ[name]).absolute()) for name in ("BOOK_RUNS", "BOOK_DATA") if os.environ.get(name)}
-        return threads | os.environ | named | {"PYTHONPATH": path, "JUPYTER_PREFER_ENV_PATH": "1",
-                                       "BOOK_PROGRESS": str(self.events)}
+        return threads | os.environ | named | {"PYTHONPATH": path, "JUPYTER_PREFER_ENV_PATH": "1", "BOOK_PROGRESS": str(self.events)}
 
     def follow(self, watcher: Watcher) -> None:
         for line in self.lines.new():
@@ -156,8 +170,7 @@ class Run:
 
     def rerun(self) -> str:
         """The command that executes this chapter alone, for people to type."""
-        words = ["papermill", str(self.source.relative_to(self.project.root)),
-                 str(self.target.relative_to(self.project.root))]
+        words = ["papermill", str(self.source.relative_to(self.project.root)), str(self.target.relative_to(self.project.root))]
         for name, value in self.parameters.items():
             words += ["-p", name, str(value)]
         return shlex.join(words)
@@ -202,6 +215,6 @@ def find_failure(notebook: Path, log: Path) -> Failure:
 
 def place(cells: Sequence[NotebookNode], index: int) -> tuple[int, str]:
     """Number of a cell as the chapter's author counts them, without those papermill added, and its first line."""
-    number = sum(1 for cell in cells[:index + 1] if not notebooks.ADDED & notebooks.tags(cell))
+    number = sum(1 for cell in cells[: index + 1] if not notebooks.ADDED & notebooks.tags(cell))
     code = [line for line in cells[index].source.splitlines() if line and not line.startswith("#")]
     return number, code[0] if code else ""

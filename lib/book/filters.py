@@ -18,12 +18,14 @@ import sys
 from pathlib import Path
 
 PLOTLY = "application/vnd.plotly.v1+json"
-FIGURE_HEIGHT = 420   # pixels, of a figure whose layout states none
+FIGURE_HEIGHT = 420  # pixels, of a figure whose layout states none
 
 #: How a chapter's finding begins, see :func:`lib.book.page.finding`.
 FINDING = "**Finding.** "
 
-PLUMBING = "## Parameters and set-up {.unnumbered}\n\nIn the notebook these cells come first: what can be changed, and what the others need."
+PLUMBING = (
+    "## Parameters and set-up {.unnumbered}\n\nIn the notebook these cells come first: what can be changed, and what the others need."
+)
 
 Cell = dict
 Notebook = dict
@@ -121,8 +123,9 @@ def plumbing_last(cells: list[Cell]) -> list[Cell]:
     They run first, of course.  A chapter that states no finding is left as it is.
     """
     moved = [cell for cell in cells if is_plumbing(cell)]
-    if not moved or not any(text_of(output.get("data", {}).get("text/markdown", "")).startswith(FINDING)
-                            for cell in cells for output in cell.get("outputs", [])):
+    if not moved or not any(
+        text_of(output.get("data", {}).get("text/markdown", "")).startswith(FINDING) for cell in cells for output in cell.get("outputs", [])
+    ):
         return cells
     heading = {"cell_type": "markdown", "id": "plumbing", "metadata": {}, "source": [PLUMBING]}
     return [*(cell for cell in cells if not is_plumbing(cell)), heading, *moved]
@@ -131,7 +134,9 @@ def plumbing_last(cells: list[Cell]) -> list[Cell]:
 def is_plumbing(cell: Cell) -> bool:
     """Whether a cell sets parameters, opens the results or imports, and shows nothing of the chapter's subject."""
     summary = re.search(r"^#\| code-summary: \"?(\w[\w-]*)", source(cell), flags=re.MULTILINE)
-    return cell["cell_type"] == "code" and (bool({"parameters", "colab"} & tags(cell)) or bool(summary) and summary[1] in ("Set-up", "Imports"))
+    return cell["cell_type"] == "code" and (
+        bool({"parameters", "colab"} & tags(cell)) or bool(summary) and summary[1] in ("Set-up", "Imports")
+    )
 
 
 # Outputs
@@ -190,7 +195,7 @@ def figure_html(figure: dict, figure_id: str, repository: str = "") -> str:
         f'<script type="application/json">{script_json(content)}</script>\n'
         f'<div class="book-figure-note">{note}'
         f'<button type="button" class="book-data" aria-label="Download the data of this figure as CSV">data (CSV)'
-        f'</button>{way}</div>\n</div>'
+        f"</button>{way}</div>\n</div>"
     )
 
 
@@ -198,18 +203,29 @@ def runs_html(runs: dict, repository: str) -> str:
     """From a figure to the code that ran its results and to their files, folded; empty where nothing was run."""
     if not runs.get("names"):
         return ""
-    def link(path: str, text: str) -> str:
-        return f'<a href="{html.escape(repository)}/blob/main/{html.escape(path)}">{html.escape(text)}</a>' if repository else html.escape(text)
 
-    code = ", ".join(link(path, path) if repository else f'<a href="../{html.escape(path)}">{html.escape(path)}</a>'
-                     for path in runs.get("code", ()))
-    files = "".join(f"<dt>{html.escape(experiment)}</dt><dd>"
-                    + " ".join(f"<code>{link(f'data/results/{experiment}/{key}.json', key)}</code>" for key in keys) + "</dd>"
-                    for experiment, keys in runs["names"].items())
+    def link(path: str, text: str) -> str:
+        return (
+            f'<a href="{html.escape(repository)}/blob/main/{html.escape(path)}">{html.escape(text)}</a>'
+            if repository
+            else html.escape(text)
+        )
+
+    code = ", ".join(
+        link(path, path) if repository else f'<a href="../{html.escape(path)}">{html.escape(path)}</a>' for path in runs.get("code", ())
+    )
+    files = "".join(
+        f"<dt>{html.escape(experiment)}</dt><dd>"
+        + " ".join(f"<code>{link(f'data/results/{experiment}/{key}.json', key)}</code>" for key in keys)
+        + "</dd>"
+        for experiment, keys in runs["names"].items()
+    )
     more = f"<p>and {runs['more']} more.</p>" if runs.get("more") else ""
-    return (f'<details class="book-runs"><summary>runs</summary><p>Run by {code or "code that is gone"}. '
-            f"<code>python -m lib show NAME</code> prints a result, its settings and the command that makes it again.</p>"
-            f"<dl>{files}</dl>{more}</details>")
+    return (
+        f'<details class="book-runs"><summary>runs</summary><p>Run by {code or "code that is gone"}. '
+        f"<code>python -m lib show NAME</code> prints a result, its settings and the command that makes it again.</p>"
+        f"<dl>{files}</dl>{more}</details>"
+    )
 
 
 def title_of(layout: dict) -> str:
@@ -226,17 +242,19 @@ def script_json(value) -> str:
 def table_html(text: str) -> str:
     """An HTML output without pandas' inline style, its tables scrollable where the page is narrow."""
     text = re.sub(r"<style scoped>.*?</style>\s*", "", text, flags=re.DOTALL).replace(' border="1"', "")
-    return re.sub(r"<table\b.*?</table>", lambda match: f'<div class="book-table">{match[0]}</div>', text,
-                  flags=re.DOTALL)
+    return re.sub(r"<table\b.*?</table>", lambda match: f'<div class="book-table">{match[0]}</div>', text, flags=re.DOTALL)
 
 
 def stopped_here(output: dict) -> str:
     """An error in a chapter that could not be executed to its end, without the terminal's colour codes."""
     name, value = output.get("ename", ""), output.get("evalue", "")
     trace = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(output.get("traceback", [])))
-    return (f"::: {{.callout-important}}\n## This chapter stopped here\n\n"
-            f"{fenced(f'{name}: {value}')}\n\n"
-            + raw_html(f"<details><summary>Traceback</summary><pre>{html.escape(trace)}</pre></details>") + "\n:::")
+    return (
+        f"::: {{.callout-important}}\n## This chapter stopped here\n\n"
+        f"{fenced(f'{name}: {value}')}\n\n"
+        + raw_html(f"<details><summary>Traceback</summary><pre>{html.escape(trace)}</pre></details>")
+        + "\n:::"
+    )
 
 
 def without_overwritten(text: str) -> str:
@@ -257,20 +275,20 @@ def add_chapter_line(cells: list[Cell], stamp: dict, repository: str) -> None:
     parts = [f'<a data-href="../notebooks/{name}" download="{name}">Download notebook</a>']
     if repository.startswith("https://github.com/"):
         where = repository.removeprefix("https://github.com/")
-        parts.append(f'<a href="https://colab.research.google.com/github/{where}/blob/main/chapters/{name}">'
-                     "Open in Colab</a>")
+        parts.append(f'<a href="https://colab.research.google.com/github/{where}/blob/main/chapters/{name}">Open in Colab</a>')
     scale, version = html.escape(stamp["scale"]), html.escape(stamp["lib"])
     parts.append(f"<span>Run at scale <b>{scale}</b> with library {version}</span>")
     line = raw_html(f'<p class="chapter-line">{" ".join(parts)}</p>')
     for cell in cells:
         if cell["cell_type"] == "markdown" and (title := re.search(r"^# .*$", source(cell), flags=re.MULTILINE)):
             text = source(cell)
-            set_source(cell, f"{text[:title.end()]}\n\n{line}\n{text[title.end():]}")
+            set_source(cell, f"{text[: title.end()]}\n\n{line}\n{text[title.end() :]}")
             return
 
 
 def link_sources(cells: list[Cell], repository: str) -> None:
     """Let links to the library's files lead to the repository, where they have history and line numbers."""
+
     def address(match: re.Match) -> str:
         line = f"#L{match['line']}" if match["line"] else ""
         return f"]({repository}/blob/main/{match['path']}{line}){match['rest'] or ''}"

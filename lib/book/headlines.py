@@ -39,13 +39,20 @@ def findings(root: Path) -> dict[str, tuple[str, str]]:
 def table(root: Path, entries: Sequence[Entry]) -> str:
     """Return a row for each finding: the chapter, what it found, and how its claims came out."""
     verdicts = {f"chapters/{chapter.slug}.ipynb": dots(tally(own)) for chapter, own in by_chapter(entries).items()}
-    rows = [(f"[{title}]({name})", SEEDS.sub("", " ".join(told.split())), verdicts.get(name, "")) for name, (title, told) in findings(root).items()]
+    rows = [
+        (f"[{title}]({name})", SEEDS.sub("", " ".join(told.split())), verdicts.get(name, ""))
+        for name, (title, told) in findings(root).items()
+    ]
     return pipe_table(("Chapter", "What we found", "Claims"), rows, widths=(22, 58, 20)) + "\n" if rows else "\n"
 
 
 def dots(counts: Mapping[str, int]) -> str:
     """``"● 4 ◐ 1 ? 12"``: how many claims have each verdict; those that cannot be tested are not counted."""
-    return " ".join(f"{MARKS[verdict]}\N{NO-BREAK SPACE}{count}" for verdict, count in counts.items() if count and verdict in MARKS and verdict != "not testable")
+    return " ".join(
+        f"{MARKS[verdict]}\N{NO-BREAK SPACE}{count}"
+        for verdict, count in counts.items()
+        if count and verdict in MARKS and verdict != "not testable"
+    )
 
 
 def markdown(output: dict) -> str:

@@ -24,8 +24,22 @@ def command(chapter: str, parameters: ChapterParameters, processes: int, *words:
         value = getattr(parameters, field.name)
         if field.name not in ("scale", "gpus") and value != field.default:
             settings += ["-p", field.name, str(value)]
-    return [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes),
-            "-m", "lib", "run", chapter, "--scale", parameters.scale, *settings, *words]
+    return [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        str(processes),
+        "-m",
+        "lib",
+        "run",
+        chapter,
+        "--scale",
+        parameters.scale,
+        *settings,
+        *words,
+    ]
 
 
 def run_parallel(chapter: str, parameters: ChapterParameters, processes: int, *words: str) -> int:
@@ -39,5 +53,6 @@ def run_parallel(chapter: str, parameters: ChapterParameters, processes: int, *w
         raise ValueError(f"gpus={processes} was asked for and this machine has {gpus}")
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     threads = os.environ.get("OMP_NUM_THREADS", str(max(1, cores() // processes)))
-    return subprocess.run(command(chapter, parameters, processes, *words),
-                          env=os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": threads}).returncode
+    return subprocess.run(
+        command(chapter, parameters, processes, *words), env=os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": threads}
+    ).returncode

@@ -11,7 +11,8 @@ from typing import Any
 
 from lib.book import notebooks
 from lib.book.notebooks import Project
-from lib.claims.judge import IDENTITY, Claim, Verdict, claims, judge, papers
+from lib.claims.entries import Claim, claims, papers
+from lib.claims.judge import IDENTITY, Verdict, judge
 from lib.claims.origin import short
 from lib.claims.verdict import MARKS
 from lib.runs.replay import Edition, stored
@@ -46,24 +47,40 @@ class Entry:
     def row(self) -> dict[str, Any]:
         """What is exported: one flat record."""
         paper = papers()[self.claim.paper]
-        return {"claim": self.claim.id, "chapter": self.chapter.number, "section": self.section, "text": self.claim.claim,
-                "paper": paper.key, "title": paper.title, "year": paper.year, "paper_figure": self.claim.figure,
-                "where": self.claim.where, **self.numbers()}
+        return {
+            "claim": self.claim.id,
+            "chapter": self.chapter.number,
+            "section": self.section,
+            "text": self.claim.claim,
+            "paper": paper.key,
+            "title": paper.title,
+            "year": paper.year,
+            "paper_figure": self.claim.figure,
+            "where": self.claim.where,
+            **self.numbers(),
+        }
 
     def numbers(self) -> dict[str, Any]:
         """The part of :meth:`row` that was measured, and what decides."""
-        return {"unit": self.claim.unit, "criterion": self.claim.criterion.spelled(self.claim.unit),
-                **columns("edition", self.edition), "edition_devices": self.devices, **columns("own", self.own)}
+        return {
+            "unit": self.claim.unit,
+            "criterion": self.claim.criterion.spelled(self.claim.unit),
+            **columns("edition", self.edition),
+            "edition_devices": self.devices,
+            **columns("own", self.own),
+        }
 
 
 def columns(prefix: str, verdict: Verdict | None) -> dict[str, Any]:
     """What a verdict says, with its numbers in the claim's unit: 1.5 where the unit is points, not 0.015."""
     factor = verdict and (100 if verdict.claim.unit in ("points", "percent") else 1)
-    found = verdict and {"verdict": verdict.verdict, "n": verdict.n,
-                         **{name: None if (value := getattr(verdict, name)) is None else value * factor
-                            for name in ("mean", "low", "high")}, "why": verdict.text}
-    return {f"{prefix}_{name}": significant(found[name]) if found else None
-            for name in ("verdict", "n", "mean", "low", "high", "why")}
+    found = verdict and {
+        "verdict": verdict.verdict,
+        "n": verdict.n,
+        **{name: None if (value := getattr(verdict, name)) is None else value * factor for name in ("mean", "low", "high")},
+        "why": verdict.text,
+    }
+    return {f"{prefix}_{name}": significant(found[name]) if found else None for name in ("verdict", "n", "mean", "low", "high", "why")}
 
 
 def entries(scale: str, store: Store | None = None, project: Project | None = None) -> list[Entry]:
@@ -83,13 +100,24 @@ def of_chapter(chapter: Chapter, scale: str, store: Store, project: Project) -> 
     here = {study: stored(specs[study], store) for study in wanted}
     edition = {claim: committed.results(claim.study) for claim in found}
     waiting = any(len(results) for studies in edition.values() for results in studies.values())
-    return [entry_of(claim, chapter, sections.get(claim.id), edition[claim],
-                     {study: here.get(study, Results((), ())) for study in claim.study}, waiting) for claim in found]
+    return [
+        entry_of(
+            claim,
+            chapter,
+            sections.get(claim.id),
+            edition[claim],
+            {study: here.get(study, Results((), ())) for study in claim.study},
+            waiting,
+        )
+        for claim in found
+    ]
 
 
-def entry_of(claim: Claim, chapter: Chapter, section: str | None, edition: dict[str, Results],
-             own: dict[str, Results], waiting: bool = False) -> Entry:
+def entry_of(
+    claim: Claim, chapter: Chapter, section: str | None, edition: dict[str, Results], own: dict[str, Results], waiting: bool = False
+) -> Entry:
     """The entry of a claim; ``waiting``: its chapter has an edition, so what is not in it is said to be not testable yet."""
+
     def verdict(results: dict[str, Results]) -> Verdict | None:
         return judge(claim, results) if any(map(len, results.values())) else None
 

@@ -11,7 +11,8 @@ from types import ModuleType
 
 from lib import ROOT
 from lib.book.ledger import NOT_RUN, Entry
-from lib.claims.judge import Paper, Verdict
+from lib.claims.entries import Paper
+from lib.claims.judge import Verdict
 from lib.runs.markdown import details, escaped, pipe_table
 from lib.system.checks import require
 
@@ -27,18 +28,29 @@ def ledger(entries: Sequence[Entry]) -> str:
     rows = [[escaped(cell) for cell in row_of(entry)] for entry in entries]
     table = pipe_table(("Verdict", "Claim", "The paper", "Reference edition", "This run"), rows, widths=(14, 34, 24, 16, 14))
     # What the table does not show in full: the script joins both when a reader takes them along.
-    numbers = [{"claim": entry.claim.id, "chapter": entry.chapter.number, "paper": entry.claim.paper} | entry.numbers()
-               for entry in entries]
+    numbers = [
+        {"claim": entry.claim.id, "chapter": entry.chapter.number, "paper": entry.claim.paper} | entry.numbers() for entry in entries
+    ]
     packed = json.dumps({"columns": list(numbers[0]), "rows": [list(row.values()) for row in numbers]}, ensure_ascii=False)
-    return ('<div class="book-ledger">\n\n' + table + '\n\n<script type="application/json" class="book-ledger-data">'
-            + packed.replace("</", "<\\/") + "</script>\n\n</div>")   # a closing tag in a text would end the script early
+    return (
+        '<div class="book-ledger">\n\n'
+        + table
+        + '\n\n<script type="application/json" class="book-ledger-data">'
+        + packed.replace("</", "<\\/")
+        + "</script>\n\n</div>"
+    )  # a closing tag in a text would end the script early
 
 
 def row_of(entry: Entry) -> list[str]:
     claim = entry.claim
     where = f" (@{entry.section})" if entry.section else ""
-    return [f"[]{{#claim-{claim.id}}}{marked(entry.best)}", f"{claim.claim} [@{claim.paper}]{where}",
-            f"{claim.figure} ({claim.where})", measured(entry.edition), own(entry)]
+    return [
+        f"[]{{#claim-{claim.id}}}{marked(entry.best)}",
+        f"{claim.claim} [@{claim.paper}]{where}",
+        f"{claim.figure} ({claim.where})",
+        measured(entry.edition),
+        own(entry),
+    ]
 
 
 def marked(verdict: Verdict | None) -> str:
@@ -60,14 +72,16 @@ def own(entry: Entry) -> str:
 
 def paper_section(paper: Paper, entries: Iterable[Entry]) -> str:
     """One paper: what it says in our words, what of it is implemented and where, its claims, what is said wrongly."""
-    parts = [f"{listed(paper.authors)}. *{paper.title}*. {paper.venue}, {paper.year}. {links(paper)} [@{paper.key}]",
-             paper.summary]
+    parts = [f"{listed(paper.authors)}. *{paper.title}*. {paper.venue}, {paper.year}. {links(paper)} [@{paper.key}]", paper.summary]
     if paper.sections:
         parts.append("**Treated in** " + ", ".join(f"@{section}" for section in paper.sections) + ".")
     if paper.implements:
         parts.append("**Implemented as** " + ", ".join(implemented(name) for name in paper.implements) + ".")
-    judged = [f"- {marked(entry.best)}: [{entry.claim.claim}](#claim-{entry.claim.id}) {measured(entry.best)}"
-              for entry in entries if entry.claim.paper == paper.key]
+    judged = [
+        f"- {marked(entry.best)}: [{entry.claim.claim}](#claim-{entry.claim.id}) {measured(entry.best)}"
+        for entry in entries
+        if entry.claim.paper == paper.key
+    ]
     if judged:
         parts.append("**Claims**\n\n" + "\n".join(judged))
     if paper.corrections:
@@ -78,12 +92,15 @@ def paper_section(paper: Paper, entries: Iterable[Entry]) -> str:
 def tallied(paper: Paper, entries: Iterable[Entry]) -> str:
     """The marks of its claims, so that a folded entry tells how the paper fared."""
     marks = [entry.best.marked.partition(" ")[0] if entry.best else "·" for entry in entries if entry.claim.paper == paper.key]
-    return f" <span class=\"book-marks\">{' '.join(marks)}</span>" if marks else ""
+    return f' <span class="book-marks">{" ".join(marks)}</span>' if marks else ""
 
 
 def links(paper: Paper) -> str:
-    found = [f"[arXiv {paper.arxiv}]({ARXIV}{paper.arxiv})" if paper.arxiv else "",
-             f"[doi]({DOI}{paper.doi})" if paper.doi else "", f"[code]({paper.code})" if paper.code else ""]
+    found = [
+        f"[arXiv {paper.arxiv}]({ARXIV}{paper.arxiv})" if paper.arxiv else "",
+        f"[doi]({DOI}{paper.doi})" if paper.doi else "",
+        f"[code]({paper.code})" if paper.code else "",
+    ]
     return ", ".join(link for link in found if link)
 
 

@@ -55,18 +55,23 @@ def manifest(scale: str, chapters: Sequence[Chapter], store: Store) -> dict[str,
         specs = specs_of(chapter, scale)
         there = [result for spec in specs if (result := store.get_reference(spec))]
         found += there
-        parts.append({"chapter": chapter.number, "subject": chapter.subject, "wanted": len(specs), "stored": len(there),
-                      "results": keys(there)})
+        parts.append(
+            {"chapter": chapter.number, "subject": chapter.subject, "wanted": len(specs), "stored": len(there), "results": keys(there)}
+        )
     if not found or scale == "gpu" and all(result.provenance["device_type"] == "cpu" for result in found):
         return None
     devices = sorted({short(result.provenance["device"]) for result in found})
-    return {"scale": scale, "name": device_name(devices[0]) if scale == "gpu" else scale,
-            "date": max(result.provenance["started"] for result in found)[:10],
-            "devices": devices,
-            "versions": {name: sorted({str(result.provenance.get(name)) for result in found}) for name in VERSIONS},
-            "data": data_of(found), "commits": sorted({str(result.provenance.get("commit")) for result in found}),
-            "uncommitted_changes": sum(bool(result.provenance.get("dirty")) for result in found),
-            "chapters": parts}
+    return {
+        "scale": scale,
+        "name": device_name(devices[0]) if scale == "gpu" else scale,
+        "date": max(result.provenance["started"] for result in found)[:10],
+        "devices": devices,
+        "versions": {name: sorted({str(result.provenance.get(name)) for result in found}) for name in VERSIONS},
+        "data": data_of(found),
+        "commits": sorted({str(result.provenance.get("commit")) for result in found}),
+        "uncommitted_changes": sum(bool(result.provenance.get("dirty")) for result in found),
+        "chapters": parts,
+    }
 
 
 def specs_of(chapter: Chapter, scale: str) -> list[Spec]:
@@ -85,8 +90,11 @@ def keys(runs: Iterable[Result]) -> dict[str, list[str]]:
 
 def data_of(results: Iterable[Result]) -> list[dict[str, str]]:
     """The data sets by name, variant and fingerprint, each once."""
-    seen = {tuple(data.get(part) for part in ("name", "variant", "fingerprint"))
-            for result in results if (data := result.provenance.get("data"))}
+    seen = {
+        tuple(data.get(part) for part in ("name", "variant", "fingerprint"))
+        for result in results
+        if (data := result.provenance.get("data"))
+    }
     return [dict(zip(("name", "variant", "fingerprint"), one)) for one in sorted(seen, key=str)]
 
 

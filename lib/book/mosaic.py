@@ -49,8 +49,12 @@ def mosaic(entries: Sequence[Entry], ledger: str) -> str:
     counts = tally(entries)
     told = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
     drawings = "\n".join(drawing(entries, ledger, layout, told) for layout in LAYOUTS)
-    legend = "".join(f'<span><svg viewBox="0 0 {CELL} {CELL}" width="{CELL}" height="{CELL}" aria-hidden="true">{cell(verdict, 0, 0)}</svg>'
-                     f"{count} {verdict}</span>" for verdict, count in counts.items() if count)
+    legend = "".join(
+        f'<span><svg viewBox="0 0 {CELL} {CELL}" width="{CELL}" height="{CELL}" aria-hidden="true">{cell(verdict, 0, 0)}</svg>'
+        f"{count} {verdict}</span>"
+        for verdict, count in counts.items()
+        if count
+    )
     return f'`````{{=html}}\n<div class="book-mosaic">\n{drawings}\n<p class="book-mosaic-legend">{legend}</p>\n</div>\n`````\n'
 
 
@@ -65,13 +69,17 @@ def drawing(entries: Sequence[Entry], ledger: str, layout: Layout, told: str) ->
             parts.append(linked(entry, ledger, layout.left + column * STEP, top + row * STEP))
         top += -(-len(own) // layout.columns) * STEP + BETWEEN
     height = top - BETWEEN - GAP
-    return (f'<svg class="{layout.name}" viewBox="0 0 {layout.width} {height}" width="{layout.width}" height="{height}" role="group" '
-            f'aria-label="{len(entries)} claims by chapter and verdict: {told}">\n' + "\n".join(parts) + "\n</svg>")
+    return (
+        f'<svg class="{layout.name}" viewBox="0 0 {layout.width} {height}" width="{layout.width}" height="{height}" role="group" '
+        f'aria-label="{len(entries)} claims by chapter and verdict: {told}">\n' + "\n".join(parts) + "\n</svg>"
+    )
 
 
 def chapter_name(chapter: Chapter, layout: Layout, top: int) -> str:
-    return (f'<a href="chapters/{chapter.slug}.html"><text class="chapter" x="0" y="{top + 15}">{chapter.number}  '
-            f"{html.escape(shortened(chapter.title))}</text></a>")
+    return (
+        f'<a href="chapters/{chapter.slug}.html"><text class="chapter" x="0" y="{top + 15}">{chapter.number}  '
+        f"{html.escape(shortened(chapter.title))}</text></a>"
+    )
 
 
 def shortened(title: str, most: int = 32) -> str:
@@ -84,8 +92,7 @@ def shortened(title: str, most: int = 32) -> str:
 def linked(entry: Entry, ledger: str, x: int, y: int) -> str:
     """Return a claim's cell, which says in words what it shows and leads to the ledger."""
     words = html.escape(described(entry))
-    return (f'<a href="{ledger}#claim-{html.escape(entry.claim.id)}"><title>{words}</title>'
-            f"{cell(verdict_of(entry), x, y)}</a>")
+    return f'<a href="{ledger}#claim-{html.escape(entry.claim.id)}"><title>{words}</title>{cell(verdict_of(entry), x, y)}</a>'
 
 
 def described(entry: Entry) -> str:
@@ -98,8 +105,10 @@ def described(entry: Entry) -> str:
 def cell(verdict: str, x: int, y: int) -> str:
     """Return the square of a verdict: filled where it decides, and its mark, so that it can be read without colours."""
     mark = MARKS.get(verdict, "")
-    return (f'<rect class="{verdict.replace(" ", "-")}" x="{x + 1}" y="{y + 1}" width="{CELL - 2}" height="{CELL - 2}" rx="3"/>'
-            f'<text class="mark" x="{x + CELL / 2:g}" y="{y + CELL / 2 + 4.5:g}" aria-hidden="true">{mark}</text>')
+    return (
+        f'<rect class="{verdict.replace(" ", "-")}" x="{x + 1}" y="{y + 1}" width="{CELL - 2}" height="{CELL - 2}" rx="3"/>'
+        f'<text class="mark" x="{x + CELL / 2:g}" y="{y + CELL / 2 + 4.5:g}" aria-hidden="true">{mark}</text>'
+    )
 
 
 def verdict_of(entry: Entry) -> str:

@@ -92,8 +92,13 @@ def finished(notebook: NotebookNode, chapter: Chapter, parameters: dict[str, Any
     metadata = {
         "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"},
         "language_info": {"name": "python"},
-        "book": {"chapter": chapter.slug, "code": code_hash(notebook), "lib": __version__,
-                 "parameters": parameters, "scale": parameters["scale"]},
+        "book": {
+            "chapter": chapter.slug,
+            "code": code_hash(notebook),
+            "lib": __version__,
+            "parameters": parameters,
+            "scale": parameters["scale"],
+        },
     }
     return nbformat.v4.new_notebook(cells=cells, metadata=metadata)
 
@@ -172,5 +177,8 @@ def repeated_labels(notebooks: dict[str, NotebookNode]) -> list[str]:
     for name, notebook in notebooks.items():
         for label in labels(notebook):
             places.setdefault(label, []).append(name)
-    return [f"label {label} is defined {len(where)} times ({', '.join(sorted(set(where)))})"
-            for label, where in places.items() if len(where) > 1]
+    return [
+        f"label {label} is defined {len(where)} times ({', '.join(sorted(set(where)))})"
+        for label, where in places.items()
+        if len(where) > 1
+    ]

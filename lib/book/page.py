@@ -24,7 +24,8 @@ from lib import ROOT
 from lib.book.advice import Advice, box
 from lib.book.filters import FINDING
 from lib.book.launch import run_parallel
-from lib.claims.judge import Verdict, find, judge
+from lib.claims.entries import find
+from lib.claims.judge import Verdict, judge
 from lib.claims.mix import check_unmixed
 from lib.claims.origin import provenance_line, short, walk
 from lib.figures import label
@@ -76,8 +77,11 @@ def open_chapter(subject: str, namespace: dict[str, Any]) -> ChapterRun:
 
 def is_setting(name: str, value: Any) -> bool:
     """Whether a notebook global looks like a parameter rather than an import, a function, IPython's or papermill's own."""
-    return (not name.startswith("_") and name not in ("In", "Out", "PAPERMILL_INPUT_PATH", "PAPERMILL_OUTPUT_PATH")
-            and (value is None or isinstance(value, (bool, int, float, str, list, tuple, dict))))
+    return (
+        not name.startswith("_")
+        and name not in ("In", "Out", "PAPERMILL_INPUT_PATH", "PAPERMILL_OUTPUT_PATH")
+        and (value is None or isinstance(value, (bool, int, float, str, list, tuple, dict)))
+    )
 
 
 class ChapterRun:
@@ -86,8 +90,7 @@ class ChapterRun:
     A study is a named list of Specs in the chapter's ``studies`` module.
     """
 
-    def __init__(self, subject: str, parameters: ChapterParameters, names: Iterable[str] = (),
-                 store: Store | None = None) -> None:
+    def __init__(self, subject: str, parameters: ChapterParameters, names: Iterable[str] = (), store: Store | None = None) -> None:
         self.subject = subject
         self.parameters = parameters
         self.names = frozenset(names)
@@ -157,12 +160,17 @@ class ChapterRun:
             there = contents(edition)
             same = bool(there) and contents(own) == there
             places.add(devices(edition))
-            rows.append((f"{claim.claim} [@{claim.paper}]", f"{claim.figure} ({claim.where})",
-                         told(committed) if there else "–", None if same else told(verdict)))
+            rows.append(
+                (
+                    f"{claim.claim} [@{claim.paper}]",
+                    f"{claim.figure} ({claim.where})",
+                    told(committed) if there else "–",
+                    None if same else told(verdict),
+                )
+            )
             notes.append(f"- [`{claim.id}`]({LEDGER}#claim-{claim.id}): {claim.metric} {claim.rule} {verdict.text}")
         prose(claim_table(rows, " and ".join(sorted(places - {""}))))
-        prose(details("How these are judged: the metric, the criterion, and why this run got its verdict",
-                      "\n".join(notes)))
+        prose(details("How these are judged: the metric, the criterion, and why this run got its verdict", "\n".join(notes)))
 
 
 def claim_table(rows: Sequence[tuple[str, str, str, str | None]], places: str) -> str:
@@ -190,8 +198,7 @@ def told(verdict: Verdict) -> str:
 
 def chip(verdict: Verdict) -> str:
     """Return a verdict's mark and word as a link to the ledger, in its colour on the page."""
-    return (f'<span class="verdict {verdict.verdict.replace(" ", "-")}">'
-            f"[{verdict.marked}]({LEDGER}#claim-{verdict.claim.id})</span>")
+    return f'<span class="verdict {verdict.verdict.replace(" ", "-")}">[{verdict.marked}]({LEDGER}#claim-{verdict.claim.id})</span>'
 
 
 def first_sentence(text: str) -> str:
@@ -262,7 +269,7 @@ def table(frame: pd.DataFrame, formats: Mapping[str, str | Callable] | None = No
         how = (formats or {}).get(name, "")
         spell = how if callable(how) else lambda value, how=how: format(value, how)
         columns.append([escaped("–" if pd.isna(value) else spell(value)) for value in frame[name].tolist()])
-        right.append(bool(columns[1:]) and all(re.match(r"[-+–\d]", cell) for cell in columns[-1]))   # never the first
+        right.append(bool(columns[1:]) and all(re.match(r"[-+–\d]", cell) for cell in columns[-1]))  # never the first
     header = [str(name) for name in frame.columns]
     widths = [min(30, max(len(cell) for cell in [name, *column])) for name, column in zip(header, columns)]
     prose(pipe_table(header, zip(*columns), widths, right))
@@ -275,13 +282,15 @@ def summary(frame: pd.DataFrame, by: str | list[str], columns: Mapping[str, Call
 
     ``table(summary(results.frame(), by="method", columns={"accuracy": percent, "seconds": number}))``
     """
+
     def spell(values: pd.Series, how: Callable) -> str:
         kept = values.dropna()
         return how(kept) if len(kept) else "–"
 
     groups = frame.groupby(by, sort=False, dropna=False)
-    rows = groups.apply(lambda part: pd.Series({name: spell(part[name], how) for name, how in columns.items()}),
-                        include_groups=False).reset_index()
+    rows = groups.apply(
+        lambda part: pd.Series({name: spell(part[name], how) for name, how in columns.items()}), include_groups=False
+    ).reset_index()
     return rows.assign(method=rows["method"].map(label)) if "method" in rows else rows
 
 
@@ -315,5 +324,4 @@ def missing(results: Results) -> None:
         reasons.setdefault(absent.reason, []).append(absent.spec.label)
     for reason, labels in reasons.items():
         names = "\n".join(f"- `{label}`" for label in labels)
-        prose(f"**Missing: {len(labels)} of {len(results) + len(results.missing)} results**, {reason}.\n\n"
-              + details("which", names))
+        prose(f"**Missing: {len(labels)} of {len(results) + len(results.missing)} results**, {reason}.\n\n" + details("which", names))

@@ -12,8 +12,8 @@ import sys
 from pathlib import Path
 
 UNRESOLVED = re.compile(
-    r'class="quarto-unresolved-ref">(?P<reference>[^<]*)'      # a figure, table or section nobody defined
-    r'|<strong>(?P<citation>[^<\s]+)\?</strong>'               # a key references.bib does not have
+    r'class="quarto-unresolved-ref">(?P<reference>[^<]*)'  # a figure, table or section nobody defined
+    r"|<strong>(?P<citation>[^<\s]+)\?</strong>"  # a key references.bib does not have
 )
 
 
@@ -61,8 +61,7 @@ def write_search_script(book: Path) -> None:
     """The search index as a script: a page opened from disk may not fetch the JSON file."""
     index = book / "search.json"
     if index.exists():
-        (book / "search-index.js").write_text(f"window.bookSearchIndex = {index.read_text(encoding='utf-8')};\n",
-                                              encoding="utf-8")
+        (book / "search-index.js").write_text(f"window.bookSearchIndex = {index.read_text(encoding='utf-8')};\n", encoding="utf-8")
 
 
 def without_modules(book: Path) -> None:
@@ -124,7 +123,7 @@ def put_up_signposts(book: Path) -> None:
 
 def main() -> int:
     root = Path(__file__).resolve().parents[2]
-    sys.path.insert(0, str(root))   # Quarto starts this file, not the package
+    sys.path.insert(0, str(root))  # Quarto starts this file, not the package
     from lib.book.dark_sheet import thin_dark_sheets
 
     book = Path(os.environ.get("QUARTO_PROJECT_OUTPUT_DIR", root / "_book"))

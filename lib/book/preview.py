@@ -125,7 +125,7 @@ class Renderer(IPythonRenderer):
 def formula(body: str, display: str) -> str:
     try:
         return mathml(body.strip(), display=display)
-    except Exception:   # whatever the converter does not know: its own errors have no common base
+    except Exception:  # whatever the converter does not know: its own errors have no common base
         return f"<code>{escape(body)}</code>"
 
 
@@ -143,6 +143,7 @@ def title_of(page: NotebookNode) -> str:
 
 def plain_notebook(page: NotebookNode, up: str, links: dict[str, Link]) -> NotebookNode:
     """The page with its Quarto Markdown made plain and its cell options carried out; ``up`` leads to the index."""
+
     def plain(text: str) -> str:
         return plain_markdown(text, up, links)
 
@@ -212,7 +213,7 @@ def plain_text(text: str, up: str, links: dict[str, Link]) -> str:
 
 
 def cited(fields: dict[str, str]) -> str:
-    """"Sample and Other 2020", as a citation in the text."""
+    """ "Sample and Other 2020", as a citation in the text."""
     names = [name.partition(",")[0].split()[-1] for name in fields.get("author", "?").split(" and ")]
     return f"{names[0] + ' et al.' if len(names) > 2 else ' and '.join(names)} {fields.get('year', '')}".strip()
 
@@ -230,8 +231,13 @@ def read_bibliography(path: Path) -> dict[str, dict[str, str]]:
 def reference_list(references: dict[str, dict[str, str]]) -> NotebookNode:
     lines = ["# References", ""]
     for key, fields in sorted(references.items()):
-        said = [fields.get("author", "").replace(" and ", "; "), fields.get("year"), f"*{fields.get('title', key)}*",
-                fields.get("journal") or fields.get("booktitle"), fields.get("url")]
+        said = [
+            fields.get("author", "").replace(" and ", "; "),
+            fields.get("year"),
+            f"*{fields.get('title', key)}*",
+            fields.get("journal") or fields.get("booktitle"),
+            fields.get("url"),
+        ]
         lines.append(f'- <a id="{key}"></a>[{key}] ' + ". ".join(part for part in said if part))
     return nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("\n".join(lines))])
 

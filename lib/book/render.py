@@ -76,8 +76,9 @@ def render(project: Project, folder: Path, scale: str = "laptop") -> Rendering:
         problems += [f"{problem} leads nowhere" for problem in unresolved(made)]
     if not (made / "index.html").exists() or (status != 0 and not problems):
         last = [line for line in log.read_text(encoding="utf-8").splitlines() if line.strip()][-5:]
-        return Rendering(None, [*problems, "Quarto stopped; the previous book is kept. Its last words "
-                                f"({log.relative_to(project.root)}):", *last])
+        return Rendering(
+            None, [*problems, f"Quarto stopped; the previous book is kept. Its last words ({log.relative_to(project.root)}):", *last]
+        )
     return Rendering(publish(made, project.book), problems)
 
 
@@ -86,8 +87,9 @@ def run_quarto(quarto: str, folder: Path, log: Path) -> int:
     log.parent.mkdir(parents=True, exist_ok=True)
     environment = os.environ | {"QUARTO_PYTHON": sys.executable, "NO_COLOR": "1"}
     with open(log, "w", encoding="utf-8") as out:
-        return subprocess.run([quarto, "render", str(folder)], env=environment, stdout=out,
-                              stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL).returncode
+        return subprocess.run(
+            [quarto, "render", str(folder)], env=environment, stdout=out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL
+        ).returncode
 
 
 def stage(project: Project, folder: Path) -> None:
@@ -100,8 +102,7 @@ def stage(project: Project, folder: Path) -> None:
             shutil.copyfile(path, folder / path.name)
     for name in ("assets", "lib"):
         shutil.rmtree(folder / name, ignore_errors=True)
-        shutil.copytree(project.root / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"),
-                        copy_function=shutil.copyfile)
+        shutil.copytree(project.root / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"), copy_function=shutil.copyfile)
     for chapter in project.chapters:
         committed, executed = project.source(chapter), folder / "chapters" / f"{chapter.slug}.ipynb"
         if not executed.exists() or is_outdated(executed, committed):

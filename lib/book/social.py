@@ -34,8 +34,13 @@ def picture(entries: Sequence[Entry]) -> bytes:
     for index, entry in enumerate(entries):
         row, column = divmod(index, width // step)
         x, y, verdict = MARGIN + column * step, TOP + row * step, verdict_of(entry)
-        draw.rounded_rectangle((x, y, x + step - 5, y + step - 5), radius=5, fill=FILLS.get(verdict),
-                               outline=FILLS.get(verdict) or OUTLINES.get(verdict, "#bdb8ab"), width=2)
+        draw.rounded_rectangle(
+            (x, y, x + step - 5, y + step - 5),
+            radius=5,
+            fill=FILLS.get(verdict),
+            outline=FILLS.get(verdict) or OUTLINES.get(verdict, "#bdb8ab"),
+            width=2,
+        )
     out = io.BytesIO()
     image.quantize(64).save(out, "PNG", optimize=True)
     return out.getvalue()

@@ -7,129 +7,16 @@ This module calls both and lets :mod:`lib.claims.verdict` decide: a verdict is c
 
 from __future__ import annotations
 
-import functools
-import importlib
-import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
-import yaml
-
-from lib import ROOT
+from lib.claims.entries import Claim, Studies, Values, find
 from lib.claims.mix import MixedData, check_unmixed
-from lib.claims.verdict import MARKS, ORDER, Bound, decide, in_unit, seeds_to_decide
+from lib.claims.verdict import MARKS, ORDER, decide, in_unit, seeds_to_decide
 from lib.measure.statistics import UNITS, Estimate, NotTestable, exactly, items_alone, student, why
-from lib.runs.results import Results
-from lib.system.checks import did_you_mean
-
-#: What a method without any effect has, by unit; a claim may say otherwise.  Shares and plain numbers have no such value.
-NO_EFFECT = {"points": 0.0, "times": 1.0}
 
 #: Of what holds by construction, which is no verdict.
 IDENTITY = "holds by construction"
-
-Studies = Mapping[str, Results]
-
-#: What a claim's function returns: one value per run, or an interval that it computed itself, or either of them by task.
-Values = Iterable[float] | Estimate
-
-
-@dataclass(frozen=True)
-class Need:
-    """A precondition of a claim: a function of ``lib/studies/<subject>/needs.py``, and its margin where it takes one."""
-
-    name: str
-    margin: float | None = None
-
-    @classmethod
-    def of(cls, entry: str | Mapping[str, float]) -> Need:
-        return cls(entry) if isinstance(entry, str) else cls(*next(iter(entry.items())))
-
-    def function(self, subject: str) -> Callable[..., None]:
-        """Return the function that raises :class:`NotTestable` where the need is not met.  AttributeError names a missing one."""
-        return getattr(importlib.import_module(f"lib.studies.{subject}.needs"), self.name)
-
-    def check(self, subject: str, studies: Studies) -> None:
-        self.function(subject)(studies, *(() if self.margin is None else (self.margin,)))
-
-    def spelled(self, subject: str) -> str:
-        """Return what is needed, in the words of the function's docstring."""
-        first = (inspect.getdoc(self.function(subject)) or "").split("\n\n")[0].replace("\n", " ").rstrip(".")
-        need = first.removeprefix("Need ")
-        return need if self.margin is None else need.replace("``margin``", f"{100 * self.margin:g} points")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Claim:
-    """One claim of one paper; the fields are those of ``data/claims.yml``, described in ``data/README.md``."""
-
-    id: str
-    subject: str
-    paper: str
-    claim: str
-    figure: str
-    where: str
-    metric: str
-    unit: str
-    study: tuple[str, ...]
-    values: str
-    criterion: Bound
-    goal: Bound | None = None
-    no_effect: float | None = None
-    needs: tuple[Need, ...] = ()
-    items: str | None = None
-    exact: bool = False
-    identity: str | None = None
-
-    @classmethod
-    def of(cls, entry: Mapping[str, Any]) -> Claim:
-        study = entry["study"]
-        return cls(**{"no_effect": NO_EFFECT.get(entry["unit"]), "items": "test" if entry["unit"] == "points" else None,
-                      **entry, "study": (study,) if isinstance(study, str) else tuple(study),
-                      "criterion": Bound(**entry["criterion"]), "goal": Bound(**entry["goal"]) if "goal" in entry else None,
-                      "needs": tuple(map(Need.of, entry.get("needs", ())))})
-
-    @property
-    def rule(self) -> str:
-        """What decides, in sentences: the criterion, no effect, the goal beside it, what is needed first."""
-        said = f"Reproduced if {self.criterion.spelled(self.unit)}."
-        if self.no_effect is not None and not self.criterion.met_by(self.no_effect):
-            said += f" Weaker if on its side of {in_unit(self.no_effect, self.unit)}."
-        if self.goal:
-            said += f" The book's own goal is {self.goal.spelled(self.unit)}."
-        if self.needs:
-            said += f" It needs {'; '.join(need.spelled(self.subject) for need in self.needs)}."
-        return said
-
-    def function(self) -> Callable[[Studies], Values | Mapping[str, Values]]:
-        """Return the function that reads this claim's values from results.  AttributeError names it when missing."""
-        return getattr(importlib.import_module(f"lib.studies.{self.subject}.claims"), self.values)
-
-@dataclass(frozen=True, kw_only=True)
-class Paper:
-    """A summarised paper or software reference; the fields are those of ``data/papers.yml``."""
-
-    key: str
-    title: str
-    authors: tuple[str, ...]
-    venue: str
-    year: int
-    summary: str
-    sections: tuple[str, ...]
-    arxiv: str | None = None
-    doi: str | None = None
-    code: str | None = None
-    implements: tuple[str, ...] = ()
-    corrections: tuple[str, ...] = ()
-    background: bool = False
-
-    @classmethod
-    def of(cls, entry: Mapping[str, Any]) -> Paper:
-        lists = {name: tuple(entry[name]) for name in ("authors", "sections", "implements", "corrections")
-                 if name in entry}
-        return cls(**{**entry, **lists})
 
 
 @dataclass(frozen=True)
@@ -184,39 +71,6 @@ class Verdict:
         return self.text if self.verdict == "not testable" else self.measured
 
 
-def read_entries(path: Path, make: Callable, key: str) -> dict[str, Any]:
-    """Entries of a YAML list by their key.  Raises ValueError naming the entry at fault."""
-    found: dict[str, Any] = {}
-    for entry in yaml.safe_load(path.read_text(encoding="utf-8")):
-        name = entry.get(key, "?")
-        if name in found:
-            raise ValueError(f"{path.name}: {name!r} is there twice")
-        try:
-            found[name] = make(entry)
-        except (TypeError, KeyError, ValueError) as error:
-            raise ValueError(f"{path.name}: {name!r}: {error}") from error
-    return found
-
-
-@functools.cache
-def claims() -> dict[str, Claim]:
-    """Every claim of the book by id, in the order of ``data/claims.yml``."""
-    return read_entries(ROOT / "data" / "claims.yml", Claim.of, "id")
-
-
-@functools.cache
-def papers() -> dict[str, Paper]:
-    """Every paper of the book by citation key, in the order of ``data/papers.yml``."""
-    return read_entries(ROOT / "data" / "papers.yml", Paper.of, "key")
-
-
-def find(claim_id: str) -> Claim:
-    """The claim of this id; ValueError with the nearest one otherwise."""
-    if claim_id not in claims():
-        raise ValueError(f"no claim {claim_id!r} in data/claims.yml.{did_you_mean(claim_id, claims())}")
-    return claims()[claim_id]
-
-
 def judge(claim_id: str | Claim, results_by_study: Studies) -> Verdict:
     """Compare one claim with results.
 
@@ -226,7 +80,9 @@ def judge(claim_id: str | Claim, results_by_study: Studies) -> Verdict:
     claim = claim_id if isinstance(claim_id, Claim) else find(claim_id)
     studies = {name: results_by_study[name] for name in claim.study}
     if not any(len(results) for results in studies.values()):
-        return Verdict(claim, "not testable", f"Nothing of it was run yet: no result of {' or '.join(claim.study)}{why(*studies.values())}.")
+        return Verdict(
+            claim, "not testable", f"Nothing of it was run yet: no result of {' or '.join(claim.study)}{why(*studies.values())}."
+        )
     if reason := mixed_data(studies):
         return Verdict(claim, "not testable", reason)
     try:
@@ -235,8 +91,9 @@ def judge(claim_id: str | Claim, results_by_study: Studies) -> Verdict:
     except (NotTestable, MixedData) as reason:
         return Verdict(claim, "not testable", sentence(str(reason)))
     if isinstance(found, Mapping):
-        verdict = together(claim, {str(name): of_values(claim, values, tested_items(claim, studies, str(name)), studies)
-                                   for name, values in found.items()})
+        verdict = together(
+            claim, {str(name): of_values(claim, values, tested_items(claim, studies, str(name)), studies) for name, values in found.items()}
+        )
     else:
         verdict = of_values(claim, found, tested_items(claim, studies), studies)
     try:
@@ -255,8 +112,14 @@ def mixed_data(studies: Studies) -> str | None:
         for result in results:
             if (data := result.provenance.get("data", {})).get("variant"):
                 variants.setdefault(data["name"], set()).add(data["variant"])
-    return next((f"Results of two variants of {name} cannot be compared: {'; '.join(sorted(found))}. Run the older ones again."
-                 for name, found in variants.items() if len(found) > 1), None)
+    return next(
+        (
+            f"Results of two variants of {name} cannot be compared: {'; '.join(sorted(found))}. Run the older ones again."
+            for name, found in variants.items()
+            if len(found) > 1
+        ),
+        None,
+    )
 
 
 def tested_items(claim: Claim, studies: Studies, part: str | None = None) -> int | None:
@@ -292,8 +155,12 @@ def of_values(claim: Claim, values: Values | NotTestable, items: int | None, stu
     if claim.exact or claim.identity:
         return told(claim, seeds)
     if len(values) > 1 and len(set(values)) == 1:
-        return Verdict(claim, "undecided", f"All {len(values)} runs gave the same value: without a spread there is no interval.",
-                       Estimate(seeds.mean, None, None, seeds.n))
+        return Verdict(
+            claim,
+            "undecided",
+            f"All {len(values)} runs gave the same value: without a spread there is no interval.",
+            Estimate(seeds.mean, None, None, seeds.n),
+        )
     estimate, least = items_alone(seeds, items)
     return told(claim, estimate, seeds_to_decide(seeds, claim.criterion, least), items if least > (seeds.half_width or 0.0) else None)
 
@@ -307,13 +174,19 @@ def told(claim: Claim, estimate: Estimate, seeds: int | None = None, items: int 
     verdict = decide(estimate, claim.criterion, claim.no_effect)
     if claim.identity:
         held = claim.criterion.met_by(estimate.mean)
-        return Verdict(claim, IDENTITY if held else "not seen",
-                       f"{sentence(claim.identity)} {'It does' if held else 'It does not, which is a fault of the code'}.", estimate)
+        return Verdict(
+            claim,
+            IDENTITY if held else "not seen",
+            f"{sentence(claim.identity)} {'It does' if held else 'It does not, which is a fault of the code'}.",
+            estimate,
+        )
     none = "" if claim.no_effect is None else in_unit(claim.no_effect, claim.unit)
-    text = {"reproduced": f"The {'exact value' if claim.exact else 'whole interval'} is {asked}.",
-            "weaker": f"The whole interval is on the claim's side of no effect ({none}), and none of it {asked}.",
-            "not seen": f"None of the interval is {asked}{f', and it is not on the claim’s side of no effect ({none})' if none else ''}.",
-            "undecided": f"The interval contains the criterion, {asked}."}[verdict]
+    text = {
+        "reproduced": f"The {'exact value' if claim.exact else 'whole interval'} is {asked}.",
+        "weaker": f"The whole interval is on the claim's side of no effect ({none}), and none of it {asked}.",
+        "not seen": f"None of the interval is {asked}{f', and it is not on the claim’s side of no effect ({none})' if none else ''}.",
+        "undecided": f"The interval contains the criterion, {asked}.",
+    }[verdict]
     if verdict == "undecided":
         if estimate.low is None:
             text = f"One run gives no interval; three seeds are the least. It is {'' if claim.criterion.met_by(estimate.mean) else 'not '}{asked}."

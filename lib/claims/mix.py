@@ -25,7 +25,8 @@ def check_unmixed(results: Iterable[Result]) -> None:
             if known != value:
                 raise MixedData(
                     f"results of two variants of {of[0]} stand together: {told(other)} and {told(result)}. Run those of the "
-                    "one variant again on the other (`-p recompute True` runs all of a chapter again on the data at hand)")
+                    "one variant again on the other (`-p recompute True` runs all of a chapter again on the data at hand)"
+                )
 
 
 def marks(data: Mapping[str, Any]) -> Iterator[tuple[tuple, str]]:
@@ -33,7 +34,7 @@ def marks(data: Mapping[str, Any]) -> Iterator[tuple[tuple, str]]:
     if not data:
         return
     name, settings = data["name"], {key: value for key, value in data.items() if key not in ("name", "variant", "fingerprint")}
-    if name in DATA_NAMES:   # the fingerprint is that of all images, however many of them a run uses
+    if name in DATA_NAMES:  # the fingerprint is that of all images, however many of them a run uses
         yield (name,), data.get("fingerprint", "")
         return
     # A fingerprint of text changes with the vocabulary and with how much of the text is used; the variant does not.

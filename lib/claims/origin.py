@@ -25,16 +25,25 @@ def provenance_line(results: Iterable[Result]) -> str:
     check_unmixed(results)
     if not results:
         return "calculated, nothing measured"
-    seen = {name: sorted({str(value) for value in values if value is not None}) for name, values in {
-        "experiment": [r.experiment for r in results],
-        "device": [short(r.provenance["device"]) for r in results],
-        "data": [data_name(r.provenance.get("data") or {}) for r in results],
-        "commit": [commit_name(r.provenance) for r in results],
-        "torch": [r.provenance.get("torch") for r in results]}.items()}
+    seen = {
+        name: sorted({str(value) for value in values if value is not None})
+        for name, values in {
+            "experiment": [r.experiment for r in results],
+            "device": [short(r.provenance["device"]) for r in results],
+            "data": [data_name(r.provenance.get("data") or {}) for r in results],
+            "commit": [commit_name(r.provenance) for r in results],
+            "torch": [r.provenance.get("torch") for r in results],
+        }.items()
+    }
     count = f"{len(results)} result{'s' * (len(results) > 1)} of {', '.join(seen['experiment'])}"
-    parts = [count, seeds(results), ", ".join(seen["device"]), ", ".join(seen["data"]),
-             f"commit {', '.join(seen['commit'])}" if seen["commit"] else "no commit",
-             f"torch {', '.join(seen['torch'])}"]
+    parts = [
+        count,
+        seeds(results),
+        ", ".join(seen["device"]),
+        ", ".join(seen["data"]),
+        f"commit {', '.join(seen['commit'])}" if seen["commit"] else "no commit",
+        f"torch {', '.join(seen['torch'])}",
+    ]
     return " · ".join(part for part in parts if part)
 
 

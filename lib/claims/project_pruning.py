@@ -21,8 +21,11 @@ def near(density: float, ratio: float) -> bool:
 
 def pruned(studies: Studies, ratio: float, structure: str = "unstructured") -> dict[int, float]:
     """Test accuracies of our recipe at this ratio, by seed."""
-    return {run.fields["seed"]: run.metrics[TEST] for run in studies["ratios"]
-            if own_recipe(run, structure) and near(run.spec["plan"]["density"], ratio)}
+    return {
+        run.fields["seed"]: run.metrics[TEST]
+        for run in studies["ratios"]
+        if own_recipe(run, structure) and near(run.spec["plan"]["density"], ratio)
+    }
 
 
 def there(found: dict[int, float], what: str, runs: Results) -> list[float]:
@@ -43,8 +46,13 @@ def lost_between(studies: Studies, first: float, second: float) -> list[float]:
 
 def is_coded(spec: Mapping, bits: int, sections: int) -> bool:
     """A network of our recipe that got codes after pruning."""
-    return (spec.get("bits") == bits and "grid" in spec and spec["grid"][0] * spec["grid"][1] == sections
-            and spec["density"] is None and bool(spec["parent"].get("rest")))
+    return (
+        spec.get("bits") == bits
+        and "grid" in spec
+        and spec["grid"][0] * spec["grid"][1] == sections
+        and spec["density"] is None
+        and bool(spec["parent"].get("rest"))
+    )
 
 
 def coded(runs: Iterable[Result], bits: int, sections: int, ratio: float | None = None) -> list[Result]:
@@ -61,8 +69,9 @@ def coded_files(runs: Iterable[Result], bits: int, sections: int, ratio: float |
 
 def at_ratio(runs: list[Result], pruned_by: Callable[[Result], Mapping], ratio: float | None) -> list[Result]:
     least = min((pruned_by(run)["plan"]["density"] for run in runs), default=None)
-    return [run for run in runs if (near(pruned_by(run)["plan"]["density"], ratio) if ratio
-                                    else pruned_by(run)["plan"]["density"] == least)]
+    return [
+        run for run in runs if (near(pruned_by(run)["plan"]["density"], ratio) if ratio else pruned_by(run)["plan"]["density"] == least)
+    ]
 
 
 @value
@@ -82,20 +91,26 @@ def lost_by_codes(studies: Studies, bits: int, sections: int) -> list[float]:
 @value
 def size_of_pruned(studies: Studies, ratio: float, structure: str = "unstructured") -> list[float]:
     runs = studies["files"]
-    found = {run.fields["seed"]: run.metrics["weights_ratio"] for run in runs if run.spec["parent"].get("rest")
-             and run.spec["parent"]["plan"]["structure"] == structure and near(run.spec["parent"]["plan"]["density"], ratio)}
+    found = {
+        run.fields["seed"]: run.metrics["weights_ratio"]
+        for run in runs
+        if run.spec["parent"].get("rest")
+        and run.spec["parent"]["plan"]["structure"] == structure
+        and near(run.spec["parent"]["plan"]["density"], ratio)
+    }
     return there(found, f"file was written of a network pruned to {ratio:g}×", runs)
 
 
 @value
 def size_of_coded(studies: Studies, ratio: float, bits: int, sections: int) -> list[float]:
-    found = {run.fields["seed"]: run.metrics["weights_ratio"]
-             for run in coded_files(studies["files"], bits, sections, ratio)}
+    found = {run.fields["seed"]: run.metrics["weights_ratio"] for run in coded_files(studies["files"], bits, sections, ratio)}
     return there(found, f"file was written of a network pruned to {ratio:g}× with codes of {bits} bits", studies["files"])
 
 
 @value
 def real_share(studies: Studies, bits: int, sections: int) -> list[float]:
-    found = {run.fields["seed"]: run.metrics["weights_ratio"] / run.metrics["claimed_ratio"]
-             for run in coded_files(studies["files"], bits, sections)}
+    found = {
+        run.fields["seed"]: run.metrics["weights_ratio"] / run.metrics["claimed_ratio"]
+        for run in coded_files(studies["files"], bits, sections)
+    }
     return there(found, f"file was written with codes of {bits} bits", studies["files"])

@@ -46,8 +46,11 @@ class Unit:
 
 
 UNITS = {
-    "percent": Unit(percent, " %"), "points": Unit(points, " points", signed=True), "times": Unit(times, "×"),
-    "number": Unit(number), "seconds": Unit(partial(spelled, digits=2, unit=" s"), " s"),
+    "percent": Unit(percent, " %"),
+    "points": Unit(points, " points", signed=True),
+    "times": Unit(times, "×"),
+    "number": Unit(number),
+    "seconds": Unit(partial(spelled, digits=2, unit=" s"), " s"),
     "epochs": Unit(partial(spelled, digits=0, unit=" epochs"), " epochs"),
     "millions": Unit(partial(spelled, factor=1e-6, digits=1, unit=" M"), " M"),
     "nats": Unit(partial(spelled, digits=4, signed=True)),
@@ -134,9 +137,17 @@ def row_of(line: Line, shelf: Shelf) -> Row:
 
 def frame(table: Table, store: Store | None = None) -> pd.DataFrame:
     """The rows as text, for :func:`lib.book.page.table`: the row, the project's figure, the corrected one, ours."""
-    return pd.DataFrame([{"row": f"{row.label}: {row.column.title}",
-                          "the project": UNITS[row.column.unit].theirs(row.figure),
-                          "corrected": corrected(row), "ours (scale, n)": spelled_row(row)} for row in rows(table, store)])
+    return pd.DataFrame(
+        [
+            {
+                "row": f"{row.label}: {row.column.title}",
+                "the project": UNITS[row.column.unit].theirs(row.figure),
+                "corrected": corrected(row),
+                "ours (scale, n)": spelled_row(row),
+            }
+            for row in rows(table, store)
+        ]
+    )
 
 
 def corrected(row: Row) -> str | None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from lib import ROOT
-from lib.claims.judge import read_entries
+from lib.claims.entries import read_entries
 from lib.studies import CHAPTERS
 from lib.system.checks import did_you_mean, one_of, require
 
@@ -60,10 +60,13 @@ class Line:
     why_not: str | None = None
 
     def __post_init__(self) -> None:
-        require(isinstance(self.figure, (int, float, str)) and self.figure != "",
-                f"row {self.label!r}: figure is {self.figure!r}: give a number in the column's unit, or words")
-        require((self.ours is None) == (self.why_not is not None),
-                f"row {self.label!r}: give ours, or ours: null and why_not, one of the two")
+        require(
+            isinstance(self.figure, (int, float, str)) and self.figure != "",
+            f"row {self.label!r}: figure is {self.figure!r}: give a number in the column's unit, or words",
+        )
+        require(
+            (self.ours is None) == (self.why_not is not None), f"row {self.label!r}: give ours, or ours: null and why_not, one of the two"
+        )
         if self.ours is not None:
             check_call(self.label, self.ours, self.given)
 
@@ -90,8 +93,7 @@ class Table:
     def of(cls, entry: Mapping[str, Any]) -> Table:
         """A table from its YAML entry.  Raises ValueError, KeyError or TypeError for what is wrong with it."""
         one_of("subject", entry["subject"], [chapter.subject for chapter in CHAPTERS])
-        columns = {name: Column(id=name, **{**column, "study": tuple(column["study"])})
-                   for name, column in entry["columns"].items()}
+        columns = {name: Column(id=name, **{**column, "study": tuple(column["study"])}) for name, column in entry["columns"].items()}
         for column in columns.values():
             one_of(f"unit of column {column.id!r}", column.unit, units())
         rows = tuple(line_of(row, columns) for row in entry["rows"])
@@ -110,8 +112,7 @@ def line_of(row: Mapping[str, Any], columns: Mapping[str, Column]) -> Line:
 def check_call(label: str, name: str, given: Mapping[str, Any]) -> None:
     """Raise ValueError unless the function is there and takes what it is given."""
     known = values()
-    require(name in known, f"row {label!r}: no function {name!r} in lib/claims/project_values.py."
-                           f"{did_you_mean(str(name), known)}")
+    require(name in known, f"row {label!r}: no function {name!r} in lib/claims/project_values.py.{did_you_mean(str(name), known)}")
     try:
         inspect.signature(known[name]).bind({}, **given)
     except TypeError as error:

@@ -36,8 +36,15 @@ def error_rates(effect: float, seeds: int, *, criterion: float = FIGURE, trials:
 
 def simulated(trials: int = 4000, seed: int = 0) -> dict[str, dict[str, float]]:
     """Return the error rates behind chapter 11's figure: what is true and the number of seeds → verdict → share."""
-    cases = {"no effect, the claim says “better”": (0.0, 0.0), "no effect, the claim has a figure": (0.0, FIGURE),
-             "half of the figure": (FIGURE / 2, FIGURE), "exactly the figure": (FIGURE, FIGURE),
-             "twice the figure": (2 * FIGURE, FIGURE)}
-    return {f"{what}, {n} seeds": error_rates(effect, n, criterion=criterion, trials=trials, seed=seed)
-            for what, (effect, criterion) in cases.items() for n in SEEDS}
+    cases = {
+        "no effect, the claim says “better”": (0.0, 0.0),
+        "no effect, the claim has a figure": (0.0, FIGURE),
+        "half of the figure": (FIGURE / 2, FIGURE),
+        "exactly the figure": (FIGURE, FIGURE),
+        "twice the figure": (2 * FIGURE, FIGURE),
+    }
+    return {
+        f"{what}, {n} seeds": error_rates(effect, n, criterion=criterion, trials=trials, seed=seed)
+        for what, (effect, criterion) in cases.items()
+        for n in SEEDS
+    }

@@ -12,7 +12,7 @@ from rich.table import Column, Table
 
 from lib.book.ledger import NOT_RUN, Entry, by_chapter, entries, of_chapter, tally
 from lib.book.notebooks import Project
-from lib.claims.judge import claims, find, papers
+from lib.claims.entries import claims, find, papers
 from lib.cli.names import WrongUse, as_wrong_use, find_chapter
 from lib.cli.tables import print_table
 from lib.runs.scales import SCALES, check_scale
@@ -34,8 +34,13 @@ def show(chapter: str | None, scale: str | None, verdicts: tuple[str, ...], form
     for verdict in verdicts:
         if verdict not in known:
             raise WrongUse(f"no verdict {verdict!r}; there are {', '.join(known)}.{did_you_mean(verdict, known)}")
-    chosen = [entry for entry in found if (only is None or entry.chapter == only) and one in (None, entry.claim.id)
-              and (not verdicts or (entry.best.verdict if entry.best else NOT_RUN) in verdicts)]
+    chosen = [
+        entry
+        for entry in found
+        if (only is None or entry.chapter == only)
+        and one in (None, entry.claim.id)
+        and (not verdicts or (entry.best.verdict if entry.best else NOT_RUN) in verdicts)
+    ]
     if form:
         click.echo({"json": as_json, "csv": as_csv}[form](chosen), nl=False)
     elif only or verdicts:
@@ -47,11 +52,14 @@ def show(chapter: str | None, scale: str | None, verdicts: tuple[str, ...], form
 def about(claim_id: str, scale: str) -> list[str]:
     """Return what decides one claim, line by line: the paper's words, the rule, then value, interval and reason of each verdict."""
     claim = find(claim_id)
-    entry, = (entry for entry in of_chapter(find_chapter(claim.subject), scale, Store.default(), Project()) if entry.claim == claim)
+    (entry,) = (entry for entry in of_chapter(find_chapter(claim.subject), scale, Store.default(), Project()) if entry.claim == claim)
     paper = papers()[claim.paper]
-    lines = [f"{claim.id}: {claim.claim}", f"paper      {paper.title} ({paper.year}), {claim.where}: {claim.figure}",
-             f"measured   {claim.metric} (lib/studies/{claim.subject}/claims.py, {claim.values}; studies {', '.join(claim.study)})",
-             f"rule       {claim.rule}"]
+    lines = [
+        f"{claim.id}: {claim.claim}",
+        f"paper      {paper.title} ({paper.year}), {claim.where}: {claim.figure}",
+        f"measured   {claim.metric} (lib/studies/{claim.subject}/claims.py, {claim.values}; studies {', '.join(claim.study)})",
+        f"rule       {claim.rule}",
+    ]
     for name, verdict in (("edition", entry.edition), (scale, entry.own)):
         if verdict is None:
             lines.append(f"{name:10} {NOT_RUN}: nothing is stored that it reads")
@@ -87,8 +95,12 @@ def as_csv(found: list[Entry]) -> str:
 def summary(found: list[Entry], scale: str) -> None:
     """A line per chapter: how many of its claims have which verdict."""
     verdicts = [verdict for verdict, count in tally(found).items() if count]
-    table = Table("chapter", *verdicts, caption=f"the edition's verdicts, and those at {scale} where it has none; "
-                  "name a chapter or a --verdict to see each claim with its reason")
+    table = Table(
+        "chapter",
+        *verdicts,
+        caption=f"the edition's verdicts, and those at {scale} where it has none; "
+        "name a chapter or a --verdict to see each claim with its reason",
+    )
     for chapter, own in by_chapter(found).items():
         table.add_row(chapter.slug, *(str(tally(own)[verdict] or "") for verdict in verdicts))
     table.add_section()
@@ -98,10 +110,20 @@ def summary(found: list[Entry], scale: str) -> None:
 
 def each(found: list[Entry], scale: str) -> None:
     """A line per claim: its verdict in the edition and at ``scale``, the value, and why."""
-    table = Table(Column("claim", no_wrap=True), "edition", f"at {scale}", "value", "why",
-                  caption=", ".join(f"{count} {verdict}" for verdict, count in tally(found).items() if count))
+    table = Table(
+        Column("claim", no_wrap=True),
+        "edition",
+        f"at {scale}",
+        "value",
+        "why",
+        caption=", ".join(f"{count} {verdict}" for verdict, count in tally(found).items() if count),
+    )
     for entry in found:
         best = entry.best
-        table.add_row(entry.claim.id, *(verdict.marked if verdict else NOT_RUN for verdict in (entry.edition, entry.own)),
-                      escape(best.measured) if best else "", escape(best.text) if best else "nothing is stored that it reads")
+        table.add_row(
+            entry.claim.id,
+            *(verdict.marked if verdict else NOT_RUN for verdict in (entry.edition, entry.own)),
+            escape(best.measured) if best else "",
+            escape(best.text) if best else "nothing is stored that it reads",
+        )
     print_table(table)

@@ -23,14 +23,19 @@ from lib.runs.store import Store
 from lib.system import device as devices
 from lib.system.precision import bf16_units
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome",
-            "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome")
+BROWSERS = (
+    "chromium",
+    "chromium-browser",
+    "google-chrome",
+    "google-chrome-stable",
+    "chrome",
+    "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
+)
 
 
 def report() -> None:
     console = Console()
-    for title, lines in (("This machine", machine()), ("Tools", tools()), ("Data sets", data_sets()),
-                         ("Stored results", stores())):
+    for title, lines in (("This machine", machine()), ("Tools", tools()), ("Data sets", data_sets()), ("Stored results", stores())):
         table = Table.grid(padding=(0, 2))
         for name, found in lines:
             table.add_row(f"  {escape(name)}", escape(found))
@@ -65,6 +70,7 @@ def bfloat16() -> str:
 def tools() -> list[tuple[str, str]]:
     try:
         from lib.book.render import find_quarto  # needs the packages that render
+
         quarto, problem = find_quarto()
     except ImportError as error:
         quarto, problem = None, f"not looked for ({error}; pip install -e '.[book]')"
@@ -93,8 +99,10 @@ def stores() -> list[tuple[str, str]]:
         state = ""
     except PermissionError as error:
         state = f"; {error}"
-    return [("reference edition", f"{count(store.reference)} in {store.reference}"),
-            ("your own runs", f"{count(store.own / 'results')} in {store.own}{state}")]
+    return [
+        ("reference edition", f"{count(store.reference)} in {store.reference}"),
+        ("your own runs", f"{count(store.own / 'results')} in {store.own}{state}"),
+    ]
 
 
 def count(folder: Path) -> int:

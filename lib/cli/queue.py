@@ -69,8 +69,17 @@ def deadline_of(time_limit: float | None) -> float | None:
 @contextlib.contextmanager
 def workers(scale: str, processes: int, device: str | None, time_limit: float | None) -> Iterator[list[subprocess.Popen]]:
     """Processes that share the work, at low priority; they end with this one."""
-    command = [sys.executable, "-m", "lib", "run", "--all", "--scale", scale,
-               *(["--device", device] if device else []), *(["--time-limit", str(time_limit)] if time_limit is not None else [])]
+    command = [
+        sys.executable,
+        "-m",
+        "lib",
+        "run",
+        "--all",
+        "--scale",
+        scale,
+        *(["--device", device] if device else []),
+        *(["--time-limit", str(time_limit)] if time_limit is not None else []),
+    ]
     threads = str(max(1, devices.cores() // processes))
     environment = os.environ | ALLOCATOR | {WORKER: "1", "OMP_NUM_THREADS": threads}
     started = [subprocess.Popen(command, cwd=ROOT, env=environment, preexec_fn=lambda: os.nice(19)) for _ in range(processes)]

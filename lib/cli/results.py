@@ -38,18 +38,28 @@ def rows_of(chapter: Chapter, scale: str, given: dict[str, str]) -> list[dict[st
         for spec in specs:
             result = store.get(spec)
             provenance = result.provenance if result else {}
-            rows.append({"chapter": chapter.slug, "study": study, "key": spec.key, "spec": told[spec],
-                         "stored": result.origin if result else None, "device": provenance.get("device"),
-                         "device_type": provenance.get("device_type"),
-                         "seconds": provenance.get("seconds"), "metrics": result.metrics if result else {}})
+            rows.append(
+                {
+                    "chapter": chapter.slug,
+                    "study": study,
+                    "key": spec.key,
+                    "spec": told[spec],
+                    "stored": result.origin if result else None,
+                    "device": provenance.get("device"),
+                    "device_type": provenance.get("device_type"),
+                    "seconds": provenance.get("seconds"),
+                    "metrics": result.metrics if result else {},
+                }
+            )
     return rows
 
 
 def show_each(rows: list[dict[str, Any]]) -> None:
     table = Table("study", Column("name", no_wrap=True), "stored", "device", "seconds", "result of", caption=devices(rows))
     for row in rows:
-        table.add_row(row["study"], row["key"], row["stored"] or "missing", row["device_type"] or "",
-                      seconds(row["seconds"]), escape(row["spec"]))
+        table.add_row(
+            row["study"], row["key"], row["stored"] or "missing", row["device_type"] or "", seconds(row["seconds"]), escape(row["spec"])
+        )
     print_table(table)
 
 
@@ -58,9 +68,14 @@ def show_studies(rows: list[dict[str, Any]]) -> None:
     for chapter, study in dict.fromkeys((row["chapter"], row["study"]) for row in rows):
         those = [row for row in rows if (row["chapter"], row["study"]) == (chapter, study)]
         stored = [row for row in those if row["stored"]]
-        table.add_row(chapter, study, str(len(stored)), str(len(those) - len(stored)),
-                      ", ".join(sorted({row["device_type"] for row in stored})),
-                      seconds(sum(row["seconds"] for row in stored) if stored else None))
+        table.add_row(
+            chapter,
+            study,
+            str(len(stored)),
+            str(len(those) - len(stored)),
+            ", ".join(sorted({row["device_type"] for row in stored})),
+            seconds(sum(row["seconds"] for row in stored) if stored else None),
+        )
     print_table(table)
 
 

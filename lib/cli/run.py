@@ -30,8 +30,16 @@ NAMED, WIDTH = 20, 100
 STOPPED = 130
 
 
-def run(chapter: str, scale: str, given: dict[str, str], studies: tuple[str, ...], key: str | None,
-        only_list: bool, device: str | None, time_limit: float | None) -> int:
+def run(
+    chapter: str,
+    scale: str,
+    given: dict[str, str],
+    studies: tuple[str, ...],
+    key: str | None,
+    only_list: bool,
+    device: str | None,
+    time_limit: float | None,
+) -> int:
     """Returns the exit status that :mod:`lib.__main__` documents."""
     begin = time.monotonic()
     where = find_chapter(chapter)
@@ -49,8 +57,12 @@ def run(chapter: str, scale: str, given: dict[str, str], studies: tuple[str, ...
     recompute = parameters.recompute
     processes = getattr(parameters, "gpus", 1)
     if processes > 1 and not hindrance and not dist.is_torchelastic_launched():
-        options = [*(f"--study={name}" for name in studies), *(f"--key={spec.key}" for spec in specs if key),
-                   *([f"--device={device}"] if device else []), *([f"--time-limit={time_limit}"] if time_limit else [])]
+        options = [
+            *(f"--study={name}" for name in studies),
+            *(f"--key={spec.key}" for spec in specs if key),
+            *([f"--device={device}"] if device else []),
+            *([f"--time-limit={time_limit}"] if time_limit else []),
+        ]
         with as_wrong_use():
             launch.run_parallel(where.subject, parameters, processes, *options)
         late = deadline is not None and time.monotonic() > deadline
@@ -59,8 +71,7 @@ def run(chapter: str, scale: str, given: dict[str, str], studies: tuple[str, ...
     distributed.setup()
     try:
         with shown(Console()):
-            results = obtain(specs, store=store, device=device, recompute=recompute,
-                             cannot_run=hindrance, deadline=deadline)
+            results = obtain(specs, store=store, device=device, recompute=recompute, cannot_run=hindrance, deadline=deadline)
         if distributed.is_main():
             report(where, parameters, specs, results)
         return 0 if distributed.world_size() > 1 else status(results, parameters)  # torchrun spells out any other
@@ -111,8 +122,7 @@ def shown(console: Console) -> Iterator[None]:
 
         def draw(event: dict) -> None:
             part = 0 if event["fraction"] == 1.0 else event["fraction"]
-            bars.update(task, total=event["total"], completed=event["done"] + part,
-                        description=words(event))
+            bars.update(task, total=event["total"], completed=event["done"] + part, description=words(event))
 
         with watched(draw):
             yield

@@ -35,12 +35,13 @@ def show(key: str) -> None:
     store = Store.default()
     found = {spec: places for spec, places in planned().items() if spec.key.startswith(key)}
     if not found:
-        raise WrongUse(f"no result of the book, at any scale, has a name that begins with {key!r}; "
-                       "`python -m lib results CHAPTER` shows the names")
+        raise WrongUse(
+            f"no result of the book, at any scale, has a name that begins with {key!r}; `python -m lib results CHAPTER` shows the names"
+        )
     if len(found) > 1:
         names = ", ".join(sorted(spec.key for spec in found)[:NAMED])
         raise WrongUse(f"{len(found)} results have a name that begins with {key!r}: {names}{' …' if len(found) > NAMED else ''}")
-    (spec, places), = found.items()
+    ((spec, places),) = found.items()
     for line in lines(spec, places, store):
         click.echo(line)
 

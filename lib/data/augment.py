@@ -85,8 +85,9 @@ def distort(images: Tensor, augmentation: Augmentation, generator: torch.Generat
     return images
 
 
-def mask_and_mix(inputs: Tensor, labels: Tensor, classes: int, augmentation: Augmentation,
-                 generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def mask_and_mix(
+    inputs: Tensor, labels: Tensor, classes: int, augmentation: Augmentation, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
     """Cutout, random erasing, then mixup or cutmix, on normalised inputs ``[N, C, H, W]``.
 
     Returns inputs and targets: the int64 labels ``[N]``, or float32 ``[N, classes]`` when mixing.
@@ -180,8 +181,7 @@ def mixup(inputs: Tensor, targets: Tensor, alpha: float, generator: torch.Genera
     """
     partner = torch.randperm(len(inputs), generator=generator).to(inputs.device)
     weight = _beta(alpha, len(inputs), generator).to(inputs.device, inputs.dtype)
-    return (torch.lerp(inputs[partner], inputs, weight[:, None, None, None]),
-            torch.lerp(targets[partner], targets, weight[:, None]))
+    return (torch.lerp(inputs[partner], inputs, weight[:, None, None, None]), torch.lerp(targets[partner], targets, weight[:, None]))
 
 
 def cutmix(inputs: Tensor, targets: Tensor, alpha: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:

@@ -15,8 +15,7 @@ from lib.data.augment_colour import adjust_brightness, adjust_contrast, adjust_s
 
 MAX_MAGNITUDE = 30
 GEOMETRY = ("shear_x", "shear_y", "translate_x", "translate_y", "rotate")
-BLENDS = {"brightness": adjust_brightness, "colour": adjust_saturation, "contrast": adjust_contrast,
-          "sharpness": adjust_sharpness}
+BLENDS = {"brightness": adjust_brightness, "colour": adjust_saturation, "contrast": adjust_contrast, "sharpness": adjust_sharpness}
 #: The operation space, 14 names.
 OPERATIONS = (*GEOMETRY, *BLENDS, "posterize", "solarize", "autocontrast", "equalize", "identity")
 
@@ -42,6 +41,7 @@ def randaugment(images: Tensor, n: int, magnitude: int, generator: torch.Generat
 def apply_operation(name: str, images: Tensor, magnitude: int, sign: Tensor) -> Tensor:
     """One of :data:`OPERATIONS` on all images; ``sign`` int ``[N]`` of ±1 where it has a direction."""
     from torchvision.transforms.v2 import functional  # imported here: slow, and only RandAugment needs it
+
     level = magnitude / MAX_MAGNITUDE
     if name in GEOMETRY:
         return _warp(images, name, magnitude, sign)
@@ -72,6 +72,7 @@ def _source_pixels(name: str, magnitude: int, size: tuple[int, int]) -> Tensor:
     exactly as if torchvision had warped each image, on any device.
     """
     from torchvision.transforms.v2 import functional
+
     height, width = size
     numbers = torch.arange(1.0, height * width + 1).view(1, height, width)
     level = magnitude / MAX_MAGNITUDE
@@ -86,7 +87,6 @@ def _source_pixels(name: str, magnitude: int, size: tuple[int, int]) -> Tensor:
             "translate_x": {"translate": [int(shift * width), 0]},
             "translate_y": {"translate": [0, int(shift * height)]},
         }[name]
-        return functional.affine(numbers, **{"angle": 0.0, "translate": [0, 0], "scale": 1.0, "shear": [0.0, 0.0],
-                                             **about})
+        return functional.affine(numbers, **{"angle": 0.0, "translate": [0, 0], "scale": 1.0, "shear": [0.0, 0.0], **about})
 
     return torch.stack([warped(sign).flatten().long() for sign in (-1, 1)])

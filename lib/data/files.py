@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from lib import ROOT
+from lib.data.catalogue import MNIST, Dataset
 from lib.data.formats import (
     LOSSLESS,
     DataDamaged,
@@ -31,58 +32,6 @@ from lib.data.formats import (
 )
 from lib.data.parts import all_or_none, first_whole, parquet_splits, with_subfolders
 from lib.system import folders
-
-
-@dataclass(frozen=True)
-class Dataset:
-    """What one downloadable dataset holds and which files it comes in.
-
-    ``official`` is the folder in torchvision's layout, ``checks`` the md5 of each official file (of the
-    unpacked content for idx), ``label`` the name of the labels in pickles and parquet.
-    """
-
-    name: str
-    title: str
-    shape: tuple[int, int, int]
-    classes: int
-    train: int
-    test: int
-    official: str
-    train_files: tuple[str, ...]
-    test_files: tuple[str, ...]
-    checks: tuple[str, ...]
-    label: str
-    url: str
-    megabytes: int
-
-    @property
-    def expects(self) -> str:
-        """The files looked for, in words, relative to a data folder."""
-        train = self.train_files
-        if len(train) > 2:
-            train = (f"{train[0]} to {train[-1]}",)
-        return (f"{self.official}/ with {', '.join((*train, *self.test_files))} (official), or "
-                f"{self.name}/ with train.parquet and test.parquet (Hugging Face style)")
-
-
-MNIST = Dataset(
-    "mnist", "MNIST", (1, 28, 28), 10, 60_000, 10_000, "MNIST/raw",
-    ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"), ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
-    ("6bbc9ace898e44ae57da46a324031adb", "a25bea736e30d166cdddb491f175f624",
-     "2646ac647ad5339dbf082846283269ea", "27ae3e4e09519cfbb04c329615203637"),
-    "label", "https://ossci-datasets.s3.amazonaws.com/mnist/train-labels-idx1-ubyte.gz", 12)
-CIFAR10 = Dataset(
-    "cifar10", "CIFAR-10", (3, 32, 32), 10, 50_000, 10_000, "cifar-10-batches-py",
-    tuple(f"data_batch_{i}" for i in range(1, 6)), ("test_batch",),
-    ("c99cafc152244af753f735de768cd75f", "d4bba439e000b95fd0a9bffe97cbabec", "54ebc095f3ab1f0389bbae665268c751",
-     "634d18415352ddfa80567beed471001a", "482c414d41f54cd18b22e5b47cb7c3cb", "40351d587109b95175f43aff81a1287e"),
-    "label", "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz", 170)
-CIFAR100 = Dataset(
-    "cifar100", "CIFAR-100", (3, 32, 32), 100, 50_000, 10_000, "cifar-100-python", ("train",), ("test",),
-    ("16019d7e3df5f24257cddd939b257f8d", "f0ef6b0ae62326f3e7ffdfab6717acfc"),
-    "fine_label", "https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz", 169)
-
-DATASETS = {dataset.name: dataset for dataset in (MNIST, CIFAR10, CIFAR100)}
 
 
 @dataclass(frozen=True)
@@ -144,7 +93,7 @@ def find(dataset: Dataset) -> Files | None:
 
     def find_in(place: Path) -> Files | None:
         if found := all_or_none(place, [_plain_or_zipped(place / name) for name in names], names):
-            return Files("official", found[:len(dataset.train_files)], found[len(dataset.train_files):])
+            return Files("official", found[: len(dataset.train_files)], found[len(dataset.train_files) :])
         found = parquet_splits(place, ("train", "test"))
         return Files("parquet", *found) if found else None
 
@@ -184,8 +133,7 @@ def _content(path: Path) -> bytes:
 
 
 def _official_variant(dataset: Dataset, contents: list[bytes]) -> str:
-    matches = all(hashlib.md5(content).hexdigest() == check
-                  for content, check in zip(contents, dataset.checks, strict=True))
+    matches = all(hashlib.md5(content).hexdigest() == check for content, check in zip(contents, dataset.checks, strict=True))
     return "official" if matches else "official layout, other content (checksums differ)"
 
 
@@ -208,11 +156,14 @@ def _checked(dataset: Dataset, files: Files, train: tuple, test: tuple, kind: st
     """Arrays → tensors, after checking that labels and counts make sense; notes a partial copy in the variant."""
     for (images, labels), path in ((train, files.train[0]), (test, files.test[0])):
         if len(labels) == 0 or len(images) != len(labels) or images.shape[1:] != dataset.shape:
-            raise DataDamaged(f"{path} holds {images.shape} images and {len(labels)} labels; "
-                              f"{dataset.title} has images of shape {dataset.shape}, one label each.")
+            raise DataDamaged(
+                f"{path} holds {images.shape} images and {len(labels)} labels; "
+                f"{dataset.title} has images of shape {dataset.shape}, one label each."
+            )
         if labels.min() < 0 or labels.max() >= dataset.classes:
-            raise DataDamaged(f"{path} has labels {labels.min()} to {labels.max()}; "
-                              f"{dataset.title} has classes 0 to {dataset.classes - 1}.")
+            raise DataDamaged(
+                f"{path} has labels {labels.min()} to {labels.max()}; {dataset.title} has classes 0 to {dataset.classes - 1}."
+            )
     counts, whole = (len(train[1]), len(test[1])), (dataset.train, dataset.test)
     if counts != whole:
         kind += f", {counts[0]} of {whole[0]} train and {counts[1]} of {whole[1]} test images"
@@ -255,6 +206,7 @@ def _read_parquet_cached(dataset: Dataset, files: Files) -> Decoded:
 
 def _read_cache(path: Path) -> Decoded | None:
     from safetensors import SafetensorError, safe_open
+
     try:
         with safe_open(path, framework="pt") as file:
             about = file.metadata() or {}
@@ -269,12 +221,12 @@ def _read_cache(path: Path) -> Decoded | None:
 def _write_cache(path: Path, decoded: Decoded) -> bool:
     """Write atomically; False where the folder cannot be written."""
     from safetensors.torch import save_file
+
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:
             part = Path(folder) / path.name
-            tensors = {key: getattr(decoded, key).contiguous()
-                       for key in ("train_images", "train_labels", "test_images", "test_labels")}
+            tensors = {key: getattr(decoded, key).contiguous() for key in ("train_images", "train_labels", "test_images", "test_labels")}
             save_file(tensors, part, metadata={"variant": decoded.variant, "fingerprint": decoded.fingerprint})
             part.chmod(0o644)  # safetensors makes it private; others who share the checkout may read it
             os.replace(part, path)
@@ -313,10 +265,15 @@ def writable_cache() -> Path:
 def _fetch(dataset: Dataset, cache: Path) -> None:
     """Download and unpack in a temporary folder, then move into place: a killed download leaves no broken files."""
     from torchvision import datasets as official  # imported here: slow, and only needed to download
+
     fetch = {"mnist": official.MNIST, "cifar10": official.CIFAR10, "cifar100": official.CIFAR100}[dataset.name]
     # A progress bar would flood stored outputs; on a terminal it is welcome.
-    with tempfile.TemporaryDirectory(dir=cache) as folder, open(os.devnull, "w") as sink, \
-            nullcontext() if sys.stderr.isatty() else redirect_stderr(sink), redirect_stdout(sink):
+    with (
+        tempfile.TemporaryDirectory(dir=cache) as folder,
+        open(os.devnull, "w") as sink,
+        nullcontext() if sys.stderr.isatty() else redirect_stderr(sink),
+        redirect_stdout(sink),
+    ):
         fetch(folder, download=True)
         home = cache / dataset.official
         home.mkdir(parents=True, exist_ok=True)
@@ -325,10 +282,12 @@ def _fetch(dataset: Dataset, cache: Path) -> None:
 
 
 def _how_to_supply(dataset: Dataset, reason: object) -> str:
-    return (f"{dataset.title} is not on this machine and could not be downloaded ({reason}). Supply it in one of "
-            f"three ways:\n"
-            f"  1. set the environment variable BOOK_DATA to a folder that holds it;\n"
-            "  2. put it into the folder data/cache/ of the book;\n"
-            f"  3. run once with network access to {dataset.url.split('/')[2]} "
-            f"({dataset.megabytes} MB, checked by md5).\n"
-            f"The files expected in such a folder: {dataset.expects}.")
+    return (
+        f"{dataset.title} is not on this machine and could not be downloaded ({reason}). Supply it in one of "
+        f"three ways:\n"
+        f"  1. set the environment variable BOOK_DATA to a folder that holds it;\n"
+        "  2. put it into the folder data/cache/ of the book;\n"
+        f"  3. run once with network access to {dataset.url.split('/')[2]} "
+        f"({dataset.megabytes} MB, checked by md5).\n"
+        f"The files expected in such a folder: {dataset.expects}."
+    )

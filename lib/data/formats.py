@@ -41,15 +41,15 @@ def _naming(path: Path) -> Iterator[None]:
         raise
     except Exception as error:  # a parser fed with garbage may raise anything
         reason = f"{type(error).__name__}: {error}"
-        raise DataDamaged(f"{path} cannot be read ({reason}). It is damaged or not what its name says: "
-                          "delete it, or put a fresh copy in its place.") from error
+        raise DataDamaged(
+            f"{path} cannot be read ({reason}). It is damaged or not what its name says: delete it, or put a fresh copy in its place."
+        ) from error
 
 
 class _ArrayUnpickler(pickle.Unpickler):
     """Unpickles dictionaries of arrays and refuses everything else, so that a data file runs no code."""
 
-    ALLOWED = {"ndarray": np.ndarray, "dtype": np.dtype, "encode": codecs.encode,
-               "_reconstruct": np.empty(0).__reduce__()[0]}
+    ALLOWED = {"ndarray": np.ndarray, "dtype": np.dtype, "encode": codecs.encode, "_reconstruct": np.empty(0).__reduce__()[0]}
 
     def find_class(self, module: str, name: str):
         if module.split(".")[0] in ("numpy", "_codecs") and name in self.ALLOWED:
@@ -105,8 +105,7 @@ def parse_idx(raw: bytes, path: Path) -> np.ndarray:
         return np.frombuffer(raw, dtype=np.uint8, offset=start).reshape(sizes)
 
 
-def read_parquet(paths: tuple[Path, ...], label: str, shape: tuple[int, int, int]
-                 ) -> tuple[np.ndarray, np.ndarray, set[str]]:
+def read_parquet(paths: tuple[Path, ...], label: str, shape: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray, set[str]]:
     """Hugging Face style parquet: an image column (``img`` or ``image``, with ``bytes``) and ``label``.
 
     Returns images, labels, and the image formats met (``{"JPEG"}``, ``{"lossless WebP"}`` …).  Raises
@@ -132,6 +131,7 @@ def read_parquet(paths: tuple[Path, ...], label: str, shape: tuple[int, int, int
 def parquet_format(path: Path, label: str) -> str:
     """The image format of the first row: a quick look, without decoding."""
     from PIL import Image
+
     with _naming(path):
         encoded, _ = next(_parquet_rows(path, label, batch=1), (b"", 0))
         return _format(encoded, Image.open(io.BytesIO(encoded)))
@@ -139,6 +139,7 @@ def parquet_format(path: Path, label: str) -> str:
 
 def _parquet_rows(path: Path, label: str, batch: int = 2048) -> Iterator[tuple[bytes, int]]:
     import pyarrow.parquet  # imported here: only this form needs it
+
     with pyarrow.parquet.ParquetFile(path) as file:
         columns = file.schema_arrow.names
         image = next((name for name in ("img", "image") if name in columns), None)
@@ -151,8 +152,9 @@ def _parquet_rows(path: Path, label: str, batch: int = 2048) -> Iterator[tuple[b
 
 def _decode(encoded: bytes, shape: tuple[int, int, int]) -> tuple[np.ndarray, str]:
     from PIL import Image
+
     with Image.open(io.BytesIO(encoded)) as picture:
-        if picture.size != shape[:0:-1]:             # told by its header, before it is unpacked
+        if picture.size != shape[:0:-1]:  # told by its header, before it is unpacked
             raise ValueError(f"it has {picture.width} by {picture.height} pixels")
         pixels = np.asarray(picture.convert("L" if shape[0] == 1 else "RGB"))
         kind = _format(encoded, picture)

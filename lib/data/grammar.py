@@ -26,14 +26,17 @@ from functools import cache, cached_property
 from itertools import accumulate
 from random import Random
 
-from lib.data.stories import POOLS, RULES
+from lib.data.stories import RULES
+from lib.data.story_words import POOLS
 from lib.system.checks import require
 
 #: Ends a sentence inside a derivation; a space in the text, except after the last sentence.
 SENTENCE_END = "\n"
 
-TOKEN = re.compile(r"\[(?P<roles>[\w ]+): (?P<pool>\w+)\]|<(?P<words>\w+)>|\b(?P<sentences>[A-Z]{2,})\b"
-                   r"|\{(?P<role>\w+)(?:\.(?P<form>\w+))?\}")
+TOKEN = re.compile(
+    r"\[(?P<roles>[\w ]+): (?P<pool>\w+)\]|<(?P<words>\w+)>|\b(?P<sentences>[A-Z]{2,})\b"
+    r"|\{(?P<role>\w+)(?:\.(?P<form>\w+))?\}"
+)
 
 
 @dataclass(frozen=True)
@@ -110,8 +113,10 @@ class Grammar:
         A draw of k from n rows adds ln n(n - 1) … (n - k + 1), text and slots add nothing.  The end of the
         story is part of it: p(story) is the probability of this text *and no more*.
         """
+
         def of_part(part: Part) -> float:
             return math.log(math.perm(len(self.pools[part.pool]), len(part.roles))) if isinstance(part, Draw) else 0.0
+
         return self._expected(lambda option: -math.log(option.probability), of_part)
 
     @cached_property
@@ -120,14 +125,21 @@ class Grammar:
 
         Slots count with the mean of their column: rows are drawn evenly, whatever the rest of the story.
         """
-        pool_of = {role: part.pool for options in self.rules.values() for option in options
-                   for part in option.parts if isinstance(part, Draw) for role in part.roles}
+        pool_of = {
+            role: part.pool
+            for options in self.rules.values()
+            for option in options
+            for part in option.parts
+            if isinstance(part, Draw)
+            for role in part.roles
+        }
 
         def of_part(part: Part) -> float:
             if isinstance(part, Slot):
                 rows = self.pools[pool_of[part.role]]
                 return sum(len(row[part.form].encode()) for row in rows) / len(rows)
             return len(part.encode()) if isinstance(part, str) else 0.0
+
         return self._expected(lambda option: 0.0, of_part) - len(SENTENCE_END)
 
     @property
@@ -148,19 +160,30 @@ class Grammar:
 
     def _expected(self, of_option: Callable[[Option], float], of_part: Callable[[Part], float]) -> float:
         """Mean over all derivations of a sum over their options and parts."""
+
         @cache
         def of_rule(name: str) -> float:
-            return math.fsum(option.probability * (of_option(option) + math.fsum(
-                of_rule(part.name) if isinstance(part, Symbol) else of_part(part) for part in option.parts))
-                for option in self.rules[name])
+            return math.fsum(
+                option.probability
+                * (
+                    of_option(option)
+                    + math.fsum(of_rule(part.name) if isinstance(part, Symbol) else of_part(part) for part in option.parts)
+                )
+                for option in self.rules[name]
+            )
+
         return of_rule(self.start)
 
     @cached_property
     def _choices(self) -> dict[str, tuple[list[float], list[tuple[float, tuple[Part, ...]]]]]:
         """Per rule the cumulated probabilities, and per option ln p and its parts, last one first."""
-        return {name: (list(accumulate(option.probability for option in options[:-1])),
-                       [(math.log(option.probability), option.parts[::-1]) for option in options])
-                for name, options in self.rules.items()}
+        return {
+            name: (
+                list(accumulate(option.probability for option in options[:-1])),
+                [(math.log(option.probability), option.parts[::-1]) for option in options],
+            )
+            for name, options in self.rules.items()
+        }
 
     def _tell(self, random: Callable[[], float]) -> Story:
         rows: dict[str, dict[str | None, str]] = {}
@@ -199,12 +222,12 @@ def read_grammar(rules: str, pools: str) -> Grammar:
         else:
             weight, text = re.fullmatch(r"\s+(?:(\d+): )?(.*)", line.rstrip()).groups()
             known.append((int(weight or 1), text))
-    read = {name: tuple(Option(weight / sum(w for w, _ in lines), _parts(text, whole=name.isupper()))
-                        for weight, text in lines) for name, lines in options.items()}
-    tables = [[[cell.strip() for cell in line.split("|")] for line in block.splitlines()]
-              for block in re.split(r"\n\s*\n", pools.strip())]
-    grammar = Grammar(read, {head[0]: tuple({None: row[0], **dict(zip(head, row, strict=True))} for row in rows)
-                             for head, *rows in tables})
+    read = {
+        name: tuple(Option(weight / sum(w for w, _ in lines), _parts(text, whole=name.isupper())) for weight, text in lines)
+        for name, lines in options.items()
+    }
+    tables = [[[cell.strip() for cell in line.split("|")] for line in block.splitlines()] for block in re.split(r"\n\s*\n", pools.strip())]
+    grammar = Grammar(read, {head[0]: tuple({None: row[0], **dict(zip(head, row, strict=True))} for row in rows) for head, *rows in tables})
     _check(grammar)
     return grammar
 
@@ -219,7 +242,7 @@ def _parts(text: str, whole: bool) -> tuple[Part, ...]:
     """The parts of an option; ``whole`` sentences are separated by ``/`` and get their ends here."""
     parts, place = [], 0
     for match in TOKEN.finditer(text):
-        parts.append(text[place:match.start()])
+        parts.append(text[place : match.start()])
         place, found = match.end(), match.groupdict()
         if found["roles"]:
             parts.append(Draw(tuple(found["roles"].split()), found["pool"]))
@@ -277,8 +300,10 @@ def _check(grammar: Grammar) -> None:
     for name, part in parts:
         if isinstance(part, Slot):
             require(part.role in tables, f"{name} uses {part.role}, which is never drawn")
-            require(part.form in grammar.pools[tables[part.role]][0],
-                    f"{name} uses {part.role}.{part.form}: the table {tables[part.role]} has no such column")
+            require(
+                part.form in grammar.pools[tables[part.role]][0],
+                f"{name} uses {part.role}.{part.form}: the table {tables[part.role]} has no such column",
+            )
 
     def visit(name: str, above: tuple[str, ...]) -> None:
         require(name not in above, f"{name} contains itself")
@@ -286,4 +311,5 @@ def _check(grammar: Grammar) -> None:
             for part in option.parts:
                 if isinstance(part, Symbol):
                     visit(part.name, (*above, name))
+
     visit(grammar.start, ())

@@ -38,7 +38,8 @@ def download(home: str, folder: str, find: Callable[[], F | None], *, called: st
             "  1. set the environment variable BOOK_DATA to a folder that holds it;\n"
             "  2. put it into the folder data/cache/ of the book;\n"
             f"  3. install the package datasets and run once with network access to huggingface.co ({size}).\n"
-            f"The files expected in such a folder: {expected}.") from error
+            f"The files expected in such a folder: {expected}."
+        ) from error
 
 
 def save(splits, home: Path) -> bool:

@@ -20,12 +20,25 @@ import torch
 from torch import Tensor
 
 from lib.data.augment import Augmentation, distort, mask_and_mix
-from lib.data.files import DATASETS, DataMissing, Decoded, find, load, variant
+from lib.data.catalogue import DATASETS
+from lib.data.files import DataMissing, Decoded, find, load, variant
 from lib.data.formats import DataDamaged
 from lib.system.checks import did_you_mean
 
-__all__ = ["DATA_NAMES", "DataDamaged", "DataMissing", "ImageBatches", "ImageSet", "Split", "UnknownDataset", "check_name",
-           "find_data", "load_images", "normalise", "split_indices"]
+__all__ = [
+    "DATA_NAMES",
+    "DataDamaged",
+    "DataMissing",
+    "ImageBatches",
+    "ImageSet",
+    "Split",
+    "UnknownDataset",
+    "check_name",
+    "find_data",
+    "load_images",
+    "normalise",
+    "split_indices",
+]
 
 #: Seed of every dataset's split.  Fixed for the whole book: validation is never somebody else's training data.
 SPLIT_SEED = 2024
@@ -95,13 +108,18 @@ class ImageSet:
         return tuple(self.train.images.shape[1:])
 
     def to(self, device: torch.device | str) -> "ImageSet":
-        return replace(self, train=self.train.to(device), validation=self.validation.to(device),
-                       test=self.test.to(device))
+        return replace(self, train=self.train.to(device), validation=self.validation.to(device), test=self.test.to(device))
 
     def provenance(self) -> dict[str, Any]:
         """What a result records about its data."""
-        return {"name": self.name, "variant": self.variant, "fingerprint": self.fingerprint,
-                "train": len(self.train), "validation": len(self.validation), "test": len(self.test)}
+        return {
+            "name": self.name,
+            "variant": self.variant,
+            "fingerprint": self.fingerprint,
+            "train": len(self.train),
+            "validation": len(self.validation),
+            "test": len(self.test),
+        }
 
 
 def load_images(name: str, device: torch.device | str = "cpu", train_examples: int | None = None) -> ImageSet:
@@ -128,10 +146,18 @@ def load_images(name: str, device: torch.device | str = "cpu", train_examples: i
         raise ValueError(f"train_examples must lie between 1 and {len(rest)} for {name}, got {train_examples}.")
     mean, std = _pixel_statistics(images[rest])
     kept = rest[:train_examples]
-    return ImageSet(name=name, variant=data.variant, fingerprint=data.fingerprint,
-                    classes=len(CLASS_NAMES[name]), class_names=tuple(CLASS_NAMES[name]), mean=mean, std=std,
-                    train=Split(images[kept], labels[kept]), validation=Split(images[held], labels[held]),
-                    test=test).to(device)
+    return ImageSet(
+        name=name,
+        variant=data.variant,
+        fingerprint=data.fingerprint,
+        classes=len(CLASS_NAMES[name]),
+        class_names=tuple(CLASS_NAMES[name]),
+        mean=mean,
+        std=std,
+        train=Split(images[kept], labels[kept]),
+        validation=Split(images[held], labels[held]),
+        test=test,
+    ).to(device)
 
 
 def check_name(name: str) -> None:
@@ -191,6 +217,7 @@ def _pixel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, .
 def _digits() -> Decoded:
     """scikit-learn's copy of the UCI digits test set: 1,797 images of 8×8, values 0..16 scaled to 0..255."""
     from sklearn.datasets import load_digits  # imported here: slow, and only needed for this set
+
     digits = load_digits()
     images = torch.from_numpy(np.round(digits.images * (255 / 16)).astype(np.uint8))[:, None]
     labels = torch.from_numpy(digits.target.astype(np.int64))
@@ -199,8 +226,7 @@ def _digits() -> Decoded:
 
 def find_data() -> list[dict[str, Any]]:
     """Where each dataset stands on this machine: name, found, where, variant, notes.  Downloads nothing."""
-    rows = [{"name": "digits", "found": True, "where": "scikit-learn", "variant": "scikit-learn, embedded",
-             "notes": "always at hand"}]
+    rows = [{"name": "digits", "found": True, "where": "scikit-learn", "variant": "scikit-learn, embedded", "notes": "always at hand"}]
     for dataset in DATASETS.values():
         row = {"name": dataset.name, "found": False, "where": None, "variant": None, "notes": ""}
         try:
@@ -223,8 +249,9 @@ class ImageBatches:
     that each device sees the same batches.
     """
 
-    def __init__(self, split: Split, image_set: ImageSet, batch_size: int,
-                 augmentation: Augmentation = Augmentation(), seed: int = 0) -> None:
+    def __init__(
+        self, split: Split, image_set: ImageSet, batch_size: int, augmentation: Augmentation = Augmentation(), seed: int = 0
+    ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
         if len(split) == 0:
@@ -250,7 +277,7 @@ class ImageBatches:
         """
         if not 0 <= step < self.steps:
             raise IndexError(f"step {step} lies outside the epoch's {self.steps} steps")
-        chosen = self._epoch_order(epoch)[step * self.batch_size:(step + 1) * self.batch_size]
+        chosen = self._epoch_order(epoch)[step * self.batch_size : (step + 1) * self.batch_size]
         generator = _generator("batch", self.seed, epoch, step)
         images = self.split.images[chosen]
         if self.augmentation.alternate:

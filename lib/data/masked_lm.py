@@ -1,9 +1,9 @@
 """BERT's pre-training (Devlin et al., arXiv 1810.04805): predict hidden tokens, and whether one text follows another.
 
-    special = Special.after(text.vocabulary)
-    stream = special.stream(text.train.tokens, text.end)
-    batches = MaskedBatches(stream, sentence_starts(stream, special, enders), special, context=64, batch_size=32, steps=500)
-    (tokens_BN, places_BK), (hidden_BK, elsewhere_B) = batches.batch(epoch=0, step=0)
+special = Special.after(text.vocabulary)
+stream = special.stream(text.train.tokens, text.end)
+batches = MaskedBatches(stream, sentence_starts(stream, special, enders), special, context=64, batch_size=32, steps=500)
+(tokens_BN, places_BK), (hidden_BK, elsewhere_B) = batches.batch(epoch=0, step=0)
 """
 
 from __future__ import annotations
@@ -64,14 +64,25 @@ class MaskedBatches:
     not fit.
     """
 
-    def __init__(self, stream: Tensor, starts: Tensor, special: Special, context: int, batch_size: int, steps: int,
-                 seed: int | str = 0, chosen: float = CHOSEN) -> None:
+    def __init__(
+        self,
+        stream: Tensor,
+        starts: Tensor,
+        special: Special,
+        context: int,
+        batch_size: int,
+        steps: int,
+        seed: int | str = 0,
+        chosen: float = CHOSEN,
+    ) -> None:
         require(0 < chosen <= 0.5, f"chosen is {chosen}: predict a share of the tokens above 0, and at most half of them")
         require(min(batch_size, steps) >= 1, f"batch_size={batch_size} and steps={steps} must each be at least 1")
         require(context >= 8, f"context is {context}: a pair of texts has at least 8 tokens")
         self.starts = starts[(starts >= context) & (starts <= len(stream) - context)]
-        require(len(self.starts), f"no sentence of this stream of {len(stream)} tokens has {context} tokens on both sides: "
-                                  "give more text or a shorter context")
+        require(
+            len(self.starts),
+            f"no sentence of this stream of {len(stream)} tokens has {context} tokens on both sides: give more text or a shorter context",
+        )
         self.stream, self.special, self.steps = stream, special, steps
         self.context, self.batch_size, self.seed = context, batch_size, seed
         self.chosen = max(1, round(chosen * context))
@@ -82,11 +93,14 @@ class MaskedBatches:
         key = hashlib.sha256(f"masks/{self.seed}/{epoch}/{step}".encode()).digest()
         generator = torch.Generator().manual_seed(int.from_bytes(key[:8], "big") >> 1)
         B, N, device, special = self.batch_size, self.context, self.stream.device, self.special
-        drawn = (torch.randint(N // 4, N // 2 + 1, (B, 1), generator=generator),
-                 torch.randint(2, (B, 1), generator=generator),
-                 torch.randint(len(self.starts), (2, B, 1), generator=generator),
-                 torch.rand(B, N, generator=generator), torch.rand(B, self.chosen, generator=generator),
-                 torch.randint(special.pad, (B, self.chosen), generator=generator))
+        drawn = (
+            torch.randint(N // 4, N // 2 + 1, (B, 1), generator=generator),
+            torch.randint(2, (B, 1), generator=generator),
+            torch.randint(len(self.starts), (2, B, 1), generator=generator),
+            torch.rand(B, N, generator=generator),
+            torch.rand(B, self.chosen, generator=generator),
+            torch.randint(special.pad, (B, self.chosen), generator=generator),
+        )
         length, elsewhere, begin, order, fate, others = (part.to(device, non_blocking=True) for part in drawn)
 
         begin, other = self.starts[begin[0]], self.starts[begin[1]]
@@ -108,8 +122,7 @@ def sentence_starts(stream: Tensor, special: Special, enders: Sequence[int]) -> 
     return 1 + ended.nonzero()[:, 0]
 
 
-def masked_lm_loss(model: nn.Module, inputs: tuple[Tensor, Tensor], targets: tuple[Tensor, Tensor]
-                   ) -> tuple[Tensor, dict[str, Tensor]]:
+def masked_lm_loss(model: nn.Module, inputs: tuple[Tensor, Tensor], targets: tuple[Tensor, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
     """Mean cross-entropy of the hidden tokens, in nats; logs ``train_accuracy``, how many were guessed."""
     hidden_BK, _ = targets
     logits = model(*inputs).float()
@@ -117,14 +130,15 @@ def masked_lm_loss(model: nn.Module, inputs: tuple[Tensor, Tensor], targets: tup
     return F.cross_entropy(logits.flatten(0, 1), hidden_BK.flatten()), {"train_accuracy": accuracy}
 
 
-def pretraining_loss(model: nn.Module, inputs: tuple[Tensor, Tensor], targets: tuple[Tensor, Tensor]
-                     ) -> tuple[Tensor, dict[str, Tensor]]:
+def pretraining_loss(model: nn.Module, inputs: tuple[Tensor, Tensor], targets: tuple[Tensor, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
     """BERT's loss: that of :func:`masked_lm_loss` plus the cross-entropy of whether the second text follows the first."""
     hidden_BK, elsewhere_B = targets
     logits, follows = (part.float() for part in model.both(*inputs))
     told = F.cross_entropy(follows, elsewhere_B)
     return F.cross_entropy(logits.flatten(0, 1), hidden_BK.flatten()) + told, {
-        "train_accuracy": (logits.detach().argmax(-1) == hidden_BK).float().mean(), "train_next_loss": told.detach()}
+        "train_accuracy": (logits.detach().argmax(-1) == hidden_BK).float().mean(),
+        "train_next_loss": told.detach(),
+    }
 
 
 @torch.no_grad()
@@ -140,8 +154,14 @@ def evaluate_masked(model: nn.Module, batches: MaskedBatches, precision: str = "
         hidden, elsewhere = hidden.to(device), elsewhere.to(device)
         with autocast(device, precision):
             logits, follows = model.both(tokens.to(device), places.to(device))
-        found.append(torch.stack([F.cross_entropy(logits.float().flatten(0, 1), hidden.flatten()),
-                                  (logits.argmax(-1) == hidden).float().mean(),
-                                  (follows.argmax(1) == elsewhere).float().mean()]))
+        found.append(
+            torch.stack(
+                [
+                    F.cross_entropy(logits.float().flatten(0, 1), hidden.flatten()),
+                    (logits.argmax(-1) == hidden).float().mean(),
+                    (follows.argmax(1) == elsewhere).float().mean(),
+                ]
+            )
+        )
     model.train(mode)
     return dict(zip(("loss", "accuracy", "next_accuracy"), torch.stack(found).mean(0).tolist()))

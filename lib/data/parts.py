@@ -61,8 +61,10 @@ def all_or_none(place: Path, found: Sequence[F], names: Sequence[str]) -> tuple[
     if not any(found):
         return None
     if lacking := [name for name, here in zip(names, found, strict=True) if not here]:
-        raise Incomplete(f"{place} holds a part of a data set: it lacks {listed(lacking)}. Put "
-                         f"{'it' if len(lacking) == 1 else 'them'} there, or remove the rest.")
+        raise Incomplete(
+            f"{place} holds a part of a data set: it lacks {listed(lacking)}. Put "
+            f"{'it' if len(lacking) == 1 else 'them'} there, or remove the rest."
+        )
     return tuple(found)
 
 
@@ -78,8 +80,10 @@ def parts(place: Path, split: str) -> tuple[Path, ...]:
 
     matches = [NUMBERED.fullmatch(path.name, len(split)) for path in numbered]
     if foreign := [path.name for path, match in zip(numbered, matches) if not match]:
-        raise refuse(f"{listed(foreign)} {'is no part' if len(foreign) == 1 else 'are no parts'} of it, "
-                     f"which are named {split}-00000-of-00001.parquet and so on")
+        raise refuse(
+            f"{listed(foreign)} {'is no part' if len(foreign) == 1 else 'are no parts'} of it, "
+            f"which are named {split}-00000-of-00001.parquet and so on"
+        )
     if whole.is_file():
         raise refuse(f"{whole.name} and {listed([path.name for path in numbered])} hold it twice")
     announced = {int(match[2]) for match in matches}

@@ -34,6 +34,7 @@ def books(split: str = "train") -> tuple[str, str]:
     Raises DataMissing, and DataDamaged, naming the file, for one that cannot be read.
     """
     import pyarrow.parquet  # imported here: slow
+
     path = found(BOOKS.format(split), "paragraphs of children's books (parquet, column text)")
     try:
         paragraphs = pyarrow.parquet.read_table(path, columns=["text"]).column("text").to_pylist()

@@ -26,15 +26,25 @@ SHUFFLED = 4
 MENTIONS, STORIES_WITH_NAME = 2, 3
 
 #: Between two sentences; not before whoever said the first.
-SENTENCE_ENDS = re.compile(r"(?<=[.!?])\s+(?=[A-Z\"“])|(?<=[.!?][\"”])\s+(?=[A-Z\"“])(?!\w+ (?:said|asked|shouted|called|"
-                           r"replied|cried|yelled|answered|exclaimed|whispered|smiled|laughed)\b)|\n+")
+SENTENCE_ENDS = re.compile(
+    r"(?<=[.!?])\s+(?=[A-Z\"“])|(?<=[.!?][\"”])\s+(?=[A-Z\"“])(?!\w+ (?:said|asked|shouted|called|"
+    r"replied|cried|yelled|answered|exclaimed|whispered|smiled|laughed)\b)|\n+"
+)
 
 #: Story examples that are drawn and encoded at once.
 DRAWN_AT_ONCE = 256
 
 
-def story_task(name: str, stories: tuple[Sequence[str], Sequence[str], Sequence[str]], tokenizer: Tokenizer,
-               special: Special, context: int, train: int, held_out: int, variant: str = "") -> Task:
+def story_task(
+    name: str,
+    stories: tuple[Sequence[str], Sequence[str], Sequence[str]],
+    tokenizer: Tokenizer,
+    special: Special,
+    context: int,
+    train: int,
+    held_out: int,
+    variant: str = "",
+) -> Task:
     """One of :data:`STORY_TASKS`: ``train`` examples from the train stories, ``held_out`` each from validation and test.
 
     ``stories``: texts of the three splits.  Examples are drawn with a fixed seed, several from a story where they are
@@ -82,12 +92,13 @@ def maker(name: str, told: list[list[str]], names: frozenset[str], context: int)
     def example(random: Random, label: int) -> Example | None:
         story = random.choice(long_enough)
         start = random.randrange(len(story) - needed + 1)
-        chosen = story[start:start + needed]
+        chosen = story[start : start + needed]
         if len(set(chosen)) < needed:
             return None
         if label:
             chosen = disordered(random, chosen)
         return (chosen[0], chosen[1], label) if name == "order" else (" ".join(chosen), None, label)
+
     return example
 
 
@@ -116,7 +127,7 @@ def heroes(story: list[str], names: frozenset[str], room: int) -> tuple[str, lis
             mentions, length = mentions + told[end].count(hero), length + len(told[end])
             if length > room or mentions >= MENTIONS:
                 if length <= room:
-                    runs.append(" ".join(story[start:end + 1]))
+                    runs.append(" ".join(story[start : end + 1]))
                 break
     return (hero, runs) if runs else None
 
@@ -143,10 +154,17 @@ def replaced(random: Random, text: str, old: str, new: str) -> str:
     return text[:start] + new + text[end:]
 
 
-def drawn(make: Callable[[Random, int], Example | None], random: Random, count: int, tokenizer: Tokenizer, special: Special,
-          context: int, name: str) -> TaskSplit:
+def drawn(
+    make: Callable[[Random, int], Example | None],
+    random: Random,
+    count: int,
+    tokenizer: Tokenizer,
+    special: Special,
+    context: int,
+    name: str,
+) -> TaskSplit:
     """``count`` examples that fit the context, of the two classes in turn."""
-    kept: tuple[list, list] = ([], [])   # by label, so that the classes stay balanced whichever has more that do not fit
+    kept: tuple[list, list] = ([], [])  # by label, so that the classes stay balanced whichever has more that do not fit
     tried = 0
     while min(map(len, kept)) < math.ceil(count / 2):
         batch = [example for i in range(DRAWN_AT_ONCE) if (example := make(random, i % 2))]
@@ -154,6 +172,7 @@ def drawn(make: Callable[[Random, int], Example | None], random: Random, count: 
             if len(tokens) <= context:
                 kept[label].append((tokens, label))
         tried += DRAWN_AT_ONCE
-        require(tried < 100 * (DRAWN_AT_ONCE + count),
-                f"hardly any example of {name!r} fits a context of {context} tokens: choose a longer one")
+        require(
+            tried < 100 * (DRAWN_AT_ONCE + count), f"hardly any example of {name!r} fits a context of {context} tokens: choose a longer one"
+        )
     return padded([example for pair in zip(*kept) for example in pair][:count], special)

@@ -105,18 +105,23 @@ class TextSet:
         return self.tokenizer.decode(tokens, skip_special_tokens=False)
 
     def to(self, device: torch.device | str) -> TextSet:
-        return replace(self, train=self.train.to(device), validation=self.validation.to(device),
-                       test=self.test.to(device))
+        return replace(self, train=self.train.to(device), validation=self.validation.to(device), test=self.test.to(device))
 
     def provenance(self) -> dict[str, Any]:
         """What a result records about its data: sizes are stories."""
-        return {"name": self.name, "variant": self.variant, "fingerprint": self.fingerprint,
-                "vocabulary": self.vocabulary, "train": self.train.stories, "validation": self.validation.stories,
-                "test": self.test.stories, "train_tokens": len(self.train.tokens)}
+        return {
+            "name": self.name,
+            "variant": self.variant,
+            "fingerprint": self.fingerprint,
+            "vocabulary": self.vocabulary,
+            "train": self.train.stories,
+            "validation": self.validation.stories,
+            "test": self.test.stories,
+            "train_tokens": len(self.train.tokens),
+        }
 
 
-def load_text(name: str, vocabulary: int, device: torch.device | str = "cpu",
-              train_stories: int | None = None) -> TextSet:
+def load_text(name: str, vocabulary: int, device: torch.device | str = "cpu", train_stories: int | None = None) -> TextSet:
     """Load ``"grammar"`` or ``"tinystories"`` as tokens onto ``device``.
 
     ``vocabulary``: tokens of a byte-level BPE trained on the train stories; 50257 means GPT-2's own.
@@ -145,8 +150,10 @@ def load_text(name: str, vocabulary: int, device: torch.device | str = "cpu",
     encoded = _encoded(name, source, read, vocabulary, kept, seen)
     tokenizer = restore(encoded.tokenizer)
     widths = token_bytes(tokenizer)
-    splits = (TextSplit(tokens.long(), size, count, widths) for tokens, size, count in zip(
-        (encoded.train, encoded.validation, encoded.test), encoded.bytes, encoded.stories, strict=True))
+    splits = (
+        TextSplit(tokens.long(), size, count, widths)
+        for tokens, size, count in zip((encoded.train, encoded.validation, encoded.test), encoded.bytes, encoded.stories, strict=True)
+    )
     return TextSet(name, encoded.variant, encoded.fingerprint, tokenizer, vocabulary, *splits, floor).to(device)
 
 
@@ -159,11 +166,21 @@ def check_name(name: str) -> None:
 
 def find_text() -> list[dict[str, Any]]:
     """Where each text data set stands on this machine, like :func:`lib.data.images.find_data`.  Downloads nothing."""
-    made = {"name": "grammar", "found": True, "where": "the book", "variant": "made by a grammar",
-            "notes": f"floor {grammar.story_grammar().floor:.4f} bits per byte"}
+    made = {
+        "name": "grammar",
+        "found": True,
+        "where": "the book",
+        "variant": "made by a grammar",
+        "notes": f"floor {grammar.story_grammar().floor:.4f} bits per byte",
+    }
     tiny = {"name": "tinystories", "found": False, "where": None, "variant": None, "notes": ""}
-    gpt2 = {"name": "gpt2", "found": False, "where": None, "variant": None,
-            "notes": "for vocabulary=50257: gpt2/ with vocab.json, merges.txt"}
+    gpt2 = {
+        "name": "gpt2",
+        "found": False,
+        "where": None,
+        "variant": None,
+        "notes": "for vocabulary=50257: gpt2/ with vocab.json, merges.txt",
+    }
     try:
         if encoding := gpt2_files():
             gpt2 |= {"found": True, "where": str(encoding[0].parent), "variant": "GPT-2's encoding", "notes": ""}
@@ -171,8 +188,7 @@ def find_text() -> list[dict[str, Any]]:
             counts = text_files.rows(files.train), text_files.rows(files.validation)
             tiny |= {"found": True, "where": str(files.folder), "variant": text_files.variant(*counts)}
         else:
-            tiny["notes"] = ("downloaded with the package datasets (1 GB), or supply "
-                             "tinystories/ with train.parquet and validation.parquet")
+            tiny["notes"] = "downloaded with the package datasets (1 GB), or supply tinystories/ with train.parquet and validation.parquet"
     except (DataMissing, DataDamaged) as error:
         tiny["notes"] = str(error)
     return [made, tiny, gpt2]
@@ -180,9 +196,13 @@ def find_text() -> list[dict[str, Any]]:
 
 def _told_stories(train: int) -> Texts:
     told = grammar.story_grammar().sample
-    return Texts(*([story.text for story in told(count, split)] for split, count in
-                   (("train", train), ("validation", GRAMMAR_HELD_OUT), ("test", GRAMMAR_HELD_OUT))),
-                 variant="made by a grammar")
+    return Texts(
+        *(
+            [story.text for story in told(count, split)]
+            for split, count in (("train", train), ("validation", GRAMMAR_HELD_OUT), ("test", GRAMMAR_HELD_OUT))
+        ),
+        variant="made by a grammar",
+    )
 
 
 def _digest(*files: Path) -> str:
@@ -199,13 +219,16 @@ def _encoded(name: str, source: str, read: Callable[[], Texts], vocabulary: int,
         return encoded
     tokenizer = gpt2_tokenizer() if vocabulary == GPT2_VOCABULARY else None
     texts = read()
-    require(kept is None or kept <= len(texts.train),
-            f"train_stories must lie between 1 and {len(texts.train)} for {name}, got {kept}")
+    require(kept is None or kept <= len(texts.train), f"train_stories must lie between 1 and {len(texts.train)} for {name}, got {kept}")
     tokenizer = tokenizer or train_tokenizer(texts.train[:seen], vocabulary)
     splits = (texts.train[:kept], texts.validation, texts.test)
-    encoded = Encoded(*(encode_stories(tokenizer, split) for split in splits),
-                      bytes=tuple(sum(len(story.encode()) for story in split) for split in splits),
-                      stories=tuple(map(len, splits)), tokenizer=tokenizer.to_str(), variant=texts.variant)
+    encoded = Encoded(
+        *(encode_stories(tokenizer, split) for split in splits),
+        bytes=tuple(sum(len(story.encode()) for story in split) for split in splits),
+        stories=tuple(map(len, splits)),
+        tokenizer=tokenizer.to_str(),
+        variant=texts.variant,
+    )
     text_cache.write(cached, encoded)
     return encoded
 
@@ -221,10 +244,13 @@ class TextBatches:
     """
 
     def __init__(self, split: TextSplit, context: int, batch_size: int, steps: int, seed: int = 0) -> None:
-        require(min(context, batch_size, steps) >= 1, f"context={context}, batch_size={batch_size} and steps={steps} "
-                "must each be at least 1")
-        require(context < len(split.tokens), f"context={context} needs {context + 1} tokens, this split has "
-                f"{len(split.tokens)}: choose a shorter context or more stories")
+        require(
+            min(context, batch_size, steps) >= 1, f"context={context}, batch_size={batch_size} and steps={steps} must each be at least 1"
+        )
+        require(
+            context < len(split.tokens),
+            f"context={context} needs {context + 1} tokens, this split has {len(split.tokens)}: choose a shorter context or more stories",
+        )
         self.split, self.context, self.batch_size, self.steps, self.seed = split, context, batch_size, steps, seed
         self._window = torch.arange(context + 1, device=split.tokens.device)
         self._starts: tuple[int, Tensor] | None = None
@@ -242,9 +268,14 @@ class TextBatches:
     def _epoch_starts(self, epoch: int) -> Tensor:
         """The windows' first tokens ``[steps, B]``, copied to the device once per epoch."""
         if self._starts is None or self._starts[0] != epoch:
-            starts = torch.stack([torch.randint(len(self.split.tokens) - self.context, (self.batch_size,),
-                                                generator=_generator("windows", self.seed, epoch, step))
-                                  for step in range(self.steps)])
+            starts = torch.stack(
+                [
+                    torch.randint(
+                        len(self.split.tokens) - self.context, (self.batch_size,), generator=_generator("windows", self.seed, epoch, step)
+                    )
+                    for step in range(self.steps)
+                ]
+            )
             self._starts = epoch, starts.to(self.split.tokens.device)
         return self._starts[1]
 
@@ -256,8 +287,9 @@ def _generator(*key: str | int) -> torch.Generator:
 
 
 @torch.no_grad()
-def evaluate_text(model: nn.Module, split: TextSplit, context: int, batch_size: int = 64, precision: str = "fp32",
-                  tokens: int | None = None) -> dict[str, float]:
+def evaluate_text(
+    model: nn.Module, split: TextSplit, context: int, batch_size: int = 64, precision: str = "fp32", tokens: int | None = None
+) -> dict[str, float]:
     """``{"loss", "bits_per_byte"}`` of a language model on ``split``, or on its first ``tokens`` tokens.
 
     The split, preceded by an end token as every story is, is cut into windows of ``context`` tokens that do
@@ -275,8 +307,7 @@ def evaluate_text(model: nn.Module, split: TextSplit, context: int, batch_size: 
     # The split's last token is the end token.
     inputs = torch.cat([split.tokens[-1:], targets[:-1]])
     whole = len(targets) // context * context
-    batches = list(zip(inputs[:whole].view(-1, context).split(batch_size),
-                       targets[:whole].view(-1, context).split(batch_size)))
+    batches = list(zip(inputs[:whole].view(-1, context).split(batch_size), targets[:whole].view(-1, context).split(batch_size)))
     if whole < len(targets):
         batches.append((inputs[None, whole:], targets[None, whole:]))
     device, mode = next(model.parameters()).device, model.training

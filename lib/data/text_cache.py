@@ -39,6 +39,7 @@ class Encoded:
 def read(name: str) -> Encoded | None:
     """The encoded splits in the cache file of this name; None when there is none or it is damaged."""
     from safetensors import SafetensorError, safe_open
+
     for folder in cache_folders():
         try:
             with safe_open(folder / name, framework="pt") as file:
@@ -57,6 +58,7 @@ def read(name: str) -> Encoded | None:
 def write(name: str, encoded: Encoded) -> None:
     """Write atomically into the first cache folder that can be written; nothing happens where none can."""
     from safetensors.torch import save_file
+
     fields = asdict(encoded)
     tensors = {key: fields.pop(key) for key in ("train", "validation", "test")}
     about = {"about": json.dumps(fields), "fingerprint": encoded.fingerprint}

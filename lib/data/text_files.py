@@ -67,8 +67,7 @@ def find() -> Files | None:
     Raises :class:`lib.data.parts.Incomplete`, naming what is lacking, where a folder holds only a part of them.
     """
     for folder in data_folders():
-        if found := first_whole(with_subfolders(folder / "tinystories"),
-                                lambda place: parquet_splits(place, ("train", "validation"))):
+        if found := first_whole(with_subfolders(folder / "tinystories"), lambda place: parquet_splits(place, ("train", "validation"))):
             return Files(*found)
     return None
 
@@ -82,6 +81,7 @@ def rows(paths: tuple[Path, ...]) -> int:
             return pyarrow.parquet.read_metadata(path).num_rows
         except Exception as error:  # a parser fed with garbage may raise anything
             raise _damaged(path, error) from error
+
     return sum(map(count, paths))
 
 
@@ -110,8 +110,7 @@ def read(files: Files) -> Texts:
     train = [story for story in train if story not in tested]
     size = max(FEWEST_VALIDATION, round(VALIDATION_SHARE * len(train)))
     if len(train) <= size or not test:
-        raise DataDamaged(f"{files.folder} holds {len(train)} train and {len(test)} validation stories: "
-                          f"more than {size} and 0 are needed.")
+        raise DataDamaged(f"{files.folder} holds {len(train)} train and {len(test)} validation stories: more than {size} and 0 are needed.")
     # RandomState, because numpy promises that its stream never changes (NEP 19).
     shuffled = [train[i] for i in np.random.RandomState(SPLIT_SEED).permutation(len(train))]
     held = shuffled[:size]
@@ -143,6 +142,7 @@ def _repaired(stories: Iterable[str]) -> tuple[list[str], int]:
 
 def _stories(paths: tuple[Path, ...]) -> Iterator[str]:
     import pyarrow.parquet
+
     for path in paths:
         try:
             with pyarrow.parquet.ParquetFile(path) as file:
@@ -158,8 +158,10 @@ def _stories(paths: tuple[Path, ...]) -> Iterator[str]:
 
 
 def _damaged(path: Path, error: Exception) -> DataDamaged:
-    return DataDamaged(f"{path} cannot be read ({type(error).__name__}: {error}). It is damaged or not what its name "
-                       "says: delete it, or put a fresh copy in its place.")
+    return DataDamaged(
+        f"{path} cannot be read ({type(error).__name__}: {error}). It is damaged or not what its name "
+        "says: delete it, or put a fresh copy in its place."
+    )
 
 
 def download() -> Files:
@@ -167,5 +169,11 @@ def download() -> Files:
 
     Raises :class:`DataMissing`, naming the three ways to supply them.
     """
-    return hugging_face.download(HOME, "tinystories", find, called="TinyStories", size="1 GB",
-                                 expected="tinystories/ with train.parquet and validation.parquet (column text)")
+    return hugging_face.download(
+        HOME,
+        "tinystories",
+        find,
+        called="TinyStories",
+        size="1 GB",
+        expected="tinystories/ with train.parquet and validation.parquet (column text)",
+    )

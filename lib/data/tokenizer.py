@@ -41,20 +41,28 @@ def train_tokenizer(stories: Iterable[str], vocabulary: int) -> Tokenizer:
     """
     check_vocabulary(vocabulary)
     tokenizer = _byte_level(models.BPE())
-    tokenizer.train_from_iterator(stories, trainers.BpeTrainer(
-        vocab_size=vocabulary, special_tokens=[END], show_progress=False,
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet()))
+    tokenizer.train_from_iterator(
+        stories,
+        trainers.BpeTrainer(
+            vocab_size=vocabulary, special_tokens=[END], show_progress=False, initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
+        ),
+    )
     found = tokenizer.get_vocab_size()
-    require(found == vocabulary, f"these stories give a vocabulary of at most {found} tokens (every word is one token "
-            f"then): ask for {found} or fewer, not {vocabulary}")
+    require(
+        found == vocabulary,
+        f"these stories give a vocabulary of at most {found} tokens (every word is one token "
+        f"then): ask for {found} or fewer, not {vocabulary}",
+    )
     return tokenizer
 
 
 def check_vocabulary(vocabulary: int) -> None:
     """Raises ValueError for fewer tokens than there are bytes, and for more than GPT-2's."""
-    require(SMALLEST_VOCABULARY <= vocabulary <= GPT2_VOCABULARY,
-            f"vocabulary is {vocabulary}: it must lie between {SMALLEST_VOCABULARY} (256 bytes and the end of a story) "
-            f"and {GPT2_VOCABULARY} (which means GPT-2's own encoding)")
+    require(
+        SMALLEST_VOCABULARY <= vocabulary <= GPT2_VOCABULARY,
+        f"vocabulary is {vocabulary}: it must lie between {SMALLEST_VOCABULARY} (256 bytes and the end of a story) "
+        f"and {GPT2_VOCABULARY} (which means GPT-2's own encoding)",
+    )
 
 
 def gpt2_files() -> tuple[Path, ...] | None:
@@ -83,16 +91,19 @@ def gpt2_tokenizer() -> Tokenizer:
             "not on this machine. Supply them in one of three ways:\n"
             "  1. set the environment variable BOOK_DATA to a folder that holds them;\n"
             "  2. put them into the folder data/cache/ of the book (from huggingface.co/openai-community/gpt2);\n"
-            "  3. do without them: any smaller vocabulary is trained on the stories themselves.")
+            "  3. do without them: any smaller vocabulary is trained on the stories themselves."
+        )
     try:
         tokenizer = _byte_level(models.BPE.from_file(*map(str, files)))
     except Exception as error:  # the package raises bare Exception for a bad file
-        raise DataDamaged(f"{files[0].parent} does not hold GPT-2's vocab.json and merges.txt ({error}): "
-                          "put fresh copies in their place.") from error
+        raise DataDamaged(
+            f"{files[0].parent} does not hold GPT-2's vocab.json and merges.txt ({error}): put fresh copies in their place."
+        ) from error
     tokenizer.add_special_tokens([END])
     if tokenizer.get_vocab_size() != GPT2_VOCABULARY:
-        raise DataDamaged(f"{files[0]} has {tokenizer.get_vocab_size()} tokens, GPT-2's has {GPT2_VOCABULARY}: "
-                          "put a fresh copy in its place.")
+        raise DataDamaged(
+            f"{files[0]} has {tokenizer.get_vocab_size()} tokens, GPT-2's has {GPT2_VOCABULARY}: put a fresh copy in its place."
+        )
     return tokenizer
 
 
@@ -105,7 +116,7 @@ def encode_stories(tokenizer: Tokenizer, stories: Sequence[str]) -> Tensor:
     """All stories in one stream, each followed by the end token: int32 ``[T]``."""
     end, chunks = [tokenizer.token_to_id(END)], []
     for start in range(0, len(stories), CHUNK):
-        encoded = tokenizer.encode_batch_fast(stories[start:start + CHUNK])
+        encoded = tokenizer.encode_batch_fast(stories[start : start + CHUNK])
         chunks.append(np.concatenate([np.array(one.ids + end, dtype=np.int32) for one in encoded]))
     return torch.from_numpy(np.concatenate(chunks))
 
@@ -127,6 +138,6 @@ def _byte_level(model: models.BPE) -> Tokenizer:
 
 
 def _end_is_text(tokenizer: Tokenizer) -> Tokenizer:
-    """"<|endoftext|>" spelt out in a story is text like any other, and never the end token."""
+    """ "<|endoftext|>" spelt out in a story is text like any other, and never the end token."""
     tokenizer.encode_special_tokens = True
     return tokenizer

@@ -1,7 +1,7 @@
 """TinyBERT's student beside its teacher: what both compute at each layer, and its loss (arXiv 1909.10351, section 3.1).
 
-    student = TinyStudent(Classifier(Encoder(small), classes, pad), teacher.encoder.config.width)
-    parts = layer_losses(student, teacher.encoder, tokens_BN, padding_BN, layer_map(2, 4))
+student = TinyStudent(Classifier(Encoder(small), classes, pad), teacher.encoder.config.width)
+parts = layer_losses(student, teacher.encoder, tokens_BN, padding_BN, layer_map(2, 4))
 """
 
 from __future__ import annotations
@@ -41,8 +41,7 @@ def observe(encoder: Encoder, tokens_BN: Tensor, padding_BN: Tensor | None = Non
 def attention_scores(attention: Attention, x_BND: Tensor) -> Tensor:
     """q kᵀ / √d, [B, H, N, N]; queries and keys are computed once more for it."""
     B, N, _ = x_BND.shape
-    q, k = (layer(x_BND).view(B, N, attention.heads, attention.head_dim).transpose(1, 2)
-            for layer in (attention.q, attention.k))
+    q, k = (layer(x_BND).view(B, N, attention.heads, attention.head_dim).transpose(1, 2) for layer in (attention.q, attention.k))
     return q @ k.transpose(-1, -2) * attention.head_dim**-0.5
 
 
@@ -63,8 +62,9 @@ class TinyStudent(nn.Module):
         return self.classifier(tokens_BN)
 
 
-def layer_losses(student: TinyStudent, teacher: Encoder, tokens_BN: Tensor, padding_BN: Tensor | None,
-                 layers: tuple[int, ...]) -> dict[str, Tensor]:
+def layer_losses(
+    student: TinyStudent, teacher: Encoder, tokens_BN: Tensor, padding_BN: Tensor | None, layers: tuple[int, ...]
+) -> dict[str, Tensor]:
     """``attention``, ``hidden`` and ``embedding``: equations 7 to 9, summed over the student's layers.
 
     ``layers``: the teacher's layer, from 1, of each of the student's, as :func:`~lib.distillation.tinybert.layer_map` gives
@@ -73,14 +73,16 @@ def layer_losses(student: TinyStudent, teacher: Encoder, tokens_BN: Tensor, padd
     own = observe(student.classifier.encoder, tokens_BN, padding_BN)
     with torch.no_grad():
         other = observe(teacher, tokens_BN, padding_BN)
-    require(len(layers) == len(own.hidden),
-            f"{len(layers)} of the teacher's layers for {len(own.hidden)} of the student's: give one for each")
+    require(
+        len(layers) == len(own.hidden), f"{len(layers)} of the teacher's layers for {len(own.hidden)} of the student's: give one for each"
+    )
     real_BN = None if padding_BN is None else ~padding_BN
     pairs = [(m, g - 1) for m, g in enumerate(layers)]
-    return {"attention": sum(attention_loss(own.scores[m].float(), other.scores[g].float(), real_BN) for m, g in pairs),
-            "hidden": sum(hidden_loss(student.hidden(own.hidden[m]).float(), other.hidden[g].float(), real_BN)
-                          for m, g in pairs),
-            "embedding": embedding_loss(student.embedding(own.embedding).float(), other.embedding.float(), real_BN)}
+    return {
+        "attention": sum(attention_loss(own.scores[m].float(), other.scores[g].float(), real_BN) for m, g in pairs),
+        "hidden": sum(hidden_loss(student.hidden(own.hidden[m]).float(), other.hidden[g].float(), real_BN) for m, g in pairs),
+        "embedding": embedding_loss(student.embedding(own.embedding).float(), other.embedding.float(), real_BN),
+    }
 
 
 def layers_loss(teacher: Encoder, layers: tuple[int, ...], pad: int | None):

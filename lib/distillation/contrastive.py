@@ -45,8 +45,7 @@ class Memory(nn.Module):
         """Scores [B, 1 + K] of the student's embeddings against the teacher's memory, and the other way round."""
         drawn = torch.randint(len(self.student), (len(index), self.negatives), device=index.device)
         rows = torch.cat([index[:, None], drawn], 1)
-        scores = (self.score(student_BD, self.teacher, rows, self.student_z),
-                  self.score(teacher_BD, self.student, rows, self.teacher_z))
+        scores = (self.score(student_BD, self.teacher, rows, self.student_z), self.score(teacher_BD, self.student, rows, self.teacher_z))
         with torch.no_grad():
             for memory, new in ((self.student, student_BD), (self.teacher, teacher_BD)):
                 memory[index] = F.normalize(self.momentum * memory[index] + (1 - self.momentum) * new.to(memory.dtype))
@@ -57,7 +56,7 @@ class Memory(nn.Module):
         raw = ((own_BD @ memory_ND.clone().T).gather(1, rows_BK) / self.tau).exp()
         with torch.no_grad():
             z.copy_(torch.where(z > 0, z, raw.mean() * len(self.student)))
-        return raw / z.clone()      # a copy: the next batch must not change what this one's gradient needs
+        return raw / z.clone()  # a copy: the next batch must not change what this one's gradient needs
 
 
 class Contrastive(nn.Module):

@@ -23,8 +23,7 @@ def parts(student_logits: Tensor, teacher_logits: Tensor, labels: Tensor, temper
     return tuple(part.mean() for part in parts_by_image(student_logits, teacher_logits, labels, temperature))
 
 
-def parts_by_image(student_logits: Tensor, teacher_logits: Tensor, labels: Tensor, temperature: float
-                   ) -> tuple[Tensor, Tensor]:
+def parts_by_image(student_logits: Tensor, teacher_logits: Tensor, labels: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
     """(TCKD, NCKD) of each image [B]."""
     target = F.one_hot(labels, student_logits.shape[-1]).bool()
     found = [halves(logits / temperature, target) for logits in (student_logits, teacher_logits.detach())]
@@ -38,8 +37,9 @@ def halves(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     return torch.stack([logits[target] - whole, rest.logsumexp(-1) - whole], -1), rest.log_softmax(-1)
 
 
-def decoupled_loss(student_logits: Tensor, teacher_logits: Tensor, labels: Tensor, temperature: float = 4.0,
-                   alpha: float = 1.0, beta: float = 8.0) -> Tensor:
+def decoupled_loss(
+    student_logits: Tensor, teacher_logits: Tensor, labels: Tensor, temperature: float = 4.0, alpha: float = 1.0, beta: float = 8.0
+) -> Tensor:
     """T² (α · TCKD + β · NCKD), equation 7.
 
     The paper sets β for each pair of networks: 8 for ResNet-32×4 → 8×4 on CIFAR-100, which is the default, between 2 and

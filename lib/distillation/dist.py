@@ -17,8 +17,7 @@ def pearson(a: Tensor, b: Tensor, eps: float = 1e-8) -> Tensor:
     return (a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1) + eps)
 
 
-def dist_loss(student_logits: Tensor, teacher_logits: Tensor, temperature: float = 4.0, beta: float = 1.0,
-              gamma: float = 1.0) -> Tensor:
+def dist_loss(student_logits: Tensor, teacher_logits: Tensor, temperature: float = 4.0, beta: float = 1.0, gamma: float = 1.0) -> Tensor:
     """T² (β · (1 - mean correlation within rows) + γ · (1 - mean correlation within columns)) of logits [B, classes].
 
     Equations 8 to 10, on probabilities at the temperature; the factor T² is that of the authors' code and not in the

@@ -45,8 +45,10 @@ def leave(probabilities_KBC: Tensor, thresholds: Sequence[float]) -> tuple[Tenso
     An image leaves at the first shallow classifier whose highest probability is above its threshold; where none is sure,
     the ensemble decides.  Raises ValueError for another number of thresholds.
     """
-    require(len(thresholds) == len(probabilities_KBC) - 1,
-            f"{len(thresholds)} thresholds for {len(probabilities_KBC) - 1} shallow classifiers: give one for each")
+    require(
+        len(thresholds) == len(probabilities_KBC) - 1,
+        f"{len(thresholds)} thresholds for {len(probabilities_KBC) - 1} shallow classifiers: give one for each",
+    )
     limits_K = torch.as_tensor(thresholds, dtype=probabilities_KBC.dtype, device=probabilities_KBC.device)
     sure_KB = probabilities_KBC[:-1].amax(-1) > limits_K[:, None]
     left_B = torch.cat([sure_KB, torch.ones_like(probabilities_KBC[-1:, :, 0], dtype=torch.bool)]).int().argmax(0)
@@ -106,8 +108,9 @@ def judged(probabilities_KBC: Tensor, labels: Tensor, flops: Sequence[float], th
     return Setting(tuple(float(t) for t in thresholds), (predicted_B == labels).double().mean().item(), spent)
 
 
-def search_thresholds(probabilities_KBC: Tensor, labels: Tensor, flops: Sequence[float], *, population: int = 32,
-                      generations: int = 25, seed: int = 0) -> list[Setting]:
+def search_thresholds(
+    probabilities_KBC: Tensor, labels: Tensor, flops: Sequence[float], *, population: int = 32, generations: int = 25, seed: int = 0
+) -> list[Setting]:
     """Thresholds of which no others are both cheaper and more accurate on these images, the cheapest first.
 
     probabilities_KBC: of :func:`answers`, flops: as :func:`exit_flops` gives them.  The same for the same seed.
@@ -128,9 +131,14 @@ def search_thresholds(probabilities_KBC: Tensor, labels: Tensor, flops: Sequence
     shallow = len(probabilities_KBC) - 1
     chance = 1 / probabilities_KBC.shape[-1]
     first = chance + (NEVER - chance) * np.random.default_rng(seed).random((population, shallow))
-    first[:2] = [[NEVER] * shallow, [chance] * shallow]   # everything to the ensemble, everything to the shallowest
-    minimize(Trade(n_var=shallow, n_obj=2, xl=chance, xu=NEVER), NSGA2(population, sampling=first), ("n_gen", generations),
-             seed=seed, verbose=False)
+    first[:2] = [[NEVER] * shallow, [chance] * shallow]  # everything to the ensemble, everything to the shallowest
+    minimize(
+        Trade(n_var=shallow, n_obj=2, xl=chance, xu=NEVER),
+        NSGA2(population, sampling=first),
+        ("n_gen", generations),
+        seed=seed,
+        verbose=False,
+    )
     return front(seen)
 
 

@@ -33,9 +33,11 @@ class ExitConfig:
 
     def __post_init__(self) -> None:
         blocks = sum(self.backbone.blocks)
-        require(list(self.places) == sorted(set(self.places)) and all(1 <= place < blocks for place in self.places),
-                f"places is {self.places}: give different blocks in rising order, from 1 to {blocks - 1}; "
-                f"behind block {blocks} the network's own classifier stands")
+        require(
+            list(self.places) == sorted(set(self.places)) and all(1 <= place < blocks for place in self.places),
+            f"places is {self.places}: give different blocks in rising order, from 1 to {blocks - 1}; "
+            f"behind block {blocks} the network's own classifier stands",
+        )
 
     @property
     def stages(self) -> tuple[int, ...]:
@@ -55,8 +57,12 @@ class SeparableConv(nn.Module):
 
 
 def depthwise(channels: int, out: int, stride: int) -> list[nn.Module]:
-    return [nn.Conv2d(channels, channels, 3, stride=stride, padding=1, groups=channels, bias=False),
-            nn.Conv2d(channels, out, 1, bias=False), nn.BatchNorm2d(out), nn.ReLU()]
+    return [
+        nn.Conv2d(channels, channels, 3, stride=stride, padding=1, groups=channels, bias=False),
+        nn.Conv2d(channels, out, 1, bias=False),
+        nn.BatchNorm2d(out),
+        nn.ReLU(),
+    ]
 
 
 class SpatialAttention(nn.Module):
@@ -100,8 +106,9 @@ class ExitNet(nn.Module):
         self.config = config
         self.backbone = ResNet(config.backbone)
         widths = config.backbone.widths
-        self.exits = nn.ModuleList(Exit(widths[config.stages[place - 1]:], config.backbone.classes, config.attention)
-                                   for place in config.places)
+        self.exits = nn.ModuleList(
+            Exit(widths[config.stages[place - 1] :], config.backbone.classes, config.attention) for place in config.places
+        )
 
     @property
     def count(self) -> int:

@@ -19,8 +19,10 @@ def hint_loss(guided: Tensor, hint: Tensor) -> Tensor:
     Raises ValueError for shapes that differ.
     """
     if guided.shape != hint.shape:
-        raise ValueError(f"the student's features {tuple(guided.shape)} must have the hint's shape {tuple(hint.shape)}: "
-                         "pass them through a Hint, which learns to translate them")
+        raise ValueError(
+            f"the student's features {tuple(guided.shape)} must have the hint's shape {tuple(hint.shape)}: "
+            "pass them through a Hint, which learns to translate them"
+        )
     return F.mse_loss(guided, hint.detach())
 
 
@@ -35,8 +37,9 @@ class Hint(nn.Module):
     def __init__(self, student_channels: int, teacher_channels: int, stage: int):
         super().__init__()
         self.stage = stage
-        self.regressor = nn.Sequential(nn.Conv2d(student_channels, teacher_channels, 1, bias=False),
-                                       nn.BatchNorm2d(teacher_channels), nn.ReLU())
+        self.regressor = nn.Sequential(
+            nn.Conv2d(student_channels, teacher_channels, 1, bias=False), nn.BatchNorm2d(teacher_channels), nn.ReLU()
+        )
 
     def forward(self, student: Features, teacher: Features, targets: Tensor, index: Tensor | None = None) -> Tensor:
         guided, hint = self.regressor(student.stages[self.stage]), teacher.stages[self.stage]

@@ -47,9 +47,10 @@ def hinton_loss(teacher: nn.Module, temperature: float = 4.0, alpha: float = 0.7
         logits = model(inputs).float()
         predicted = logits.detach().argmax(-1)
         labels = targets if targets.ndim == 1 else targets.argmax(-1)
-        return (alpha * distillation(logits, taught, temperature)
-                + (1 - alpha) * F.cross_entropy(logits, targets, label_smoothing=label_smoothing),
-                {"train_accuracy": (predicted == labels).float().mean(),
-                 "agreement": (predicted == taught.argmax(-1)).float().mean()})
+        return (
+            alpha * distillation(logits, taught, temperature)
+            + (1 - alpha) * F.cross_entropy(logits, targets, label_smoothing=label_smoothing),
+            {"train_accuracy": (predicted == labels).float().mean(), "agreement": (predicted == taught.argmax(-1)).float().mean()},
+        )
 
     return loss

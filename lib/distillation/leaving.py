@@ -27,11 +27,13 @@ class EarlyExit(nn.Module):
     def __init__(self, net: ExitNet, thresholds: Sequence[float]):
         super().__init__()
         require(net.count > 1, "the network has no shallow classifier to leave at: give it places")
-        require(len(thresholds) == net.count - 1,
-                f"{len(thresholds)} thresholds for {net.count - 1} shallow classifiers: give one for each")
+        require(
+            len(thresholds) == net.count - 1, f"{len(thresholds)} thresholds for {net.count - 1} shallow classifiers: give one for each"
+        )
         self.net = net
-        self.register_buffer("thresholds", torch.tensor([float(t) for t in thresholds], dtype=torch.float32,
-                                                        device=next(net.parameters()).device))
+        self.register_buffer(
+            "thresholds", torch.tensor([float(t) for t in thresholds], dtype=torch.float32, device=next(net.parameters()).device)
+        )
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:

@@ -40,7 +40,9 @@ def nasty_loss(normal: nn.Module, temperature: float = 4.0, omega: float = 0.04,
         logits = model(inputs).float()
         labels = targets if targets.ndim == 1 else targets.argmax(-1)
         apart = contradiction(logits, usual, temperature)
-        return (F.cross_entropy(logits, targets, label_smoothing=label_smoothing) - omega * apart,
-                {"train_accuracy": (logits.detach().argmax(-1) == labels).float().mean(), "contradiction": apart.detach()})
+        return (
+            F.cross_entropy(logits, targets, label_smoothing=label_smoothing) - omega * apart,
+            {"train_accuracy": (logits.detach().argmax(-1) == labels).float().mean(), "contradiction": apart.detach()},
+        )
 
     return loss

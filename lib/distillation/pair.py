@@ -88,8 +88,11 @@ def pair_loss(teacher: nn.Module, label_smoothing: float = 0.0):
                 total = total + model.labels_weight * F.cross_entropy(seen.logits, targets, label_smoothing=label_smoothing)
         predicted = seen.logits.detach().argmax(-1)
         labels = targets if targets.ndim == 1 else targets.argmax(-1)
-        return total, {"train_accuracy": (predicted == labels).float().mean(), "term": term.detach(),
-                       "agreement": (predicted == taught.logits.argmax(-1)).float().mean()}
+        return total, {
+            "train_accuracy": (predicted == labels).float().mean(),
+            "term": term.detach(),
+            "agreement": (predicted == taught.logits.argmax(-1)).float().mean(),
+        }
 
     return loss
 
@@ -102,17 +105,23 @@ class PairBatches(ImageBatches):
     "fixed": the images as they are.  Raises ValueError for a view of its own with mixed images, which have no other view.
     """
 
-    def __init__(self, split: Split, image_set: ImageSet, batch_size: int, augmentation: Augmentation = Augmentation(),
-                 seed: int = 0, view: str = "same"):
+    def __init__(
+        self,
+        split: Split,
+        image_set: ImageSet,
+        batch_size: int,
+        augmentation: Augmentation = Augmentation(),
+        seed: int = 0,
+        view: str = "same",
+    ):
         one_of("view", view, VIEWS)
-        require(view == "same" or not augmentation.mixes,
-                f"mixed images have no view {view!r}: use 'same', or neither mixup nor cutmix")
+        require(view == "same" or not augmentation.mixes, f"mixed images have no view {view!r}: use 'same', or neither mixup nor cutmix")
         super().__init__(split, image_set, batch_size, augmentation, seed)
         self.view = view
 
     def batch(self, epoch: int, step: int) -> tuple[Tensor, tuple[Tensor, ...]]:
         inputs, targets = super().batch(epoch, step)
-        index = self._epoch_order(epoch)[step * self.batch_size:(step + 1) * self.batch_size]
+        index = self._epoch_order(epoch)[step * self.batch_size : (step + 1) * self.batch_size]
         if self.view == "same":
             return inputs, (targets, index)
         images = self.split.images[index]
@@ -120,5 +129,4 @@ class PairBatches(ImageBatches):
             return inputs, (targets, index, normalise(images, self.image_set))
         generator = _generator("other view", self.seed, epoch, step)
         other = normalise(distort(images, self.augmentation, generator), self.image_set)
-        return inputs, (targets, index, mask_and_mix(other, targets, self.image_set.classes, self.augmentation,
-                                                     generator)[0])
+        return inputs, (targets, index, mask_and_mix(other, targets, self.image_set.classes, self.augmentation, generator)[0])

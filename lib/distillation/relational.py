@@ -21,7 +21,7 @@ def distances(x_BD: Tensor) -> Tensor:
     squared = (square[:, None] + square[None] - 2 * x_BD @ x_BD.T).clamp(min=LEAST)
     off = ~torch.eye(len(x_BD), dtype=torch.bool, device=x_BD.device)
     distance = torch.where(off, squared.sqrt(), 0.0)
-    apart = distance > LEAST ** 0.5     # copies of one image lie at no distance from each other and have no say in the mean
+    apart = distance > LEAST**0.5  # copies of one image lie at no distance from each other and have no say in the mean
     return distance / (distance.sum() / apart.sum().clamp(min=1)).clamp(min=LEAST)
 
 
@@ -31,16 +31,16 @@ def angles(x_BD: Tensor) -> Tensor:
     return towards @ towards.transpose(1, 2)
 
 
-def relational_loss(student_BD: Tensor, teacher_BD: Tensor, distance_weight: float = 25.0,
-                    angle_weight: float = 50.0) -> Tensor:
+def relational_loss(student_BD: Tensor, teacher_BD: Tensor, distance_weight: float = 25.0, angle_weight: float = 50.0) -> Tensor:
     """Huber loss of the distances times 25 plus that of the angles times 50, each the mean over all pairs or triples.
 
     student [B, D], teacher [B, D'].  Equations 6, 8 and 9 of the paper; the mean includes pairs and triples of an image with
     itself, which are zero, as in the authors' code.  Takes memory B²·D.  No gradient passes to the teacher.
     """
     teacher_BD = teacher_BD.detach()
-    return (distance_weight * F.smooth_l1_loss(distances(student_BD), distances(teacher_BD))
-            + angle_weight * F.smooth_l1_loss(angles(student_BD), angles(teacher_BD)))
+    return distance_weight * F.smooth_l1_loss(distances(student_BD), distances(teacher_BD)) + angle_weight * F.smooth_l1_loss(
+        angles(student_BD), angles(teacher_BD)
+    )
 
 
 class Relational(nn.Module):

@@ -30,12 +30,11 @@ def candidates(model: MaskedLM, tokens_BN: Tensor, special: Special, count: int 
         hidden_N = places_N % passes == turn
         shown_BN = torch.where(hidden_N & (tokens_BN < special.pad), special.mask, tokens_BN)
         logits_BNV = model(shown_BN, places_N[hidden_N].expand(len(tokens_BN), -1), padding_BN=tokens_BN == special.pad)
-        found[:, hidden_N] = logits_BNV[..., :special.pad].topk(count).indices
+        found[:, hidden_N] = logits_BNV[..., : special.pad].topk(count).indices
     return found
 
 
-def replaced(tokens_BN: Tensor, candidates_BNK: Tensor, special: Special, probability: float,
-             generator: torch.Generator) -> Tensor:
+def replaced(tokens_BN: Tensor, candidates_BNK: Tensor, special: Special, probability: float, generator: torch.Generator) -> Tensor:
     """Each token becomes one of its candidates, all equally likely, with this probability; special tokens stay."""
     shape, device = tokens_BN.shape, tokens_BN.device
     draw = torch.rand(shape, generator=generator).to(device)
@@ -44,8 +43,17 @@ def replaced(tokens_BN: Tensor, candidates_BNK: Tensor, special: Special, probab
     return torch.where((draw < probability) & (tokens_BN < special.pad), other_BN, tokens_BN)
 
 
-def augmented(split: TaskSplit, model: MaskedLM, special: Special, copies: int, *, probability: float = 0.4, count: int = 15,
-              seed: int = 0, batch_size: int = 250) -> TaskSplit:
+def augmented(
+    split: TaskSplit,
+    model: MaskedLM,
+    special: Special,
+    copies: int,
+    *,
+    probability: float = 0.4,
+    count: int = 15,
+    seed: int = 0,
+    batch_size: int = 250,
+) -> TaskSplit:
     """The split, and behind it ``copies`` more of it with words replaced; labels are those of the originals.
 
     The paper replaces with probability 0.4 among 15 candidates, 20 times.  A replaced word may make an example's label

@@ -30,11 +30,19 @@ def references(values_KBX: Tensor, choice: str) -> list[Tensor]:
         return [values_KBX[-1:] for _ in shallow]
     if choice == "ensemble":
         return [values_KBX.mean(0, keepdim=True) for _ in shallow]
-    return [values_KBX[k + 1:k + 2] if choice == "transitive" else values_KBX[k + 1:] for k in shallow]
+    return [values_KBX[k + 1 : k + 2] if choice == "transitive" else values_KBX[k + 1 :] for k in shallow]
 
 
-def self_distillation(logits_KBC: Tensor, features_KBD: Tensor, targets: Tensor, *, alpha: float = 0.3, weight: float = 0.03,
-                      temperature: float = 3.0, reference: str = "deepest") -> dict[str, Tensor]:
+def self_distillation(
+    logits_KBC: Tensor,
+    features_KBD: Tensor,
+    targets: Tensor,
+    *,
+    alpha: float = 0.3,
+    weight: float = 0.03,
+    temperature: float = 3.0,
+    reference: str = "deepest",
+) -> dict[str, Tensor]:
     """The three parts of the loss, already weighted: ``labels``, ``teacher``, ``hints``.  They are to be added.
 
     labels: CE of the deepest classifier + (1 - α) · CE of each shallow one; teacher: α · :func:`belief_loss` of each;
@@ -67,8 +75,9 @@ def self_distillation_loss(alpha: float = 0.3, weight: float = 0.03, temperature
 
     def loss(model: nn.Module, inputs: Tensor, targets: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         logits_KBC, features_KBD = model.all_exits(inputs)
-        parts = self_distillation(logits_KBC, features_KBD, targets, alpha=alpha, weight=weight, temperature=temperature,
-                                  reference=reference)
+        parts = self_distillation(
+            logits_KBC, features_KBD, targets, alpha=alpha, weight=weight, temperature=temperature, reference=reference
+        )
         labels = targets if targets.ndim == 1 else targets.argmax(-1)
         accuracy = (logits_KBC[-1].detach().argmax(-1) == labels).float().mean()
         logged = {f"{name}_loss": part.detach() for name, part in parts.items()}

@@ -16,8 +16,12 @@ def belief_loss(logits: Tensor, reference_logits: Tensor, temperature: float = 3
     The paper writes cross-entropy, which differs by the reference's entropy and has the same gradient.  Leaving T² out makes
     this a ninth of Hinton's at T = 3.  No gradient passes to the reference.
     """
-    return F.kl_div(F.log_softmax(logits / temperature, -1), F.log_softmax(reference_logits.detach() / temperature, -1),
-                    reduction="batchmean", log_target=True)
+    return F.kl_div(
+        F.log_softmax(logits / temperature, -1),
+        F.log_softmax(reference_logits.detach() / temperature, -1),
+        reduction="batchmean",
+        log_target=True,
+    )
 
 
 def hint_loss(aligned_features: Tensor, reference_features: Tensor) -> Tensor:
@@ -29,9 +33,19 @@ def hint_loss(aligned_features: Tensor, reference_features: Tensor) -> Tensor:
     return (aligned_features - reference_features.detach()).norm()
 
 
-def shallow_loss(logits: Tensor, targets: Tensor, reference_logits: Tensor, aligned_features: Tensor,
-                 reference_features: Tensor, alpha: float = 0.3, hint_weight: float = 0.03,
-                 temperature: float = 3.0) -> Tensor:
+def shallow_loss(
+    logits: Tensor,
+    targets: Tensor,
+    reference_logits: Tensor,
+    aligned_features: Tensor,
+    reference_features: Tensor,
+    alpha: float = 0.3,
+    hint_weight: float = 0.03,
+    temperature: float = 3.0,
+) -> Tensor:
     """(1 - α) CE(labels) + α · beliefs + λ · hint of one shallow classifier, α = 0.3, λ = 0.03, T = 3."""
-    return ((1 - alpha) * F.cross_entropy(logits, targets) + alpha * belief_loss(logits, reference_logits, temperature)
-            + hint_weight * hint_loss(aligned_features, reference_features))
+    return (
+        (1 - alpha) * F.cross_entropy(logits, targets)
+        + alpha * belief_loss(logits, reference_logits, temperature)
+        + hint_weight * hint_loss(aligned_features, reference_features)
+    )

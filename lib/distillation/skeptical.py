@@ -25,12 +25,17 @@ FROM_ITSELF = 0.3
 
 def plain_divergence(logits: Tensor, reference_logits: Tensor, temperature: float) -> Tensor:
     """KL(reference ‖ student), both at the temperature, mean over the batch, without T²; none passes to the reference."""
-    return F.kl_div(F.log_softmax(logits / temperature, -1), F.log_softmax(reference_logits.detach() / temperature, -1),
-                    reduction="batchmean", log_target=True)
+    return F.kl_div(
+        F.log_softmax(logits / temperature, -1),
+        F.log_softmax(reference_logits.detach() / temperature, -1),
+        reduction="batchmean",
+        log_target=True,
+    )
 
 
-def hybrid(logits_KBC: Tensor, teacher_logits: Tensor, targets: Tensor, listener: int = 0, temperature: float = 4.0,
-           alpha: float = 0.9) -> dict[str, Tensor]:
+def hybrid(
+    logits_KBC: Tensor, teacher_logits: Tensor, targets: Tensor, listener: int = 0, temperature: float = 4.0, alpha: float = 0.9
+) -> dict[str, Tensor]:
     """The three parts of the loss for logits [K, B, classes] of K classifiers, the shallowest first; they are to be added.
 
     heard: α T² KL(teacher ‖ listener) + (1 - α) CE of the shallow classifier ``listener``, from 0;
@@ -41,13 +46,13 @@ def hybrid(logits_KBC: Tensor, teacher_logits: Tensor, targets: Tensor, listener
     range.
     """
     check_settings(temperature, alpha)
-    require(0 <= listener < len(logits_KBC) - 1,
-            f"listener is {listener}: the shallow classifiers are 0 to {len(logits_KBC) - 2}")
+    require(0 <= listener < len(logits_KBC) - 1, f"listener is {listener}: the shallow classifiers are 0 to {len(logits_KBC) - 2}")
     ear, deepest, last = logits_KBC[listener], logits_KBC[-2], logits_KBC[-1]
-    return {"heard": alpha * distillation(ear, teacher_logits, temperature) + (1 - alpha) * F.cross_entropy(ear, targets),
-            "itself": (FROM_ITSELF * plain_divergence(deepest, last, temperature)
-                       + (1 - FROM_ITSELF) * F.cross_entropy(deepest, targets)),
-            "labels": F.cross_entropy(last, targets)}
+    return {
+        "heard": alpha * distillation(ear, teacher_logits, temperature) + (1 - alpha) * F.cross_entropy(ear, targets),
+        "itself": (FROM_ITSELF * plain_divergence(deepest, last, temperature) + (1 - FROM_ITSELF) * F.cross_entropy(deepest, targets)),
+        "labels": F.cross_entropy(last, targets),
+    }
 
 
 def skeptical_loss(teacher: nn.Module, listener: int = 0, temperature: float = 4.0, alpha: float = 0.9):
@@ -67,7 +72,8 @@ def skeptical_loss(teacher: nn.Module, listener: int = 0, temperature: float = 4
         labels = targets if targets.ndim == 1 else targets.argmax(-1)
         return sum(parts.values()), {name: part.detach() for name, part in parts.items()} | {
             "train_accuracy": (predicted == labels).float().mean(),
-            "agreement": (predicted == taught.argmax(-1)).float().mean()}
+            "agreement": (predicted == taught.argmax(-1)).float().mean(),
+        }
 
     return loss
 
@@ -79,11 +85,13 @@ def whispered(listener: int = 0) -> Callable[[Tensor, Tensor], Tensor]:
     Without labels the last classifier learns from the listener.  The paper balances the two by a factor that could not be
     verified; here it is one.  Returns lesson(logits [K, B, classes], teacher_logits) → scalar.
     """
+
     def lesson(logits_KBC: Tensor, teacher_logits: Tensor) -> Tensor:
         classes = teacher_logits.shape[-1]
         ear = logits_KBC[listener]
         total = plain_divergence(ear, teacher_logits, 1.0)
-        for later in logits_KBC[listener + 1:]:
+        for later in logits_KBC[listener + 1 :]:
             total = total + plain_divergence(later, ear, 1.0)
         return total / classes
+
     return lesson

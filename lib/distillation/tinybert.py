@@ -17,12 +17,12 @@ def layer_map(student_layers: int, teacher_layers: int, kind: str = "uniform") -
     predictions map onto each other in any case.  Raises ValueError where there is no such map.
     """
     if not 1 <= student_layers <= teacher_layers:
-        raise ValueError(f"{student_layers} layers cannot follow {teacher_layers}: a student has as many layers as its "
-                         "teacher at most")
+        raise ValueError(f"{student_layers} layers cannot follow {teacher_layers}: a student has as many layers as its teacher at most")
     if kind == "uniform":
         if teacher_layers % student_layers:
-            raise ValueError(f"{student_layers} layers do not divide {teacher_layers} evenly: choose a divisor, or the "
-                             "map 'top' or 'bottom'")
+            raise ValueError(
+                f"{student_layers} layers do not divide {teacher_layers} evenly: choose a divisor, or the map 'top' or 'bottom'"
+            )
         step = teacher_layers // student_layers
         return tuple(range(step, teacher_layers + 1, step))
     if kind == "top":
@@ -39,8 +39,10 @@ def attention_loss(student_BHNN: Tensor, teacher_BHNN: Tensor, real_BN: Tensor |
     the teacher.  Raises ValueError for unlike numbers of heads or tokens.
     """
     if student_BHNN.shape != teacher_BHNN.shape:
-        raise ValueError(f"attention of shape {tuple(student_BHNN.shape)} and {tuple(teacher_BHNN.shape)}: "
-                         "student and teacher need the same heads and tokens")
+        raise ValueError(
+            f"attention of shape {tuple(student_BHNN.shape)} and {tuple(teacher_BHNN.shape)}: "
+            "student and teacher need the same heads and tokens"
+        )
     real = None if real_BN is None else (real_BN[:, None, :, None] & real_BN[:, None, None, :]).expand_as(student_BHNN)
     return mean_square(student_BHNN, teacher_BHNN, real)
 
@@ -52,8 +54,10 @@ def hidden_loss(projected_BND: Tensor, teacher_BND: Tensor, real_BN: Tensor | No
     [B, N], false at padding.  No gradient passes to the teacher.
     """
     if projected_BND.shape != teacher_BND.shape:
-        raise ValueError(f"hidden states of shape {tuple(projected_BND.shape)} and {tuple(teacher_BND.shape)}: project the "
-                         "student's to the teacher's width")
+        raise ValueError(
+            f"hidden states of shape {tuple(projected_BND.shape)} and {tuple(teacher_BND.shape)}: project the "
+            "student's to the teacher's width"
+        )
     return mean_square(projected_BND, teacher_BND, None if real_BN is None else real_BN[..., None].expand_as(projected_BND))
 
 

@@ -10,8 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-def transition_curves(first: nn.Module, second: nn.Module, images: Tensor, steps: int = 30,
-                      lr: float = 1.0) -> tuple[Tensor, Tensor]:
+def transition_curves(first: nn.Module, second: nn.Module, images: Tensor, steps: int = 30, lr: float = 1.0) -> tuple[Tensor, Tensor]:
     """Walk each image [N, C, H, W] towards each other class by gradient steps on ``first``, and watch both networks.
 
     Returns (p_first, p_second) [N, classes - 1, steps]: the probability of the class that is walked to, before each step.
@@ -30,7 +29,7 @@ def transition_curves(first: nn.Module, second: nn.Module, images: Tensor, steps
         x = x.detach().requires_grad_()
         logits = first(x)
         # A sum: each image's own gradient, whatever the number of images.
-        slope, = torch.autograd.grad(F.cross_entropy(logits, target, reduction="sum"), x)
+        (slope,) = torch.autograd.grad(F.cross_entropy(logits, target, reduction="sum"), x)
         with torch.no_grad():
             for network, found in ((logits, own), (second(x), other)):
                 found.append(network.detach().float().softmax(-1).gather(1, target[:, None])[:, 0])

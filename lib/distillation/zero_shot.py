@@ -34,8 +34,7 @@ class Generator(nn.Module):
         self.first = nn.Linear(noise, width * (side // 4) ** 2)
         layers, now = [nn.BatchNorm2d(width)], width
         for out in (width, width // 2):
-            layers += [nn.Upsample(scale_factor=2), nn.Conv2d(now, out, 3, padding=1), nn.BatchNorm2d(out),
-                       nn.LeakyReLU(0.2)]
+            layers += [nn.Upsample(scale_factor=2), nn.Conv2d(now, out, 3, padding=1), nn.BatchNorm2d(out), nn.LeakyReLU(0.2)]
             now = out
         self.layers = nn.Sequential(*layers, nn.Conv2d(now, channels, 3, padding=1), nn.BatchNorm2d(channels))
 
@@ -50,8 +49,9 @@ def divergence(student_logits: Tensor, teacher_logits: Tensor, temperature: floa
     mean over the batch alone β would have to be that many times larger.  Gradients go to both, since the generator works
     through the teacher.
     """
-    total = F.kl_div(F.log_softmax(student_logits / temperature, -1), F.log_softmax(teacher_logits / temperature, -1),
-                     reduction="sum", log_target=True)
+    total = F.kl_div(
+        F.log_softmax(student_logits / temperature, -1), F.log_softmax(teacher_logits / temperature, -1), reduction="sum", log_target=True
+    )
     return total / student_logits.numel()
 
 
@@ -69,7 +69,7 @@ class Game(nn.Module):
     def __init__(self, student: nn.Module, generator: Generator):
         super().__init__()
         self.student, self.generator = student, generator
-        self.pseudo: Tensor | None = None       # this round's images; made again at each round's start, so not saved
+        self.pseudo: Tensor | None = None  # this round's images; made again at each round's start, so not saved
 
     def forward(self, images: Tensor) -> Tensor:
         return self.student(images)
@@ -84,8 +84,7 @@ class Rounds:
     """
 
     def __init__(self, rounds: int, batch_size: int, noise: int, student_steps: int = 10, seed: int = 0):
-        require(rounds >= 1 and student_steps >= 1,
-                f"rounds is {rounds}, student_steps is {student_steps}: both must be at least 1")
+        require(rounds >= 1 and student_steps >= 1, f"rounds is {rounds}, student_steps is {student_steps}: both must be at least 1")
         self.turns, self.steps = 1 + student_steps, rounds * (1 + student_steps)
         self.shape, self.seed = (batch_size, noise), seed
 
@@ -102,14 +101,17 @@ Lesson = Callable[[nn.Module, Tensor, Features], tuple[Tensor, Tensor]]
 
 def usual_lesson(beta: float = 250.0, temperature: float = 1.0) -> Lesson:
     """lesson(student, images, teacher's features) → (L_S, the logits that listen to the teacher)."""
+
     def lesson(student: nn.Module, images: Tensor, taught: Features) -> tuple[Tensor, Tensor]:
         seen = features(student, images).float()
         return student_loss(seen, taught, beta, temperature), seen.logits
+
     return lesson
 
 
-def zero_shot_loss(teacher: nn.Module, lesson: Lesson, heard: Callable[[nn.Module, Tensor], Tensor] | None = None,
-                   temperature: float = 1.0):
+def zero_shot_loss(
+    teacher: nn.Module, lesson: Lesson, heard: Callable[[nn.Module, Tensor], Tensor] | None = None, temperature: float = 1.0
+):
     """A loss for :func:`lib.training.loop.fit` of a :class:`Game` on :class:`Rounds`.
 
     ``heard(student, images)`` gives the logits that the generator plays against; None: the student's own.  In the
@@ -139,8 +141,11 @@ def zero_shot_loss(teacher: nn.Module, lesson: Lesson, heard: Callable[[nn.Modul
         beliefs = taught.logits.softmax(-1)
         share = F.one_hot(beliefs.argmax(-1), beliefs.shape[-1]).float().mean(0)
         spread = -torch.xlogy(share, share).sum() / torch.log(torch.tensor(float(len(share)), device=share.device))
-        return shown(total, matched), {"teacher_confidence": beliefs.amax(-1).mean(), "spread": spread,
-                                       "student_confidence": logits.detach().softmax(-1).amax(-1).mean()}
+        return shown(total, matched), {
+            "teacher_confidence": beliefs.amax(-1).mean(),
+            "spread": spread,
+            "student_confidence": logits.detach().softmax(-1).amax(-1).mean(),
+        }
 
     return loss
 

@@ -51,31 +51,43 @@ class Size:
         require((self.experts is None) == (self.k is None), "give both experts and k, or neither for dense FFNs")
         for axis in LAYER_AXES:
             value = getattr(self, axis)
-            require(not isinstance(value, tuple) or len(value) == self.depth,
-                    f"{axis} has {len(value) if isinstance(value, tuple) else 0} entries for {self.depth} layers: "
-                    "give one number, or one per active layer")
+            require(
+                not isinstance(value, tuple) or len(value) == self.depth,
+                f"{axis} has {len(value) if isinstance(value, tuple) else 0} entries for {self.depth} layers: "
+                "give one number, or one per active layer",
+            )
         for place, layer in enumerate(self.layers):
-            require(layer.heads >= 1 and layer.hidden >= 1, f"layer {place} has {layer.heads} heads and {layer.hidden} "
-                    "hidden units: at least one of each is needed")
-            require(layer.experts is None or 1 <= layer.k <= layer.experts,
-                    f"layer {place} asks for k={layer.k} of {layer.experts} experts: choose k between 1 and their number")
+            require(
+                layer.heads >= 1 and layer.hidden >= 1,
+                f"layer {place} has {layer.heads} heads and {layer.hidden} hidden units: at least one of each is needed",
+            )
+            require(
+                layer.experts is None or 1 <= layer.k <= layer.experts,
+                f"layer {place} asks for k={layer.k} of {layer.experts} experts: choose k between 1 and their number",
+            )
 
     @property
     def layers(self) -> tuple[LayerSize, ...]:
         """The size of each active layer, first to last."""
-        columns = ([value[i] if isinstance(value, tuple) else value for i in range(self.depth)]
-                   for value in (getattr(self, axis) for axis in LAYER_AXES))
+        columns = (
+            [value[i] if isinstance(value, tuple) else value for i in range(self.depth)]
+            for value in (getattr(self, axis) for axis in LAYER_AXES)
+        )
         return tuple(LayerSize(*row) for row in zip(*columns))
 
     @property
     def label(self) -> str:
         """In words, such as ``4 layers, 6 heads, 8 experts of 96, k=2``; a range where layers differ."""
+
         def told(value) -> str:
             low, high = (min(value), max(value)) if isinstance(value, tuple) else (value, value)
             return str(low) if low == high else f"{low}–{high}"
 
-        ffn = f"hidden {told(self.hidden)}" if self.experts is None else (
-            f"{told(self.experts)} experts of {told(self.hidden)}, k={told(self.k)}")
+        ffn = (
+            f"hidden {told(self.hidden)}"
+            if self.experts is None
+            else (f"{told(self.experts)} experts of {told(self.hidden)}, k={told(self.k)}")
+        )
         return f"{self.depth} layer{'s' * (self.depth > 1)}, {told(self.heads)} head{'s' * (self.heads != 1)}, {ffn}"
 
 
@@ -125,7 +137,7 @@ class Space:
 
     def upper_half(self) -> Space:
         """Without the lower half of each axis's choices; an odd one out stays."""
-        return Space(*(values[len(values) // 2:] for values in (getattr(self, axis) for axis in AXES)))
+        return Space(*(values[len(values) // 2 :] for values in (getattr(self, axis) for axis in AXES)))
 
     def sizes(self) -> Iterator[Size]:
         """All sizes whose layers are alike."""
@@ -150,8 +162,9 @@ class Space:
     def __contains__(self, size: Size) -> bool:
         if size.depth not in self.depth or (size.experts is None) == self.moe:
             return False
-        return all(getattr(layer, axis) in getattr(self, axis)
-                   for layer in size.layers for axis in LAYER_AXES if getattr(layer, axis) is not None)
+        return all(
+            getattr(layer, axis) in getattr(self, axis) for layer in size.layers for axis in LAYER_AXES if getattr(layer, axis) is not None
+        )
 
 
 #: The student project's three models as fractions of the largest network (depth 6, 16 experts, top 2): 4, 12 and 2,

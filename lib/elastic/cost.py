@@ -35,8 +35,11 @@ def cost(size: Size, config: ViTConfig) -> Cost:
     rest += D * (config.pool == "class")
     head_dim = config.head_dim or D // config.heads_by_layer[0]
     layers = [layer_cost(layer, D, head_dim, N) for layer in size.layers]
-    return Cost(rest + sum(c.parameters for c in layers), rest + sum(c.active_parameters for c in layers),
-                2 * config.patches * pixels * D + 2 * D * config.classes + sum(c.flops for c in layers))
+    return Cost(
+        rest + sum(c.parameters for c in layers),
+        rest + sum(c.active_parameters for c in layers),
+        2 * config.patches * pixels * D + 2 * D * config.classes + sum(c.flops for c in layers),
+    )
 
 
 def layer_cost(layer: LayerSize, D: int, head_dim: int, N: int) -> Cost:
@@ -48,5 +51,8 @@ def layer_cost(layer: LayerSize, D: int, head_dim: int, N: int) -> Cost:
     if layer.experts is None:
         return Cost(4 * D + attention + ffn, 4 * D + attention + ffn, flops + 4 * N * D * hidden)
     router = layer.experts * D
-    return Cost(4 * D + attention + router + layer.experts * ffn, 4 * D + attention + router + layer.k * ffn,
-                flops + 2 * N * D * layer.experts + layer.k * 4 * N * D * hidden)
+    return Cost(
+        4 * D + attention + router + layer.experts * ffn,
+        4 * D + attention + router + layer.k * ffn,
+        flops + 2 * N * D * layer.experts + layer.k * 4 * N * D * hidden,
+    )

@@ -29,8 +29,10 @@ from lib.system.checks import require
 
 def check_sizes(sizes: Sequence[float], theta: float) -> None:
     """Raise ValueError for fractions that do not grow to 1, and for θ outside (0, 1]."""
-    require(sizes and sizes[-1] == 1 and all(a < b for a, b in zip((0, *sizes), sizes)),
-            f"the sizes are {tuple(sizes)}: they must grow from above 0 to 1")
+    require(
+        sizes and sizes[-1] == 1 and all(a < b for a, b in zip((0, *sizes), sizes)),
+        f"the sizes are {tuple(sizes)}: they must grow from above 0 to 1",
+    )
     require(0 < theta <= 1, f"theta is {theta}: it must be in (0, 1]")
 
 
@@ -90,7 +92,7 @@ class DynamicFfn(nn.Module):
     def label(self, parts: list[Tensor]) -> Tensor:
         """The smallest size that does for each token [T], from what :meth:`NestedMlp.chunks` returned."""
         part_ETD = torch.stack(parts).detach()
-        part_ETD = part_ETD.to(torch.promote_types(part_ETD.dtype, torch.float32))   # θ is too near 1 for sums in bf16
+        part_ETD = part_ETD.to(torch.promote_types(part_ETD.dtype, torch.float32))  # θ is too near 1 for sums in bf16
         return difficulty(part_ETD.cumsum(0), self.theta)
 
     def infer(self, x_TD: Tensor) -> tuple[Tensor, Routing]:
@@ -120,8 +122,9 @@ class DynamicViT(ViT):
             block.ffn = DynamicFfn(block.ffn, [max(1, round(size * hidden)) for size in sizes], theta)
 
     @classmethod
-    def from_dense(cls, vit: ViT, images: Tensor, sizes: Sequence[float] = (1 / 4, 1 / 2, 1), theta: float = 0.9,
-                   how: str = "activation") -> DynamicViT:
+    def from_dense(
+        cls, vit: ViT, images: Tensor, sizes: Sequence[float] = (1 / 4, 1 / 2, 1), theta: float = 0.9, how: str = "activation"
+    ) -> DynamicViT:
         """The same function as ``vit`` while every token has the full size; ``vit`` is left as it is.
 
         ``images`` [B, C, H, W], normalised, are what the importance of hidden units is measured on.
@@ -170,8 +173,7 @@ class DynamicViT(ViT):
 def ffn_inputs(vit: ViT, images: Tensor) -> list[Tensor]:
     """What each layer's FFN is given for ``images``: one [T, D] per layer.  Leaves ``vit`` in evaluation mode."""
     seen: list[Tensor] = []
-    hooks = [block.ffn.register_forward_pre_hook(lambda ffn, inputs: seen.append(inputs[0].flatten(0, 1)))
-             for block in vit.blocks]
+    hooks = [block.ffn.register_forward_pre_hook(lambda ffn, inputs: seen.append(inputs[0].flatten(0, 1))) for block in vit.blocks]
     try:
         vit.eval()(images)
     finally:

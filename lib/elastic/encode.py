@@ -23,7 +23,7 @@ class Encoding:
     def __init__(self, space: Space):
         require(space.elastic_axes, "this space has one choice on every axis: there is nothing to encode or to search")
         self.space, self.places = space, space.depth[-1]
-        self.choices = [np.array(getattr(space, axis) or (0,)) for axis in LAYER_AXES]   # 0: no experts
+        self.choices = [np.array(getattr(space, axis) or (0,)) for axis in LAYER_AXES]  # 0: no experts
         elastic_PA = np.tile([len(values) > 1 for values in self.choices], (self.places, 1))
         self.genes = np.concatenate([[len(space.depth) > 1], elastic_PA.ravel()])
         last_PA = np.tile([len(values) - 1 for values in self.choices], (self.places, 1))
@@ -34,7 +34,7 @@ class Encoding:
         depth_N, index_NPA = self.unpack(genome_NG)
         if self.space.moe:
             experts, k = self.choices[2:]
-            enough = int(np.searchsorted(experts, k[0]))   # fewer experts than the smallest k cannot be
+            enough = int(np.searchsorted(experts, k[0]))  # fewer experts than the smallest k cannot be
             index_NPA[..., 2] = np.maximum(index_NPA[..., 2], enough)
             allowed = np.searchsorted(k, experts[index_NPA[..., 2]], side="right") - 1
             index_NPA[..., 3] = np.minimum(index_NPA[..., 3], allowed)
@@ -63,8 +63,10 @@ class Encoding:
         for row, size in enumerate(sizes):
             require(size in self.space, f"{size.label} is not in the space")
             depth_N[row] = self.space.depth.index(size.depth)
-            rows = [[0 if (value := getattr(layer, axis)) is None else getattr(self.space, axis).index(value)
-                     for axis in LAYER_AXES] for layer in size.layers]
+            rows = [
+                [0 if (value := getattr(layer, axis)) is None else getattr(self.space, axis).index(value) for axis in LAYER_AXES]
+                for layer in size.layers
+            ]
             index_NPA[row] = rows + rows[-1:] * (self.places - size.depth)
         return self.pack(depth_N, index_NPA)
 
@@ -80,8 +82,9 @@ class Encoding:
         depth_N, index_NPA = self.unpack(self.genomes(sizes))
         here_NP1 = self.computed(depth_N)
         parts = [np.eye(len(self.space.depth))[depth_N]]
-        parts += [(np.eye(len(values))[index_NPA[..., axis]] * here_NP1).reshape(len(sizes), -1)
-                  for axis, values in enumerate(self.choices)]
+        parts += [
+            (np.eye(len(values))[index_NPA[..., axis]] * here_NP1).reshape(len(sizes), -1) for axis, values in enumerate(self.choices)
+        ]
         return np.concatenate(parts, axis=1)
 
     def computed(self, depth_N: np.ndarray) -> np.ndarray:

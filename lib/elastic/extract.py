@@ -32,12 +32,21 @@ def extract(model: ElasticViT, subnet: Subnet | None = None) -> ViT:
 def extracted_config(config: ViTConfig, subnet: Subnet) -> ViTConfig:
     """The configuration that the extracted network is built from."""
     layers = subnet.layers
-    mixtures = tuple(replace(moe, experts=len(units.experts), k=units.k, placement="all") if moe else None
-                     for units in layers for moe in [config.mixtures[units.layer]])
+    mixtures = tuple(
+        replace(moe, experts=len(units.experts), k=units.k, placement="all") if moe else None
+        for units in layers
+        for moe in [config.mixtures[units.layer]]
+    )
     head_dim = config.head_dim or config.width // config.heads_by_layer[0]
-    return replace(config, depth=len(layers), heads=tuple(len(units.heads) for units in layers),
-                   hidden=tuple(len(units.hidden) for units in layers), moe=mixtures if any(mixtures) else None,
-                   head_dim=head_dim, drop_path=0.0)
+    return replace(
+        config,
+        depth=len(layers),
+        heads=tuple(len(units.heads) for units in layers),
+        hidden=tuple(len(units.hidden) for units in layers),
+        moe=mixtures if any(mixtures) else None,
+        head_dim=head_dim,
+        drop_path=0.0,
+    )
 
 
 def sliced(block: torch.nn.Module, units: LayerUnits) -> dict[str, Tensor]:
@@ -48,12 +57,20 @@ def sliced(block: torch.nn.Module, units: LayerUnits) -> dict[str, Tensor]:
         found |= {f"{norm}.{name}": tensor for name, tensor in getattr(block, norm).state_dict().items()}
     ffn, hidden = block.ffn, units.hidden
     if isinstance(ffn, Mlp):
-        cut = {"fc1.weight": take(ffn.fc1.weight, 0, hidden), "fc1.bias": take(ffn.fc1.bias, 0, hidden),
-               "fc2.weight": take(ffn.fc2.weight, 1, hidden), "fc2.bias": ffn.fc2.bias}
+        cut = {
+            "fc1.weight": take(ffn.fc1.weight, 0, hidden),
+            "fc1.bias": take(ffn.fc1.bias, 0, hidden),
+            "fc2.weight": take(ffn.fc2.weight, 1, hidden),
+            "fc2.bias": ffn.fc2.bias,
+        }
     else:
         experts = ffn.experts
-        cut = {"experts.w_in": take(experts.w_in, 2, hidden), "experts.b_in": take(experts.b_in, 1, hidden),
-               "experts.w_out": take(experts.w_out, 1, hidden), "experts.b_out": experts.b_out}
-        cut |= {f"router.{name}": tensor for name, tensor in ffn.router.state_dict().items()}   # all have one row per expert
+        cut = {
+            "experts.w_in": take(experts.w_in, 2, hidden),
+            "experts.b_in": take(experts.b_in, 1, hidden),
+            "experts.w_out": take(experts.w_out, 1, hidden),
+            "experts.b_out": experts.b_out,
+        }
+        cut |= {f"router.{name}": tensor for name, tensor in ffn.router.state_dict().items()}  # all have one row per expert
         cut = {name: take(tensor, 0, units.experts) for name, tensor in cut.items()}
     return found | {f"ffn.{name}": tensor for name, tensor in cut.items()}

@@ -22,8 +22,10 @@ def reap(model: ElasticViT, images: Tensor) -> list[Tensor]:
     layers = [block.ffn for block in model.blocks if isinstance(block.ffn, ElasticMoE)]
     require(layers, "REAP ranks experts, and this network has none")
     seen: dict[int, tuple] = {}
-    hooks = [layer.experts.register_forward_pre_hook(lambda module, args, index=i: seen.__setitem__(index, args))
-             for i, layer in enumerate(layers)]
+    hooks = [
+        layer.experts.register_forward_pre_hook(lambda module, args, index=i: seen.__setitem__(index, args))
+        for i, layer in enumerate(layers)
+    ]
     mode = model.training
     try:
         model.eval()(images)
@@ -32,8 +34,9 @@ def reap(model: ElasticViT, images: Tensor) -> list[Tensor]:
             hook.remove()
         model.train(mode)
     unused = {"dtype": torch.float64, "device": images.device}
-    return [expert_activation(layer, *seen[i]) if i in seen else torch.zeros(layer.config.experts, **unused)
-            for i, layer in enumerate(layers)]
+    return [
+        expert_activation(layer, *seen[i]) if i in seen else torch.zeros(layer.config.experts, **unused) for i, layer in enumerate(layers)
+    ]
 
 
 def expert_activation(layer: ElasticMoE, x_TD: Tensor, expert_TK: Tensor, gate_TK: Tensor) -> Tensor:
@@ -67,7 +70,7 @@ def layers(model: ElasticViT, loss: Callable[[ElasticViT], float]) -> Tensor:
         return torch.zeros(1)
     try:
         base = loss(model.select(Subnet(every)))
-        grown = [loss(model.select(Subnet(every[:i] + every[i + 1:]))) - base for i in range(len(every))]
+        grown = [loss(model.select(Subnet(every[:i] + every[i + 1 :]))) - base for i in range(len(every))]
     finally:
         model.select(before)
     return torch.tensor(grown)
@@ -75,6 +78,7 @@ def layers(model: ElasticViT, loss: Callable[[ElasticViT], float]) -> Tensor:
 
 def rank(experts: list[Tensor] | None = None, layers: Tensor | None = None) -> Ranking:
     """Scores as a :class:`~lib.elastic.subnet.Ranking`, the best first."""
+
     def order(scores: Tensor) -> tuple[int, ...]:
         return tuple(scores.argsort(descending=True, stable=True).tolist())
 

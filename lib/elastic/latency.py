@@ -41,8 +41,7 @@ class LatencyTable:
     batch: int
 
     @classmethod
-    def measure(cls, model: ElasticViT, space: Space, images: Tensor, *, rounds: int = 7,
-                precision: str = "fp32") -> LatencyTable:
+    def measure(cls, model: ElasticViT, space: Space, images: Tensor, *, rounds: int = 7, precision: str = "fp32") -> LatencyTable:
         """Time every part that sizes of this space are made of, on normalised ``images`` [B, C, H, W].
 
         Parts are cut out of the middle layer and get what that layer gets in the whole network, so that its router
@@ -65,16 +64,17 @@ class LatencyTable:
             calls[shape] = half(ffn_half, part(space.heads[0], *shape), x_BND, precision)
         seconds = take_turns(calls, rounds, images.device)
         found = {name: 1000 * min(times) for name, times in seconds.items()}
-        return cls({heads: found[heads] for heads in space.heads}, {shape: found[shape] for shape in shapes},
-                   found["rest"], len(images))
+        return cls({heads: found[heads] for heads in space.heads}, {shape: found[shape] for shape in shapes}, found["rest"], len(images))
 
     def predict(self, size: Size) -> float:
         """Milliseconds of the whole sub-network: the sum of its parts.  Raises ValueError for one not in the table."""
         total = self.rest
         for layer in size.layers:
             shape = (layer.hidden, layer.experts, layer.k)
-            require(layer.heads in self.attention and shape in self.ffn,
-                    f"the table has no layer of {layer}: measure it for the space that this size is from")
+            require(
+                layer.heads in self.attention and shape in self.ffn,
+                f"the table has no layer of {layer}: measure it for the space that this size is from",
+            )
             total += self.attention[layer.heads] + self.ffn[shape]
         return total
 
@@ -96,6 +96,7 @@ def forward(network: torch.nn.Module, images: Tensor, precision: str) -> Callabl
     def call() -> None:
         with torch.inference_mode(), autocast(images.device, precision):
             network(images)
+
     return call
 
 
@@ -103,6 +104,7 @@ def half(which: Callable, block: torch.nn.Module, x_BND: Tensor, precision: str)
     def call() -> None:
         with torch.inference_mode(), autocast(x_BND.device, precision):
             which(block, x_BND)
+
     return call
 
 
@@ -112,7 +114,7 @@ def attention_half(block: torch.nn.Module, x_BND: Tensor) -> Tensor:
 
 def ffn_half(block: torch.nn.Module, x_BND: Tensor) -> Tensor:
     found = block.ffn(block.norm2(x_BND))
-    return x_BND + (found[0] if isinstance(found, tuple) else found)   # a mixture also says where tokens went
+    return x_BND + (found[0] if isinstance(found, tuple) else found)  # a mixture also says where tokens went
 
 
 @torch.no_grad()

@@ -65,8 +65,10 @@ class AccuracyPredictor:
         from sklearn.exceptions import ConvergenceWarning  # imported here: slow, and only needed for this
         from sklearn.model_selection import cross_val_predict
 
-        require(len(sizes) == len(accuracies) and len(sizes) >= 8,
-                f"{len(sizes)} sub-networks with {len(accuracies)} accuracies: measure at least 8 to fit a predictor")
+        require(
+            len(sizes) == len(accuracies) and len(sizes) >= 8,
+            f"{len(sizes)} sub-networks with {len(accuracies)} accuracies: measure at least 8 to fit a predictor",
+        )
         encoding, target = Encoding(space), np.asarray(accuracies, dtype=float)
         order = np.random.default_rng(seed).permutation(len(sizes))
         held, rest = np.split(order, [len(sizes) // HELD_OUT])
@@ -74,8 +76,10 @@ class AccuracyPredictor:
         with warnings.catch_warnings():
             # The MLP's iterations are limited on purpose: stopping early keeps it smooth.
             warnings.simplefilter("ignore", ConvergenceWarning)
-            errors = {name: quality(cross_val_predict(regressor(name, seed), rows[name][rest], target[rest], cv=FOLDS),
-                                    target[rest]).rmse for name in MODELS}
+            errors = {
+                name: quality(cross_val_predict(regressor(name, seed), rows[name][rest], target[rest], cv=FOLDS), target[rest]).rmse
+                for name in MODELS
+            }
             chosen = min(errors, key=errors.get)
             tried = regressor(chosen, seed).fit(rows[chosen][rest], target[rest])
             final = regressor(chosen, seed).fit(rows[chosen], target)
@@ -104,7 +108,7 @@ def regressor(model: str, seed: int):
 
     if model == "mlp":
         mlp = MLPRegressor(hidden_layer_sizes=(64, 64), alpha=1.0, solver="lbfgs", max_iter=50, random_state=seed)
-        return TransformedTargetRegressor(mlp, transformer=StandardScaler())   # accuracies differ by little
+        return TransformedTargetRegressor(mlp, transformer=StandardScaler())  # accuracies differ by little
     if model == "ridge":
         return make_pipeline(PolynomialFeatures(2, include_bias=False), RidgeCV(np.logspace(-3, 2, 11)))
     return GradientBoostingRegressor(n_estimators=150, max_depth=3, subsample=0.7, random_state=seed)

@@ -60,5 +60,5 @@ def reorder_expert_channels(ffn: ElasticMoE, order_EH: Tensor) -> None:
 
 
 def reorder_experts(ffn: ElasticMoE, order_E: Tensor) -> None:
-    for tensor in (*ffn.experts.parameters(), *ffn.router.state_dict().values()):   # each has one row per expert
+    for tensor in (*ffn.experts.parameters(), *ffn.router.state_dict().values()):  # each has one row per expert
         tensor.copy_(tensor[order_E.to(tensor.device)])

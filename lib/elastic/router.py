@@ -67,10 +67,9 @@ class MaskedTokenChoice(Masked, TokenChoice):
         gate_TK = probs_TE.gather(-1, expert_TK)
         if self.k > 1:
             gate_TK = gate_TK / gate_TK.sum(-1, keepdim=True)
-        tiny = torch.finfo(probs_TE.dtype).tiny   # the slope of p log p at 0 is infinite
+        tiny = torch.finfo(probs_TE.dtype).tiny  # the slope of p log p at 0 is infinite
         entropy = torch.special.entr(probs_TE.clamp(min=tiny)).sum(-1).mean()
-        losses = {"balance": switch_loss(probs_TE, expert_TK, self.balance * self.active / self.experts),
-                  "sharpen": SHARPEN * entropy}
+        losses = {"balance": switch_loss(probs_TE, expert_TK, self.balance * self.active / self.experts), "sharpen": SHARPEN * entropy}
         return routing(expert_TK, gate_TK, self.experts, probs_TE, losses)
 
 
@@ -100,4 +99,4 @@ def off(experts: Units, of: int, device: torch.device) -> Tensor:
     """True for each of ``of`` experts that is not among ``experts``."""
     mask_E = torch.ones(of, dtype=torch.bool)
     mask_E[list(experts)] = False
-    return mask_E.to(device, non_blocking=True)   # small enough to be copied at once: nobody waits
+    return mask_E.to(device, non_blocking=True)  # small enough to be copied at once: nobody waits

@@ -47,8 +47,11 @@ class ERNIE:
 
     def passes(self, space: Space, progress: float) -> list[Pass]:
         whole = {"depth": self.depth, "k": self.sparsity}
-        drawn = {axis: values[-1] if len(values) == 1 or chance(whole.get(axis, self.width)) else pick(values[:-1])
-                 for axis in AXES if (values := getattr(space, axis))}
+        drawn = {
+            axis: values[-1] if len(values) == 1 or chance(whole.get(axis, self.width)) else pick(values[:-1])
+            for axis in AXES
+            if (values := getattr(space, axis))
+        }
         return [taken(Size(**valid(drawn)), space, self.policy)]
 
 
@@ -101,8 +104,10 @@ class Weighted:
     policy: Policy = field(default_factory=Policy)
 
     def __post_init__(self) -> None:
-        require(len(self.weights) == 3 and min(self.weights) >= 0 and self.weights[0] > 0,
-                f"the weights are {self.weights}: give three, none below 0, and the first, the largest network's, above 0")
+        require(
+            len(self.weights) == 3 and min(self.weights) >= 0 and self.weights[0] > 0,
+            f"the weights are {self.weights}: give three, none below 0, and the first, the largest network's, above 0",
+        )
 
     def passes(self, space: Space, progress: float) -> list[Pass]:
         if self.phases:
@@ -155,7 +160,7 @@ class Progressive:
             if since >= 0.5 or len(values) <= 1:
                 opened[axis] = values
             else:
-                opened[axis] = values[len(values) // 2:] if since > 0 else values[-1:]
+                opened[axis] = values[len(values) // 2 :] if since > 0 else values[-1:]
         return [largest, taken(random_size(Space(**opened), layerwise=True), space, self.policy, 1.0, 1.0)]
 
 

@@ -18,8 +18,9 @@ Accuracy = Callable[[list[Size]], np.ndarray]
 Cost = Callable[[Size], float]
 
 
-def search(space: Space, accuracy: Accuracy, cost: Cost, budget: float | None = None, *, population: int = 64,
-           generations: int = 40, seed: int = 0) -> list[Size]:
+def search(
+    space: Space, accuracy: Accuracy, cost: Cost, budget: float | None = None, *, population: int = 64, generations: int = 40, seed: int = 0
+) -> list[Size]:
     """The non-dominated sizes among all that the search looks at, at most ``population`` · ``generations``.
 
     ``accuracy`` is given many sizes at once; ``cost`` is counted once for each size; ``budget`` is the most that
@@ -50,12 +51,19 @@ def search(space: Space, accuracy: Accuracy, cost: Cost, budget: float | None = 
         def _do(self, problem, genome_NG, **kwargs):
             return encoding.repair(np.clip(np.around(genome_NG).astype(int), 0, encoding.upper))
 
-    first = np.concatenate([encoding.genomes([space.smallest, space.largest]),
-                            encoding.random(population - 2, np.random.default_rng(seed))])
+    first = np.concatenate(
+        [encoding.genomes([space.smallest, space.largest]), encoding.random(population - 2, np.random.default_rng(seed))]
+    )
     problem = Trade(n_var=len(encoding.upper), n_obj=2, n_ieq_constr=int(budget is not None), xl=0, xu=encoding.upper)
     # Small indices of the distributions: with a handful of values per gene, children should land on any of them.
-    algorithm = NSGA2(population, sampling=first, crossover=SBX(prob=0.9, eta=3.0, vtype=float),
-                      mutation=PM(prob=0.9, eta=3.0, vtype=float), repair=Valid(), eliminate_duplicates=True)
+    algorithm = NSGA2(
+        population,
+        sampling=first,
+        crossover=SBX(prob=0.9, eta=3.0, vtype=float),
+        mutation=PM(prob=0.9, eta=3.0, vtype=float),
+        repair=Valid(),
+        eliminate_duplicates=True,
+    )
     minimize(problem, algorithm, ("n_gen", generations), seed=seed, verbose=False)
 
     within = [size for size, (_, spent) in seen.items() if budget is None or spent <= budget]

@@ -79,8 +79,10 @@ def choose(size: Size, whole: Size, policy: Policy = Policy(), ranking: Ranking 
         full = whole.layers[index]
         for axis in ("heads", "hidden", "experts"):
             have, want = getattr(full, axis), getattr(wanted, axis)
-            require((have is None) == (want is None) and (want is None or want <= have),
-                    f"layer {index} has {have} {axis}, and {want} are asked for")
+            require(
+                (have is None) == (want is None) and (want is None or want <= have),
+                f"layer {index} has {have} {axis}, and {want} are asked for",
+            )
         experts = None
         if wanted.experts is not None:
             experts = chosen_experts(index, wanted.experts, full.experts, policy.experts, ranking)

@@ -41,15 +41,21 @@ class ElasticViT(ViT):
     """
 
     def __init__(self, config: ViTConfig):
-        require(config.head_hidden is None,
-                "an elastic network's head is one linear layer, as lib.elastic.cost counts it: leave head_hidden at None")
+        require(
+            config.head_hidden is None,
+            "an elastic network's head is one linear layer, as lib.elastic.cost counts it: leave head_hidden at None",
+        )
         for moe in config.mixtures:
             if moe is not None:
                 one_of("router of an elastic network", moe.router, ROUTERS)
-                require(moe.split == 1 and not moe.shared and moe.policy == "dropless" and not moe.z_loss,
-                        "an elastic network's experts are whole, unshared and dropless, without z-loss")
-                require(not moe.router_bias, "an elastic network's routers have no bias, as lib.elastic.cost counts them: "
-                        "leave router_bias at False")
+                require(
+                    moe.split == 1 and not moe.shared and moe.policy == "dropless" and not moe.z_loss,
+                    "an elastic network's experts are whole, unshared and dropless, without z-loss",
+                )
+                require(
+                    not moe.router_bias,
+                    "an elastic network's routers have no bias, as lib.elastic.cost counts them: leave router_bias at False",
+                )
         super().__init__(config)
         self.whole = size_of(config)
         self.select(whole_subnet(self.whole))
@@ -83,8 +89,9 @@ def geometry(space: Space, *, width: int, moe: MoEConfig | None, **rest) -> ViTC
     require((moe is not None) == space.moe, "a space with experts needs a mixture, one without must not have it")
     if moe is not None:
         moe = replace(moe, experts=largest.experts, k=largest.k)
-    return ViTConfig(width=width, depth=largest.depth, heads=largest.heads, hidden=largest.hidden, moe=moe,
-                     head_dim=width // largest.heads, **rest)
+    return ViTConfig(
+        width=width, depth=largest.depth, heads=largest.heads, hidden=largest.hidden, moe=moe, head_dim=width // largest.heads, **rest
+    )
 
 
 def size_of(config: ViTConfig) -> Size:
@@ -145,18 +152,25 @@ class ElasticExperts(Experts):
 
     def cast(self, x: Tensor) -> tuple[Tensor, Weights]:
         x, (w_in, b_in, w_out, b_out) = super().cast(x)
-        return x, Weights(w_in.contiguous(), b_in, w_out.contiguous(), b_out)   # grouped products want rows without gaps
+        return x, Weights(w_in.contiguous(), b_in, w_out.contiguous(), b_out)  # grouped products want rows without gaps
 
 
 class ElasticMoE(MoELayer):
     def __init__(self, config: MoEConfig, d_model: int, hidden: int):
         super().__init__(config, d_model, hidden)
         E, k = config.experts, config.k
-        gate = Gate(d_model, E, precision=config.router_precision, jitter=config.jitter,
-                    init_scale=config.router_init)
+        gate = Gate(d_model, E, precision=config.router_precision, jitter=config.jitter, init_scale=config.router_init)
         if config.router == "switch":
-            self.router = MaskedTokenChoice(gate, E, k, balance=config.balance, z_weight=0.0, policy="dropless",
-                                            capacity_factor=config.capacity_factor, single_gate=config.single_gate)
+            self.router = MaskedTokenChoice(
+                gate,
+                E,
+                k,
+                balance=config.balance,
+                z_weight=0.0,
+                policy="dropless",
+                capacity_factor=config.capacity_factor,
+                single_gate=config.single_gate,
+            )
         else:
             self.router = MaskedBiasBalanced(gate, E, k, rate=config.bias_rate, scores=config.scores)
         self.experts = ElasticExperts(E, d_model, hidden, backend=config.backend)

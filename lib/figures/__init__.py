@@ -11,5 +11,17 @@ from lib.figures.curves import learning_curves, thin
 from lib.figures.maps import heat_map, heat_map_over_time
 from lib.figures.theme import COLOURS, METHODS, label, reference_line
 
-__all__ = ["COLOURS", "METHODS", "bars", "dots", "heat_map", "heat_map_over_time", "label", "learning_curves",
-           "pareto", "reference_line", "scaling", "thin"]
+__all__ = [
+    "COLOURS",
+    "METHODS",
+    "bars",
+    "dots",
+    "heat_map",
+    "heat_map_over_time",
+    "label",
+    "learning_curves",
+    "pareto",
+    "reference_line",
+    "scaling",
+    "thin",
+]

@@ -18,8 +18,9 @@ ARROW = " → "
 WIDTH = 22
 
 
-def chain_figure(frame: pd.DataFrame, *, value: str = "test_accuracy", title: str = "test accuracy",
-                 size: str = "file_bytes", format: str = ".1%") -> go.Figure:
+def chain_figure(
+    frame: pd.DataFrame, *, value: str = "test_accuracy", title: str = "test accuracy", size: str = "file_bytes", format: str = ".1%"
+) -> go.Figure:
     """The same stages in different orders: accuracy after each chain, file sizes beside, chains of the same stages together.
 
     ``frame``  one row per run: ``name``, the stages in their order joined by " → ", ``value``, and ``size`` in bytes
@@ -36,31 +37,42 @@ def chain_figure(frame: pd.DataFrame, *, value: str = "test_accuracy", title: st
     labels = {name: wrapped(name, WIDTH) for name in heights}
     lines = max(label.count("<br>") + 1 for label in labels.values())
     highest = max(heights.values())
-    figure = canvas(title, "", round(98 + max(34, 15 * lines) * (highest + 1)),
-                    described(groups, found, sizes, title, format))
+    figure = canvas(title, "", round(98 + max(34, 15 * lines) * (highest + 1)), described(groups, found, sizes, title, format))
     for place, names in enumerate(groups.values()):
         colour, symbol = NEUTRAL[place % len(NEUTRAL)]
         seeds = frame[frame["name"].isin(names)].dropna(subset=[value])
-        figure.add_scatter(   # just below their mean, where its mark does not hide them
-            x=rounded(seeds[value]), y=[heights[name] - 0.25 for name in seeds["name"]], mode="markers", opacity=0.45,
-            name="one seed", marker={"color": colour, "size": 5}, hovertemplate=f"one seed: %{{x:{format}}}<extra></extra>")
+        figure.add_scatter(  # just below their mean, where its mark does not hide them
+            x=rounded(seeds[value]),
+            y=[heights[name] - 0.25 for name in seeds["name"]],
+            mode="markers",
+            opacity=0.45,
+            name="one seed",
+            marker={"color": colour, "size": 5},
+            hovertemplate=f"one seed: %{{x:{format}}}<extra></extra>",
+        )
         figure.add_scatter(
-            x=rounded(found[name].mean for name in names), y=[heights[name] for name in names], mode="markers",
-            name=" with ".join(stages(names[0])), marker={"color": colour, "symbol": symbol, "size": 11},
+            x=rounded(found[name].mean for name in names),
+            y=[heights[name] for name in names],
+            mode="markers",
+            name=" with ".join(stages(names[0])),
+            marker={"color": colour, "symbol": symbol, "size": 11},
             error_x=whiskers([found[name] for name in names]) | {"color": colour},
             text=[f"{labels[name]}<br>{told(found[name], format)}<br>{sizes[name]}" for name in names],
-            hovertemplate="%{text}<extra></extra>")
+            hovertemplate="%{text}<extra></extra>",
+        )
         if place:
             figure.add_hline(heights[names[0]] + 0.75, line={"color": RULE, "width": 1})
     rows = {"range": [-0.6, highest + 0.6], "tickvals": list(heights.values()), "tickfont": {"size": 11}, "showgrid": False}
     figure.update_yaxes(rows, ticktext=list(labels.values()))
     # The sizes are the ticks of a second axis, which needs a point, although an unseen one, to be drawn.
     figure.add_scatter(x=[None], y=[0], yaxis="y2", name="file size")
-    figure.update_layout(yaxis2=rows | {"overlaying": "y", "side": "right", "ticks": "", "showline": False,
-                                        "ticktext": [sizes[name] for name in heights]})
-    figure.add_annotation(text="file size", xref="paper", yref="paper", x=1, y=1, xanchor="left", yanchor="bottom",
-                          showarrow=False, font={"size": 11})
-    figure.update_layout(margin={"t": 52})   # the mode bar stands above the head of the sizes
+    figure.update_layout(
+        yaxis2=rows | {"overlaying": "y", "side": "right", "ticks": "", "showline": False, "ticktext": [sizes[name] for name in heights]}
+    )
+    figure.add_annotation(
+        text="file size", xref="paper", yref="paper", x=1, y=1, xanchor="left", yanchor="bottom", showarrow=False, font={"size": 11}
+    )
+    figure.update_layout(margin={"t": 52})  # the mode bar stands above the head of the sizes
     figure.update_xaxes(tickformat=tick(format), nticks=6)
     return figure
 
@@ -80,13 +92,14 @@ def rows_of(groups: Mapping[tuple[str, ...], list[str]]) -> dict[str, float]:
     return dict(reversed(heights.items()))
 
 
-def described(groups: Mapping[tuple[str, ...], list[str]], found: Mapping, sizes: Mapping[str, str], title: str,
-              format: str) -> str:
+def described(groups: Mapping[tuple[str, ...], list[str]], found: Mapping, sizes: Mapping[str, str], title: str, format: str) -> str:
     """The best and the worst order of each set of stages."""
     parts = []
     for names in groups.values():
         best, worst = names[0], names[-1]
         other = f", against {told(found[worst], format)} for {worst}" if worst != best else ""
         parts.append(f"{best}: {told(found[best], format)} in {sizes[best]}{other}")
-    return (f"{title} of {sum(map(len, groups.values()))} chains of methods with 95 % intervals and file sizes. "
-            f"Best order of each set of stages: {'; '.join(parts)}.")
+    return (
+        f"{title} of {sum(map(len, groups.values()))} chains of methods with 95 % intervals and file sizes. "
+        f"Best order of each set of stages: {'; '.join(parts)}."
+    )

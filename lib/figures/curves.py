@@ -15,8 +15,17 @@ from lib.figures.theme import canvas, listed, rounded, short_number, styles, tic
 LINE_POINTS, BAND_POINTS = 1000, 400
 
 
-def learning_curves(frame: pd.DataFrame, y: str, by: str, *, x: str = "step", x_title: str = "epoch",
-                    y_title: str | None = None, format: str = "", log: bool = False) -> go.Figure:
+def learning_curves(
+    frame: pd.DataFrame,
+    y: str,
+    by: str,
+    *,
+    x: str = "step",
+    x_title: str = "epoch",
+    y_title: str | None = None,
+    format: str = "",
+    log: bool = False,
+) -> go.Figure:
     """Mean over seeds as a line, the range from the lowest to the highest seed as a band.
 
     frame: long form with a row per result and step, as ``Results.curves(y)`` gives it.
@@ -39,16 +48,31 @@ def learning_curves(frame: pd.DataFrame, y: str, by: str, *, x: str = "step", x_
             band = part.iloc[thin([part["high"], part["low"]], BAND_POINTS // len(groups))]
             steps = rounded(band[x], 6)
             figure.add_scatter(
-                x=steps + steps[::-1], y=rounded(band["high"]) + rounded(band["low"])[::-1], fill="toself",
-                fillcolor=look.colour, opacity=0.18, line={"width": 0}, mode="lines", hoverinfo="skip",
-                legendgroup=str(name), showlegend=False, name=f"{look.label}, range of {runs} seeds")
+                x=steps + steps[::-1],
+                y=rounded(band["high"]) + rounded(band["low"])[::-1],
+                fill="toself",
+                fillcolor=look.colour,
+                opacity=0.18,
+                line={"width": 0},
+                mode="lines",
+                hoverinfo="skip",
+                legendgroup=str(name),
+                showlegend=False,
+                name=f"{look.label}, range of {runs} seeds",
+            )
         part = part.iloc[thin([part["mean"]], LINE_POINTS // len(groups))]
         figure.add_scatter(
-            x=rounded(part[x], 6), y=rounded(part["mean"]), mode="lines" if len(part) > 1 else "markers", name=look.label,
-            legendgroup=str(name), line={"color": look.colour, "dash": look.dash, "width": 2},
+            x=rounded(part[x], 6),
+            y=rounded(part["mean"]),
+            mode="lines" if len(part) > 1 else "markers",
+            name=look.label,
+            legendgroup=str(name),
+            line={"color": look.colour, "dash": look.dash, "width": 2},
             marker={"color": look.colour, "symbol": look.symbol},
             hovertemplate=f"{look.label}<br>{x_title} %{{x}}: %{{y:{format or '.4~g'}}}"
-                          + (f" (n={runs})" if runs > 1 else "") + "<extra></extra>")
+            + (f" (n={runs})" if runs > 1 else "")
+            + "<extra></extra>",
+        )
     return figure
 
 

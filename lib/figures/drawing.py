@@ -38,8 +38,10 @@ class Drawing:
 
     @property
     def svg(self) -> str:
-        return (f'<svg id="{self.id}" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {self.width} {self.height}" role="img" '
-                f'aria-label="{html.escape(self.alt)}"><style>{STYLE.format(id=self.id).strip()}</style>{"".join(self.parts)}</svg>')
+        return (
+            f'<svg id="{self.id}" xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {self.width} {self.height}" role="img" '
+            f'aria-label="{html.escape(self.alt)}"><style>{STYLE.format(id=self.id).strip()}</style>{"".join(self.parts)}</svg>'
+        )
 
     def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
         return {"text/html": self.svg, "text/plain": self.alt}

@@ -32,8 +32,15 @@ AXIS_HEIGHT, SLIDER_HEIGHT, LEGEND_HEIGHT = 46, 84, 34
 TRACES = 4
 
 
-def budget_explorer(samples: pd.DataFrame, fronts: Mapping[str, pd.DataFrame], *, accuracy: str = "val_accuracy",
-                    accuracy_title: str = "validation accuracy", format: str = ".1%", step: float = 0.05) -> go.Figure:
+def budget_explorer(
+    samples: pd.DataFrame,
+    fronts: Mapping[str, pd.DataFrame],
+    *,
+    accuracy: str = "val_accuracy",
+    accuracy_title: str = "validation accuracy",
+    format: str = ".1%",
+    step: float = 0.05,
+) -> go.Figure:
     """Accuracy against cost with a slider over budgets; a menu chooses what the budget is of.
 
     ``samples``  measured sub-networks: the columns that ``fronts`` is keyed by, and ``accuracy``; faint dots
@@ -45,12 +52,16 @@ def budget_explorer(samples: pd.DataFrame, fronts: Mapping[str, pd.DataFrame], *
     Everything is in the figure: it needs no Python and no server.
     Raises ValueError for empty fronts, and for steps that do not end at the whole.
     """
-    require(step > 0 and abs(1 / step - round(1 / step)) < 1e-6,
-            f"step is {step}: choose a whole number's reciprocal, such as 0.05, so that the last budget is all")
+    require(
+        step > 0 and abs(1 / step - round(1 / step)) < 1e-6,
+        f"step is {step}: choose a whole number's reciprocal, such as 0.05, so that the last budget is all",
+    )
     if not fronts or any(front.empty for front in fronts.values()):
         raise ValueError("no sub-networks to choose from; say what is missing with lib.book.page.missing(results)")
-    parts = [Part(name, samples, front.reset_index(drop=True), accuracy, format, step, place)
-             for place, (name, front) in enumerate(fronts.items())]
+    parts = [
+        Part(name, samples, front.reset_index(drop=True), accuracy, format, step, place)
+        for place, (name, front) in enumerate(fronts.items())
+    ]
     lines = max(part.lines for part in parts)
     first = parts[0]
     top, bottom = BUTTONS_HEIGHT + LINE_HEIGHT * lines + 10, AXIS_HEIGHT + SLIDER_HEIGHT + LEGEND_HEIGHT
@@ -59,15 +70,32 @@ def budget_explorer(samples: pd.DataFrame, fronts: Mapping[str, pd.DataFrame], *
         figure.add_traces(part.traces(visible=part is first))
     height = figure.layout.height
     figure.update_layout(
-        margin={"t": top, "b": bottom}, showlegend=True, legend={"itemclick": False, "itemdoubleclick": False},
+        margin={"t": top, "b": bottom},
+        showlegend=True,
+        legend={"itemclick": False, "itemdoubleclick": False},
         sliders=[part.slider(visible=part is first) for part in parts],
-        annotations=[part.description(visible=part is first) for part in parts])
+        annotations=[part.description(visible=part is first) for part in parts],
+    )
     if len(parts) > 1:
         # Buttons, not a menu that unfolds: it would be clear, and lie on the description.
-        figure.update_layout(updatemenus=[{
-            "type": "buttons", "direction": "right", "showactive": True, "x": 0, "xanchor": "left", "yanchor": "top",
-            "y": 1 + (top - 34) / (height - top - bottom), "bgcolor": CLEAR, "bordercolor": INK, "pad": {"t": 0, "l": 0},
-            "font": {"color": INK, "size": 12}, "buttons": [part.button(parts) for part in parts]}])
+        figure.update_layout(
+            updatemenus=[
+                {
+                    "type": "buttons",
+                    "direction": "right",
+                    "showactive": True,
+                    "x": 0,
+                    "xanchor": "left",
+                    "yanchor": "top",
+                    "y": 1 + (top - 34) / (height - top - bottom),
+                    "bgcolor": CLEAR,
+                    "bordercolor": INK,
+                    "pad": {"t": 0, "l": 0},
+                    "font": {"color": INK, "size": 12},
+                    "buttons": [part.button(parts) for part in parts],
+                }
+            ]
+        )
     figure.update_yaxes(tickformat=tick(format))
     return figure
 
@@ -75,8 +103,7 @@ def budget_explorer(samples: pd.DataFrame, fronts: Mapping[str, pd.DataFrame], *
 class Part:
     """What belongs to one cost: its traces, its slider, and the state that the figure has when it is chosen."""
 
-    def __init__(self, name: str, samples: pd.DataFrame, front: pd.DataFrame, accuracy: str, format: str,
-                 step: float, place: int):
+    def __init__(self, name: str, samples: pd.DataFrame, front: pd.DataFrame, accuracy: str, format: str, step: float, place: int):
         self.word, self.unit = COSTS.get(name, (name, ""))
         self.name, self.accuracy, self.format, self.place = name, accuracy, format, place
         self.samples, self.front = samples, frontier(front, name, accuracy)
@@ -93,10 +120,15 @@ class Part:
     def text(self, budget: float, row: pd.Series) -> str:
         """The chosen sub-network in a few short lines."""
         tested = f", test {short_number(row['test_accuracy'], self.format)}" if pd.notna(row.get("test_accuracy")) else ""
-        facts = [f"<b>{short_number(row[self.accuracy], self.format)}</b>{tested} with ≤ {budget:.0%} of {self.word}",
-                 f"{amount(row['parameters'])} parameters, {amount(row['flops'])} FLOPs, {row['latency_ms']:.3g} ms"]
-        layers = [f"{axis}\N{NO-BREAK SPACE}{runs(row[axis])}" for axis in ("heads", "hidden", "experts", "k")
-                  if isinstance(row[axis], (list, tuple))]
+        facts = [
+            f"<b>{short_number(row[self.accuracy], self.format)}</b>{tested} with ≤ {budget:.0%} of {self.word}",
+            f"{amount(row['parameters'])} parameters, {amount(row['flops'])} FLOPs, {row['latency_ms']:.3g} ms",
+        ]
+        layers = [
+            f"{axis}\N{NO-BREAK SPACE}{runs(row[axis])}"
+            for axis in ("heads", "hidden", "experts", "k")
+            if isinstance(row[axis], (list, tuple))
+        ]
         count = f"{row['depth']}\N{NO-BREAK SPACE}layer{'s' if row['depth'] > 1 else ''}"
         return "<br>".join([*facts, *textwrap.wrap("; ".join([count, *layers]), LINE)])
 
@@ -106,26 +138,65 @@ class Part:
         colour, chosen = COLOURS["elastic"], self.chosen[self.start]
         common = {"visible": visible}
         return [
-            go.Scatter(x=self.scaled(self.samples[name]), y=rounded(self.samples[accuracy]), mode="markers",
-                       name="random samples", marker={"color": INK, "size": 5, "opacity": 0.3},
-                       hovertemplate=f"a random sample<br>{hover}", **common),
-            go.Scatter(x=self.scaled(self.front[name]), y=rounded(self.front[accuracy]), mode="lines+markers", name="found",
-                       line={"color": colour, "width": 1.5, "shape": "hv"}, marker={"color": colour, "size": 7},
-                       hovertemplate=f"found by the search<br>{hover}", **common),
-            go.Scatter(x=self.line(self.start), y=self.range(), mode="lines", name="budget", hoverinfo="skip",
-                       line={"color": INK, "width": 1, "dash": "dash"}, **common),
-            go.Scatter(x=self.scaled([chosen[name]]), y=rounded([chosen[accuracy]]), mode="markers", name="best within it",
-                       marker={"color": COLOURS["whole_network"], "size": 14, "symbol": "circle-open", "line": {"width": 3}},
-                       hovertemplate=f"best within the budget<br>{hover}", **common),
+            go.Scatter(
+                x=self.scaled(self.samples[name]),
+                y=rounded(self.samples[accuracy]),
+                mode="markers",
+                name="random samples",
+                marker={"color": INK, "size": 5, "opacity": 0.3},
+                hovertemplate=f"a random sample<br>{hover}",
+                **common,
+            ),
+            go.Scatter(
+                x=self.scaled(self.front[name]),
+                y=rounded(self.front[accuracy]),
+                mode="lines+markers",
+                name="found",
+                line={"color": colour, "width": 1.5, "shape": "hv"},
+                marker={"color": colour, "size": 7},
+                hovertemplate=f"found by the search<br>{hover}",
+                **common,
+            ),
+            go.Scatter(
+                x=self.line(self.start),
+                y=self.range(),
+                mode="lines",
+                name="budget",
+                hoverinfo="skip",
+                line={"color": INK, "width": 1, "dash": "dash"},
+                **common,
+            ),
+            go.Scatter(
+                x=self.scaled([chosen[name]]),
+                y=rounded([chosen[accuracy]]),
+                mode="markers",
+                name="best within it",
+                marker={"color": COLOURS["whole_network"], "size": 14, "symbol": "circle-open", "line": {"width": 3}},
+                hovertemplate=f"best within the budget<br>{hover}",
+                **common,
+            ),
         ]
 
     def slider(self, visible: bool) -> dict:
-        where = [TRACES * self.place + 2, TRACES * self.place + 3]   # the budget, and the chosen one
-        steps = [{"method": "update", "label": f"{budget:.0%}", "args": [self.moved(place), self.worded(place), where]}
-                 for place, budget in enumerate(self.budgets)]
-        return {"active": self.start, "steps": steps, "visible": visible, "x": 0, "len": 1, "y": 0, "yanchor": "top",
-                "pad": {"t": AXIS_HEIGHT, "b": 0}, "ticklen": 0, "minorticklen": 0, "font": {"size": 11},
-                "currentvalue": {"prefix": f"budget, of the whole's {self.word}: ", "font": {"size": 12}}}
+        where = [TRACES * self.place + 2, TRACES * self.place + 3]  # the budget, and the chosen one
+        steps = [
+            {"method": "update", "label": f"{budget:.0%}", "args": [self.moved(place), self.worded(place), where]}
+            for place, budget in enumerate(self.budgets)
+        ]
+        return {
+            "active": self.start,
+            "steps": steps,
+            "visible": visible,
+            "x": 0,
+            "len": 1,
+            "y": 0,
+            "yanchor": "top",
+            "pad": {"t": AXIS_HEIGHT, "b": 0},
+            "ticklen": 0,
+            "minorticklen": 0,
+            "font": {"size": 11},
+            "currentvalue": {"prefix": f"budget, of the whole's {self.word}: ", "font": {"size": 12}},
+        }
 
     def button(self, parts: list[Part]) -> dict:
         """Show this cost's traces, slider and description, as they were left."""
@@ -133,8 +204,11 @@ class Part:
         layout = {"xaxis.title.text": self.title}
         for place, visible in enumerate(shown):
             layout |= {f"sliders[{place}].visible": visible, f"annotations[{place}].visible": visible}
-        return {"method": "update", "label": self.word,
-                "args": [{"visible": [visible for visible in shown for _ in range(TRACES)]}, layout]}
+        return {
+            "method": "update",
+            "label": self.word,
+            "args": [{"visible": [visible for visible in shown for _ in range(TRACES)]}, layout],
+        }
 
     def moved(self, place: int) -> dict:
         row = self.chosen[place]
@@ -144,9 +218,20 @@ class Part:
         return {f"annotations[{self.place}].text": self.texts[place]}
 
     def description(self, visible: bool) -> dict:
-        return {"text": self.texts[self.start], "visible": visible, "xref": "paper", "yref": "paper", "x": 0, "y": 1,
-                "yshift": 6, "xanchor": "left", "yanchor": "bottom", "align": "left", "showarrow": False,
-                "font": {"size": 12}}
+        return {
+            "text": self.texts[self.start],
+            "visible": visible,
+            "xref": "paper",
+            "yref": "paper",
+            "x": 0,
+            "y": 1,
+            "yshift": 6,
+            "xanchor": "left",
+            "yanchor": "bottom",
+            "align": "left",
+            "showarrow": False,
+            "font": {"size": 12},
+        }
 
     def line(self, place: int) -> list[float]:
         return self.scaled([self.budgets[place] * self.whole] * 2)
@@ -161,13 +246,16 @@ class Part:
 
 def told(parts: list[Part], accuracy: str, format: str) -> str:
     """The figure in words: each front's ends, and what a slider is for."""
+
     def end(part: Part, place: int) -> str:
         row = part.front.iloc[place]
         return f"{short_number(row[accuracy], format)} at {amount(row[part.name])}{part.unit}"
 
     ends = [f"{part.word} from {end(part, 0)} to {end(part, -1)}" for part in parts]
-    return (f"Sub-networks found by the search, their accuracy against {listed(ends)}; {len(parts[0].samples)} random ones "
-            "as faint dots. A slider sets a budget and marks the best sub-network within it, with its layers in words.")
+    return (
+        f"Sub-networks found by the search, their accuracy against {listed(ends)}; {len(parts[0].samples)} random ones "
+        "as faint dots. A slider sets a budget and marks the best sub-network within it, with its layers in words."
+    )
 
 
 def scale(value: float) -> tuple[float, str, str]:

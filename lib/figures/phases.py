@@ -46,9 +46,20 @@ class Transition:
     of: str | None = None
 
 
-def phases(frame: pd.DataFrame, x: str, y: str, *, transitions: Sequence[Transition], by: str = "method",
-           floor: float | None = None, floor_name: str = "entropy of the corpus", x_title: str | None = None,
-           y_title: str | None = None, format: str = "", log: bool = True) -> go.Figure:
+def phases(
+    frame: pd.DataFrame,
+    x: str,
+    y: str,
+    *,
+    transitions: Sequence[Transition],
+    by: str = "method",
+    floor: float | None = None,
+    floor_name: str = "entropy of the corpus",
+    x_title: str | None = None,
+    y_title: str | None = None,
+    format: str = "",
+    log: bool = True,
+) -> go.Figure:
     """Mean of ``y`` over seeds against compute ``x``, a flag at each transition, a line at the ``floor``.
 
     frame: long form with a row per seed and evaluation, and columns ``by`` and "seed".  Two rows of one series
@@ -61,9 +72,10 @@ def phases(frame: pd.DataFrame, x: str, y: str, *, transitions: Sequence[Transit
     looks: dict[str | None, Style] = styles(dict.fromkeys(frame[by]))
     transitions = sorted(transitions, key=lambda transition: transition.at)
     for transition in transitions:
-        require(transition.of is None or transition.of in looks,
-                f"{transition.label!r} is of {transition.of!r}, which is not drawn: "
-                f"use {listed(list(map(repr, looks)))}, or None")
+        require(
+            transition.of is None or transition.of in looks,
+            f"{transition.label!r} is of {transition.of!r}, which is not drawn: use {listed(list(map(repr, looks)))}, or None",
+        )
     x_title, y_title = x_title or x, y_title or y
     figure = learning_curves(frame, y, by, x=x, x_title=x_title, y_title=y_title, format=format)
     foot = 0.0 if floor is None else lay_floor(figure, floor, floor_name, frame[y])
@@ -75,9 +87,14 @@ def phases(frame: pd.DataFrame, x: str, y: str, *, transitions: Sequence[Transit
     low, high = position(min(ats)), position(max(ats))
     margin = 0.02 * (high - low or 1)
     low, high = low - margin, high + margin
-    figure.update_xaxes(type="log" if log else "linear", range=rounded([low, high], 6), hoverformat=".4~g",
-                        exponentformat="power", tickformat="" if log else "~s",
-                        dtick="D2" if log and high - low < 3 else None)
+    figure.update_xaxes(
+        type="log" if log else "linear",
+        range=rounded([low, high], 6),
+        hoverformat=".4~g",
+        exponentformat="power",
+        tickformat="" if log else "~s",
+        dtick="D2" if log and high - low < 3 else None,
+    )
 
     places = [NARROW * (position(transition.at) - low) / (high - low) for transition in transitions]
     to_left, rows = flags(places, [len(transition.label) * CHARACTER + GAP for transition in transitions])
@@ -88,16 +105,23 @@ def phases(frame: pd.DataFrame, x: str, y: str, *, transitions: Sequence[Transit
         if look and curve[x].min() <= transition.at <= curve[x].max():
             height = float(np.interp(transition.at, curve[x], curve["mean"]))
             figure.add_scatter(
-                x=rounded([transition.at], 6), y=rounded([height]), mode="markers", showlegend=False,
-                name=f"{look.label}, {transition.label}", legendgroup=str(transition.of),
+                x=rounded([transition.at], 6),
+                y=rounded([height]),
+                mode="markers",
+                showlegend=False,
+                name=f"{look.label}, {transition.label}",
+                legendgroup=str(transition.of),
                 marker={"color": look.colour, "symbol": look.symbol, "size": 9},
-                hovertemplate=f"{look.label}: {transition.label}<br>{x_title} %{{x}}: %{{y:{format or '.4~g'}}}"
-                              "<extra></extra>")
+                hovertemplate=f"{look.label}: {transition.label}<br>{x_title} %{{x}}: %{{y:{format or '.4~g'}}}<extra></extra>",
+            )
     if transitions:
         room = ROW * (max(rows) + 1)
         marked = [f"{looks[t.of].label + ' ' if t.of else ''}{t.label} at {short_number(t.at)}" for t in transitions]
-        figure.update_layout(height=figure.layout.height + room, margin={"t": 34 + room}, meta={
-            "alt": f"{figure.layout.meta['alt']} Marked on the {x_title} axis: {listed(marked)}."})
+        figure.update_layout(
+            height=figure.layout.height + room,
+            margin={"t": 34 + room},
+            meta={"alt": f"{figure.layout.meta['alt']} Marked on the {x_title} axis: {listed(marked)}."},
+        )
     return figure
 
 
@@ -128,17 +152,26 @@ def lay_floor(figure: go.Figure, floor: float, name: str, values: pd.Series) -> 
     return (floor - low) / (top - low)
 
 
-def raise_flag(figure: go.Figure, transition: Transition, position: float, foot: float, left: bool, row: int,
-               look: Style | None) -> None:
+def raise_flag(figure: go.Figure, transition: Transition, position: float, foot: float, left: bool, row: int, look: Style | None) -> None:
     """A pole from ``foot`` through the plot, and above it up to ``row``, with the label at its side."""
     line = {"color": look.colour if look else INK, "width": 1, "dash": look.dash if look else "dot"}
-    pole = {"type": "line", "layer": "between", "line": line,
-            "xref": "x", "x0": transition.at, "x1": transition.at, "yref": "paper"}
+    pole = {"type": "line", "layer": "between", "line": line, "xref": "x", "x0": transition.at, "x1": transition.at, "yref": "paper"}
     figure.add_shape(**pole, y0=foot, y1=1)
     figure.add_shape(**pole, ysizemode="pixel", yanchor=1, y0=0, y1=ROW * row + ROW - 3)
-    figure.add_annotation(x=position, xref="x", y=1, yref="paper", xshift=-3 if left else 3, yshift=ROW * row, borderpad=0,
-                          xanchor="right" if left else "left", yanchor="bottom", showarrow=False, text=transition.label,
-                          font={"size": 11})
+    figure.add_annotation(
+        x=position,
+        xref="x",
+        y=1,
+        yref="paper",
+        xshift=-3 if left else 3,
+        yshift=ROW * row,
+        borderpad=0,
+        xanchor="right" if left else "left",
+        yanchor="bottom",
+        showarrow=False,
+        text=transition.label,
+        font={"size": 11},
+    )
 
 
 def flags(places: Sequence[float], widths: Sequence[float]) -> tuple[list[bool], list[int]]:
@@ -153,19 +186,19 @@ def flags(places: Sequence[float], widths: Sequence[float]) -> tuple[list[bool],
     best: tuple[list[bool], list[int]] | None = None
     for first_left in range(count, -1, -1):
         to_left = [i >= first_left for i in range(count)]
-        inside = all(place - width >= -LEFT if left else place + width <= NARROW + RIGHT
-                     for place, width, left in zip(places, widths, to_left))
+        inside = all(
+            place - width >= -LEFT if left else place + width <= NARROW + RIGHT for place, width, left in zip(places, widths, to_left)
+        )
         rows = rows_of(places, widths, to_left) if inside else None
         if rows is not None and (best is None or max(rows, default=0) < max(best[1])):
             best = to_left, rows
     first_left = sum(place <= NARROW / 2 for place in places)
-    return best or ([i >= first_left for i in range(count)],
-                    [*range(count - 1, count - 1 - first_left, -1), *range(count - first_left)])
+    return best or ([i >= first_left for i in range(count)], [*range(count - 1, count - 1 - first_left, -1), *range(count - first_left)])
 
 
 def rows_of(places: Sequence[float], widths: Sequence[float], to_left: Sequence[bool]) -> list[int] | None:
     """The lowest row of each flag in which it lies on no other and on no pole; None where two cannot avoid that."""
-    above: list[set[int]] = [set() for _ in places]   # those that a flag must be above
+    above: list[set[int]] = [set() for _ in places]  # those that a flag must be above
     for i, j in itertools.combinations(range(len(places)), 2):
         apart, facing = places[j] - places[i], to_left[j] and not to_left[i]
         i_covers = not to_left[i] and apart < widths[i]

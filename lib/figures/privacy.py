@@ -17,8 +17,9 @@ from lib.system.checks import require
 TOP, BOTTOM = 124, 140
 
 
-def cost_explorer(networks: pd.DataFrame, protocols: Sequence[Protocol], *, accuracy_title: str = "test accuracy",
-                  format: str = ".1%", steps: int = 16) -> go.Figure:
+def cost_explorer(
+    networks: pd.DataFrame, protocols: Sequence[Protocol], *, accuracy_title: str = "test accuracy", format: str = ".1%", steps: int = 16
+) -> go.Figure:
     """One line per method, over the milliseconds that its ReLUs cost online; a button chooses the protocol.
 
     ``networks``  one row each: ``method``, ``relus`` (for one image, at least 1), ``accuracy``
@@ -39,13 +40,28 @@ def cost_explorer(networks: pd.DataFrame, protocols: Sequence[Protocol], *, accu
     figure.update_layout(
         margin={"t": TOP, "b": BOTTOM + 20 * ((len(looks) + 2) // 2)},
         sliders=[part.slider(visible=part is first) for part in parts],
-        annotations=[part.description(visible=part is first) for part in parts])
+        annotations=[part.description(visible=part is first) for part in parts],
+    )
     if len(parts) > 1:
         plot = height - TOP - BOTTOM - 20 * ((len(looks) + 2) // 2)
-        figure.update_layout(updatemenus=[{
-            "type": "buttons", "direction": "right", "showactive": True, "x": 0, "xanchor": "left", "yanchor": "top",
-            "y": 1 + (TOP - 34) / plot, "bgcolor": CLEAR, "bordercolor": INK, "pad": {"t": 0, "l": 0},
-            "font": {"color": INK, "size": 12}, "buttons": [part.button(parts) for part in parts]}])
+        figure.update_layout(
+            updatemenus=[
+                {
+                    "type": "buttons",
+                    "direction": "right",
+                    "showactive": True,
+                    "x": 0,
+                    "xanchor": "left",
+                    "yanchor": "top",
+                    "y": 1 + (TOP - 34) / plot,
+                    "bgcolor": CLEAR,
+                    "bordercolor": INK,
+                    "pad": {"t": 0, "l": 0},
+                    "font": {"color": INK, "size": 12},
+                    "buttons": [part.button(parts) for part in parts],
+                }
+            ]
+        )
     figure.update_xaxes(type="log")
     figure.update_yaxes(tickformat=tick(format))
     return figure
@@ -69,34 +85,78 @@ class Part:
     def text(self, place: int) -> str:
         row, relus = self.chosen[place], int(self.chosen[place]["relus"])
         low, high = (number * relus / 1e3 for number in (self.protocol.low, self.protocol.high))
-        return (f"<b>{short_number(row['accuracy'], self.format)}</b> within {short_number(self.budgets[place])} ms: "
-                f"{self.looks[row['method']].label}<br>{relus:,} ReLUs, {short_number(low)} to {short_number(high)} ms")
+        return (
+            f"<b>{short_number(row['accuracy'], self.format)}</b> within {short_number(self.budgets[place])} ms: "
+            f"{self.looks[row['method']].label}<br>{relus:,} ReLUs, {short_number(low)} to {short_number(high)} ms"
+        )
 
     def traces(self, visible: bool) -> list[go.Scatter]:
         found = []
         for name, look in self.looks.items():
             mine = self.networks[self.networks["method"] == name].sort_values("relus")
-            found.append(go.Scatter(
-                x=rounded(mine["milliseconds"]), y=rounded(mine["accuracy"]), customdata=mine["relus"].tolist(), name=look.label,
-                mode="lines+markers", visible=visible, line={"color": look.colour, "dash": look.dash, "width": 2},
-                marker={"color": look.colour, "symbol": look.symbol, "size": 9},
-                hovertemplate=f"{look.label}<br>%{{customdata:,}} ReLUs, %{{x:.3~g}} ms: %{{y:{self.format}}}<extra></extra>"))
+            found.append(
+                go.Scatter(
+                    x=rounded(mine["milliseconds"]),
+                    y=rounded(mine["accuracy"]),
+                    customdata=mine["relus"].tolist(),
+                    name=look.label,
+                    mode="lines+markers",
+                    visible=visible,
+                    line={"color": look.colour, "dash": look.dash, "width": 2},
+                    marker={"color": look.colour, "symbol": look.symbol, "size": 9},
+                    hovertemplate=f"{look.label}<br>%{{customdata:,}} ReLUs, %{{x:.3~g}} ms: %{{y:{self.format}}}<extra></extra>",
+                )
+            )
         chosen = self.chosen[self.start]
-        found.append(go.Scatter(x=self.line(self.start), y=self.range(), mode="lines", name="time", hoverinfo="skip", visible=visible,
-                                showlegend=False, line={"color": INK, "width": 1, "dash": "dash"}))
-        found.append(go.Scatter(x=rounded([chosen["milliseconds"]]), y=rounded([chosen["accuracy"]]), mode="markers", visible=visible,
-                                name="best within the time", hoverinfo="skip",
-                                marker={"color": COLOURS["privacy"], "size": 15, "symbol": "circle-open", "line": {"width": 3}}))
+        found.append(
+            go.Scatter(
+                x=self.line(self.start),
+                y=self.range(),
+                mode="lines",
+                name="time",
+                hoverinfo="skip",
+                visible=visible,
+                showlegend=False,
+                line={"color": INK, "width": 1, "dash": "dash"},
+            )
+        )
+        found.append(
+            go.Scatter(
+                x=rounded([chosen["milliseconds"]]),
+                y=rounded([chosen["accuracy"]]),
+                mode="markers",
+                visible=visible,
+                name="best within the time",
+                hoverinfo="skip",
+                marker={"color": COLOURS["privacy"], "size": 15, "symbol": "circle-open", "line": {"width": 3}},
+            )
+        )
         return found
 
     def slider(self, visible: bool) -> dict:
         where = [self.size * self.place + len(self.looks), self.size * self.place + len(self.looks) + 1]
-        steps = [{"method": "update", "label": f"{short_number(budget)} ms",
-                  "args": [self.moved(place), {f"annotations[{self.place}].text": self.text(place)}, where]}
-                 for place, budget in enumerate(self.budgets)]
-        return {"active": self.start, "steps": steps, "visible": visible, "x": 0, "len": 1, "y": 0, "yanchor": "top",
-                "pad": {"t": 46, "b": 0}, "ticklen": 0, "minorticklen": 0, "font": {"size": 11},
-                "currentvalue": {"prefix": "time for ReLUs: ", "font": {"size": 12}}}
+        steps = [
+            {
+                "method": "update",
+                "label": f"{short_number(budget)} ms",
+                "args": [self.moved(place), {f"annotations[{self.place}].text": self.text(place)}, where],
+            }
+            for place, budget in enumerate(self.budgets)
+        ]
+        return {
+            "active": self.start,
+            "steps": steps,
+            "visible": visible,
+            "x": 0,
+            "len": 1,
+            "y": 0,
+            "yanchor": "top",
+            "pad": {"t": 46, "b": 0},
+            "ticklen": 0,
+            "minorticklen": 0,
+            "font": {"size": 11},
+            "currentvalue": {"prefix": "time for ReLUs: ", "font": {"size": 12}},
+        }
 
     def moved(self, place: int) -> dict:
         row = self.chosen[place]
@@ -108,12 +168,27 @@ class Part:
         layout = {"xaxis.title.text": self.title}
         for place, visible in enumerate(shown):
             layout |= {f"sliders[{place}].visible": visible, f"annotations[{place}].visible": visible}
-        return {"method": "update", "label": self.protocol.name,
-                "args": [{"visible": [visible for visible in shown for _ in range(self.size)]}, layout]}
+        return {
+            "method": "update",
+            "label": self.protocol.name,
+            "args": [{"visible": [visible for visible in shown for _ in range(self.size)]}, layout],
+        }
 
     def description(self, visible: bool) -> dict:
-        return {"text": self.text(self.start), "visible": visible, "xref": "paper", "yref": "paper", "x": 0, "y": 1, "yshift": 6,
-                "xanchor": "left", "yanchor": "bottom", "align": "left", "showarrow": False, "font": {"size": 12}}
+        return {
+            "text": self.text(self.start),
+            "visible": visible,
+            "xref": "paper",
+            "yref": "paper",
+            "x": 0,
+            "y": 1,
+            "yshift": 6,
+            "xanchor": "left",
+            "yanchor": "bottom",
+            "align": "left",
+            "showarrow": False,
+            "font": {"size": 12},
+        }
 
     def line(self, place: int) -> list[float]:
         return rounded([self.budgets[place]] * 2)
@@ -126,6 +201,7 @@ class Part:
 
 def told(parts: list[Part], format: str) -> str:
     """The figure in words: each protocol's ends of the front, and what the slider is for."""
+
     def end(part: Part, place: int) -> str:
         row = part.front.iloc[place]
         return f"{short_number(row['accuracy'], format)} for {short_number(row['milliseconds'])} ms"

@@ -35,18 +35,41 @@ def mask_explorer(masks: Mapping[str, Tensor]) -> go.Figure:
     size = int(np.prod(kernel))
     first, *_ = masks
     shares = listed([f"{name} {mask.float().mean().item():.1%}" for name, mask in masks.items()])
-    alt = (f"Which weights of a layer with {outputs} filters and {inputs} channels are kept, as a matrix with a row for each filter. A menu "
-           f"chooses the structure; {first} is shown first. Kept: {shares}.")
+    alt = (
+        f"Which weights of a layer with {outputs} filters and {inputs} channels are kept, as a matrix with a row for each filter. A menu "
+        f"chooses the structure; {first} is shown first. Kept: {shares}."
+    )
     figure = canvas("channel", "filter", 110 + TOP + 8 * outputs, alt)
-    figure.add_scatter(x=[0, size * inputs], y=[0, outputs], mode="markers", marker={"opacity": 0}, hoverinfo="skip")   # or axes would not be drawn
-    figure.add_layout_image(source=picture(masks[first]), x=0, y=0, sizex=size * inputs, sizey=outputs, xref="x", yref="y", sizing="stretch",
-                            layer="above")
-    figure.update_layout(margin={"t": TOP}, updatemenus=[{
-        "type": "dropdown", "showactive": True, "x": 0, "xanchor": "left", "y": 1, "yanchor": "bottom", "pad": {"b": 6},
-        "bgcolor": CLEAR, "bordercolor": RULE, "font": {"color": INK},
-        "buttons": [{"label": name, "method": "relayout", "args": [{"images[0].source": picture(mask)}]} for name, mask in masks.items()]}])
+    figure.add_scatter(
+        x=[0, size * inputs], y=[0, outputs], mode="markers", marker={"opacity": 0}, hoverinfo="skip"
+    )  # or axes would not be drawn
+    figure.add_layout_image(
+        source=picture(masks[first]), x=0, y=0, sizex=size * inputs, sizey=outputs, xref="x", yref="y", sizing="stretch", layer="above"
+    )
+    figure.update_layout(
+        margin={"t": TOP},
+        updatemenus=[
+            {
+                "type": "dropdown",
+                "showactive": True,
+                "x": 0,
+                "xanchor": "left",
+                "y": 1,
+                "yanchor": "bottom",
+                "pad": {"b": 6},
+                "bgcolor": CLEAR,
+                "bordercolor": RULE,
+                "font": {"color": INK},
+                "buttons": [
+                    {"label": name, "method": "relayout", "args": [{"images[0].source": picture(mask)}]} for name, mask in masks.items()
+                ],
+            }
+        ],
+    )
     edges = range(0, inputs + 1, max(1, inputs // 4))
-    figure.update_xaxes(range=[0, size * inputs], tickvals=[size * edge for edge in edges], ticktext=[str(edge) for edge in edges], showgrid=True)
+    figure.update_xaxes(
+        range=[0, size * inputs], tickvals=[size * edge for edge in edges], ticktext=[str(edge) for edge in edges], showgrid=True
+    )
     figure.update_yaxes(range=[outputs, 0], showgrid=False)
     return figure
 
@@ -56,11 +79,19 @@ def picture(mask: Tensor) -> str:
     cells = mask.flatten(1).cpu().numpy().astype(np.uint8)
     pixels = np.kron(cells, np.ones(CELL[::-1], dtype=np.uint8))
     rows = np.packbits(pixels, axis=1)
-    lines = np.concatenate([np.zeros((len(rows), 1), dtype=np.uint8), rows], axis=1)   # each begins with its filter: none
+    lines = np.concatenate([np.zeros((len(rows), 1), dtype=np.uint8), rows], axis=1)  # each begins with its filter: none
     colour = bytes.fromhex(COLOURS["pruning"].removeprefix("#"))
-    header = struct.pack(">IIBBBBB", pixels.shape[1], pixels.shape[0], 1, 3, 0, 0, 0)   # one bit, by palette
-    data = b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in (
-        (b"IHDR", header), (b"PLTE", bytes(3) + colour), (b"tRNS", b"\x00\xff"), (b"IDAT", zlib.compress(lines.tobytes(), 9)), (b"IEND", b"")))
+    header = struct.pack(">IIBBBBB", pixels.shape[1], pixels.shape[0], 1, 3, 0, 0, 0)  # one bit, by palette
+    data = b"\x89PNG\r\n\x1a\n" + b"".join(
+        chunk(*part)
+        for part in (
+            (b"IHDR", header),
+            (b"PLTE", bytes(3) + colour),
+            (b"tRNS", b"\x00\xff"),
+            (b"IDAT", zlib.compress(lines.tobytes(), 9)),
+            (b"IEND", b""),
+        )
+    )
     return "data:image/png;base64," + base64.b64encode(data).decode()
 
 

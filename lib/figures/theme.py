@@ -55,8 +55,16 @@ METHODS = {
 COLOURS = {name: method.colour for name, method in METHODS.items()}
 
 #: For series that belong to no method: executors, widths, seeds.
-NEUTRAL = (("#3f63c4", "circle"), ("#0f8aa6", "square"), ("#2f9e62", "diamond"), ("#a3930f", "triangle-up"),
-           ("#d9742b", "cross"), ("#d1487f", "x"), ("#8d5fd3", "star"), ("#6f7a82", "hexagon"))
+NEUTRAL = (
+    ("#3f63c4", "circle"),
+    ("#0f8aa6", "square"),
+    ("#2f9e62", "diamond"),
+    ("#a3930f", "triangle-up"),
+    ("#d9742b", "cross"),
+    ("#d1487f", "x"),
+    ("#8d5fd3", "star"),
+    ("#6f7a82", "hexagon"),
+)
 
 #: Variants of one method share its colour and are told apart by these, as lines and as bars.
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
@@ -95,7 +103,7 @@ def styles(names: Iterable[Any]) -> dict[Any, Style]:
         used[family] = turn + 1
         if method:
             base = METHODS[method]
-            label, colour, symbol = base.label + str(name)[len(method):], base.colour, base.symbol
+            label, colour, symbol = base.label + str(name)[len(method) :], base.colour, base.symbol
             found[name] = Style(label, colour, symbol, turn)
         else:
             colour, symbol = NEUTRAL[turn % len(NEUTRAL)]
@@ -129,33 +137,53 @@ def wrapped(label: str, width: int = 18) -> str:
 
 CLEAR = "rgba(0,0,0,0)"
 RULE = "rgba(128,128,128,0.25)"
-INK = "#7b7b7b"   # readable on a light and on a dark page; the rendered book puts its own ink in its place
+INK = "#7b7b7b"  # readable on a light and on a dark page; the rendered book puts its own ink in its place
 
-AXIS = {"gridcolor": RULE, "linecolor": RULE, "zerolinecolor": RULE, "zeroline": False, "showline": True,
-        "ticks": "outside", "ticklen": 4, "tickcolor": RULE, "automargin": True, "title": {"standoff": 8}}
+AXIS = {
+    "gridcolor": RULE,
+    "linecolor": RULE,
+    "zerolinecolor": RULE,
+    "zeroline": False,
+    "showline": True,
+    "ticks": "outside",
+    "ticklen": 4,
+    "tickcolor": RULE,
+    "automargin": True,
+    "title": {"standoff": 8},
+}
 
-pio.templates["edlm"] = go.layout.Template(layout={
-    "font": {"family": "inherit", "size": 13, "color": INK},
-    "paper_bgcolor": CLEAR, "plot_bgcolor": CLEAR,
-    "colorway": [colour for colour, _ in NEUTRAL],
-    "xaxis": AXIS, "yaxis": AXIS,
-    "margin": {"l": 8, "r": 12, "t": 34, "b": 8},   # on top, room for the mode bar that phones always show
-    # Below the plot: there it covers no data and takes no width from a narrow page.
-    "legend": {"orientation": "h", "yref": "container", "y": 0, "yanchor": "bottom", "x": 0, "xanchor": "left",
-               "bgcolor": CLEAR},
-    "hoverlabel": {"namelength": -1, "align": "left"},
-    "hovermode": "closest",
-    "dragmode": False,   # a finger scrolls the page; the mode bar still zooms
-})
+pio.templates["edlm"] = go.layout.Template(
+    layout={
+        "font": {"family": "inherit", "size": 13, "color": INK},
+        "paper_bgcolor": CLEAR,
+        "plot_bgcolor": CLEAR,
+        "colorway": [colour for colour, _ in NEUTRAL],
+        "xaxis": AXIS,
+        "yaxis": AXIS,
+        "margin": {"l": 8, "r": 12, "t": 34, "b": 8},  # on top, room for the mode bar that phones always show
+        # Below the plot: there it covers no data and takes no width from a narrow page.
+        "legend": {"orientation": "h", "yref": "container", "y": 0, "yanchor": "bottom", "x": 0, "xanchor": "left", "bgcolor": CLEAR},
+        "hoverlabel": {"namelength": -1, "align": "left"},
+        "hovermode": "closest",
+        "dragmode": False,  # a finger scrolls the page; the mode bar still zooms
+    }
+)
 
 
 def canvas(x_title: str, y_title: str, height: int, alt: str, series: int = 0) -> go.Figure:
     """An empty figure in the book's look.  ``series`` in the legend make it taller, by what they need at 400 px."""
     legend_rows = (series + 1) // 2 if series > 1 else 0
-    return go.Figure(layout={
-        "template": "edlm", "height": height + 20 * legend_rows, "showlegend": series > 1,
-        "modebar": {"remove": UNWANTED},
-        "xaxis": {"title": {"text": x_title}}, "yaxis": {"title": {"text": y_title}}, "meta": {"alt": alt}})
+    return go.Figure(
+        layout={
+            "template": "edlm",
+            "height": height + 20 * legend_rows,
+            "showlegend": series > 1,
+            "modebar": {"remove": UNWANTED},
+            "xaxis": {"title": {"text": x_title}},
+            "yaxis": {"title": {"text": y_title}},
+            "meta": {"alt": alt},
+        }
+    )
 
 
 def reference_line(figure: go.Figure, value: float, text: str, axis: str = "y") -> go.Figure:
@@ -165,16 +193,17 @@ def reference_line(figure: go.Figure, value: float, text: str, axis: str = "y") 
     """
     where = "top left" if axis == "y" else "top right"
     add = figure.add_hline if axis == "y" else figure.add_vline
-    add(value, line={"color": INK, "width": 1, "dash": "dash"}, annotation={"text": text, "font": {"size": 11}},
-        annotation_position=where)
+    add(value, line={"color": INK, "width": 1, "dash": "dash"}, annotation={"text": text, "font": {"size": 11}}, annotation_position=where)
     meta = dict(figure.layout.meta or {})
     return figure.update_layout(meta=meta | {"alt": f"{meta.get('alt', '')} A line marks {text}: {short_number(value)}."})
 
 
 def rounded(values: Iterable[float | None], digits: int = 4) -> list[float | int | None]:
     """Numbers to ``digits`` significant digits: what a plot can show, in a third of the bytes."""
-    return [None if value is None or math.isnan(value) else int(value) if float(value).is_integer()
-            else float(f"{float(value):.{digits}g}") for value in values]
+    return [
+        None if value is None or math.isnan(value) else int(value) if float(value).is_integer() else float(f"{float(value):.{digits}g}")
+        for value in values
+    ]
 
 
 def short_number(value: float, how: str = "") -> str:
@@ -187,5 +216,5 @@ def tick(how: str) -> str:
 
 
 def listed(parts: Sequence[str]) -> str:
-    """"a, b and c"."""
+    """ "a, b and c"."""
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"

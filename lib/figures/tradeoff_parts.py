@@ -34,9 +34,17 @@ def points(frame: pd.DataFrame, accuracy: str, costs: list[str]) -> pd.DataFrame
     frame, rows = frame.assign(**{column: frame[column].fillna("") for column in words}), []
     for (family, name), part in frame.dropna(subset=[accuracy]).groupby(["family", "name"], sort=False):
         first = part.iloc[0]
-        rows.append({"family": family, "name": name, "method": first["method"], accuracy: found[family, name].mean,
-                     "estimate": found[family, name], **{column: part[column].mean() for column in costs},
-                     **{column: first.get(column, "") for column in WORDS}})
+        rows.append(
+            {
+                "family": family,
+                "name": name,
+                "method": first["method"],
+                accuracy: found[family, name].mean,
+                "estimate": found[family, name],
+                **{column: part[column].mean() for column in costs},
+                **{column: first.get(column, "") for column in WORDS},
+            }
+        )
     return pd.DataFrame(rows)
 
 
@@ -97,20 +105,28 @@ class Networks:
         colour = self.look.colour
         beside = "" if self.method == self.board.baseline else "against the dense line here: %{text}<br>"
         return go.Scatter(
-            x=self.x(cost), y=self.y(cost), text=self.text(cost), mode="markers", name=self.look.label,
-            legendgroup=self.method, showlegend=False, customdata=[self.words(row) for _, row in self.mine.iterrows()],
+            x=self.x(cost),
+            y=self.y(cost),
+            text=self.text(cost),
+            mode="markers",
+            name=self.look.label,
+            legendgroup=self.method,
+            showlegend=False,
+            customdata=[self.words(row) for _, row in self.mine.iterrows()],
             error_y=whiskers(self.mine["estimate"].tolist()) | {"color": colour, "width": 3},
-            marker={"color": colour, "symbol": self.symbol, "size": 10,
-                    "line": {"width": 2 if self.symbol.endswith("-open") else 0}},
-            hovertemplate=f"%{{customdata[0]}}<br>%{{xaxis.title.text}}: %{{x}}<br>{beside}%{{customdata[1]}}"
-                          "<extra></extra>")
+            marker={"color": colour, "symbol": self.symbol, "size": 10, "line": {"width": 2 if self.symbol.endswith("-open") else 0}},
+            hovertemplate=f"%{{customdata[0]}}<br>%{{xaxis.title.text}}: %{{x}}<br>{beside}%{{customdata[1]}}<extra></extra>",
+        )
 
     def words(self, row: pd.Series) -> list[str]:
         """What is said of a point before its cost and after it, and its link (the place of which is :data:`LINK`)."""
         verdict = "" if self.method == self.board.baseline else VERDICTS.get(row["verdict"], row["verdict"])
         after = [verdict, f"<i>{broken(row['command'])}</i>" if row["command"] else ""]
-        return [f"<b>{broken(row['name'])}</b><br>{broken(told(row['estimate'], self.board.format))}",
-                "<br>".join(filter(None, after)), row["link"]]
+        return [
+            f"<b>{broken(row['name'])}</b><br>{broken(told(row['estimate'], self.board.format))}",
+            "<br>".join(filter(None, after)),
+            row["link"],
+        ]
 
 
 class Line:
@@ -141,8 +157,7 @@ class Baseline(Line):
 
     def look(self) -> dict:
         look = styles([self.board.baseline])[self.board.baseline]
-        return {"name": f"{look.label}, line", "legendgroup": self.board.baseline,
-                "line": {"color": look.colour, "width": 2}}
+        return {"name": f"{look.label}, line", "legendgroup": self.board.baseline, "line": {"color": look.colour, "width": 2}}
 
 
 class Frontier(Line):

@@ -38,9 +38,16 @@ class Cost:
     title: str
 
 
-def tradeoff_explorer(frame: pd.DataFrame, costs: Mapping[str, Cost], families: Mapping[str, str], *,
-                      accuracy: str = "test_accuracy", accuracy_title: str = "test accuracy", format: str = ".1%",
-                      baseline: str = "dense") -> go.Figure:
+def tradeoff_explorer(
+    frame: pd.DataFrame,
+    costs: Mapping[str, Cost],
+    families: Mapping[str, str],
+    *,
+    accuracy: str = "test_accuracy",
+    accuracy_title: str = "test accuracy",
+    format: str = ".1%",
+    baseline: str = "dense",
+) -> go.Figure:
     """Accuracy of all networks of a task against a cost that the reader picks; less cost and more accuracy are better.
 
     ``frame``     one row per run: ``family``, ``name``, ``method``, ``accuracy``, the columns that ``costs`` is keyed by
@@ -70,8 +77,10 @@ def tradeoff_explorer(frame: pd.DataFrame, costs: Mapping[str, Cost], families: 
     methods = list(dict.fromkeys([baseline] * (baseline in set(nodes["method"])) + list(nodes["method"])))
     looks, board = styles(methods), Board(nodes, accuracy, baseline, format)
     lines = [kind(board, family) for family in kinds for kind in (Frontier, Baseline)]
-    networks = [Networks(board, family, method, looks[method], FILLS[kinds.index(family)])
-                for family, method in dict.fromkeys(zip(nodes["family"], nodes["method"]))]
+    networks = [
+        Networks(board, family, method, looks[method], FILLS[kinds.index(family)])
+        for family, method in dict.fromkeys(zip(nodes["family"], nodes["method"]))
+    ]
     moving, (first, title) = [*lines, *networks], next((column, cost.title) for column, cost in kept.items())
     legend_rows = (len(methods) + 2) // 2
     top, bottom = BAR + GAP + ROW * (2 if len(kinds) > 1 else 1), BELOW + LEGEND_ROW * legend_rows
@@ -79,26 +88,55 @@ def tradeoff_explorer(frame: pd.DataFrame, costs: Mapping[str, Cost], families: 
     figure.add_traces([part.trace(first) for part in moving])
     figure.add_traces([legend_mark(looks[method], method) for method in methods] + [legend_line()])
 
-    menu = {"type": "dropdown", "direction": "down", "bgcolor": "#ffffff", "pad": {"b": top - BAR - ROW, "l": -LEFT},
-            "buttons": [choice(column, cost, moving) for column, cost in kept.items()]}
-    filters = {"type": "buttons", "direction": "right", "bgcolor": CLEAR, "pad": {"b": GAP, "l": -LEFT},
-               "buttons": family_buttons(kinds, families, moving, len(methods) + 1)}
-    common = {"showactive": True, "active": 0, "x": 0, "xanchor": "left", "y": 1, "yanchor": "bottom", "bordercolor": INK,
-              "font": {"color": INK, "size": 12}}
+    menu = {
+        "type": "dropdown",
+        "direction": "down",
+        "bgcolor": "#ffffff",
+        "pad": {"b": top - BAR - ROW, "l": -LEFT},
+        "buttons": [choice(column, cost, moving) for column, cost in kept.items()],
+    }
+    filters = {
+        "type": "buttons",
+        "direction": "right",
+        "bgcolor": CLEAR,
+        "pad": {"b": GAP, "l": -LEFT},
+        "buttons": family_buttons(kinds, families, moving, len(methods) + 1),
+    }
+    common = {
+        "showactive": True,
+        "active": 0,
+        "x": 0,
+        "xanchor": "left",
+        "y": 1,
+        "yanchor": "bottom",
+        "bordercolor": INK,
+        "font": {"color": INK, "size": 12},
+    }
     meta = dict(figure.layout.meta) | {"link": LINK}
-    figure.update_layout(margin={"t": top, "b": bottom}, showlegend=True, legend={"tracegroupgap": 0}, meta=meta,
-                         updatemenus=[part | common for part in ([menu, filters] if len(kinds) > 1 else [menu])])
+    figure.update_layout(
+        margin={"t": top, "b": bottom},
+        showlegend=True,
+        legend={"tracegroupgap": 0},
+        meta=meta,
+        updatemenus=[part | common for part in ([menu, filters] if len(kinds) > 1 else [menu])],
+    )
     # Few ticks, for they stand close on a telephone.
-    figure.update_xaxes(type="log", nticks=3, minor={"ticks": "outside", "ticklen": 2, "tickcolor": RULE},
-                        **axis(first, moving))
+    figure.update_xaxes(type="log", nticks=3, minor={"ticks": "outside", "ticklen": 2, "tickcolor": RULE}, **axis(first, moving))
     figure.update_yaxes(tickformat=tick(format))
     return figure
 
 
 def legend_mark(look: Style, method: str) -> go.Scatter:
     """A method's entry in the legend, which stays when a family is hidden."""
-    return go.Scatter(x=[None], y=[None], mode="markers", name=look.label, legendgroup=method, hoverinfo="skip",
-                      marker={"color": look.colour, "symbol": look.symbol, "size": 10})
+    return go.Scatter(
+        x=[None],
+        y=[None],
+        mode="markers",
+        name=look.label,
+        legendgroup=method,
+        hoverinfo="skip",
+        marker={"color": look.colour, "symbol": look.symbol, "size": 10},
+    )
 
 
 def legend_line() -> go.Scatter:
@@ -107,11 +145,17 @@ def legend_line() -> go.Scatter:
 
 def choice(column: str, cost: Cost, moving: list[Networks | Line]) -> dict:
     """A cost's entry in the menu: all points and lines move together, what is hidden stays hidden."""
-    data = {"x": [part.x(column) for part in moving], "y": [part.y(column) for part in moving],
-            "text": [part.text(column) for part in moving]}
+    data = {
+        "x": [part.x(column) for part in moving],
+        "y": [part.y(column) for part in moving],
+        "text": [part.text(column) for part in moving],
+    }
     layout = {f"xaxis.{name}": value for name, value in axis(column, moving).items()}
-    return {"method": "update", "label": cost.word,
-            "args": [data, layout | {"xaxis.title.text": cost.title, "xaxis.autorange": True}, list(range(len(moving)))]}
+    return {
+        "method": "update",
+        "label": cost.word,
+        "args": [data, layout | {"xaxis.title.text": cost.title, "xaxis.autorange": True}, list(range(len(moving)))],
+    }
 
 
 def axis(column: str, moving: list[Networks | Line]) -> dict[str, str]:
@@ -124,9 +168,10 @@ def axis(column: str, moving: list[Networks | Line]) -> dict[str, str]:
 def family_buttons(kinds: list[str], families: Mapping[str, str], moving: list[Networks | Line], marks: int) -> list[dict]:
     """All networks, or those of one family; what the legend had hidden comes back."""
     shown = [(None, "both")] + [(family, f"{SIGNS[place]} {families[family]}") for place, family in enumerate(kinds)]
-    return [{"method": "restyle", "label": label,
-             "args": [{"visible": [family in (None, part.family) for part in moving] + [True] * marks}]}
-            for family, label in shown]
+    return [
+        {"method": "restyle", "label": label, "args": [{"visible": [family in (None, part.family) for part in moving] + [True] * marks}]}
+        for family, label in shown
+    ]
 
 
 def description(board: Board, costs: Mapping[str, Cost], families: Mapping[str, str]) -> str:
@@ -135,11 +180,19 @@ def description(board: Board, costs: Mapping[str, Cost], families: Mapping[str, 
     parts = [f"Points of accuracy against {first.title}."]
     for family, part in board.points.groupby("family", sort=False):
         line = baseline_line(part, column, board.accuracy, board.baseline)
-        ends = [f"{short_number(row[board.accuracy], board.format)} at {amount(row[column])}"
-                for _, row in line.iloc[sorted({0, len(line) - 1})].iterrows()] if len(line) else ["none is there"]
+        ends = (
+            [
+                f"{short_number(row[board.accuracy], board.format)} at {amount(row[column])}"
+                for _, row in line.iloc[sorted({0, len(line) - 1})].iterrows()
+            ]
+            if len(line)
+            else ["none is there"]
+        )
         front = list(frontier(part.dropna(subset=[column]), column, board.accuracy)["name"]) or ["none"]
-        parts.append(f"{len(part)} networks are {families[family]}. The line of {board.baseline} ones: {listed(ends)}. "
-                     f"On the frontier: {'; '.join(front)}.")
+        parts.append(
+            f"{len(part)} networks are {families[family]}. The line of {board.baseline} ones: {listed(ends)}. "
+            f"On the frontier: {'; '.join(front)}."
+        )
     if len(costs) > 1:
         parts.append(f"A menu changes the cost to: {'; '.join(cost.word for cost in list(costs.values())[1:])}.")
     return " ".join(parts)

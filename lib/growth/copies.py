@@ -37,8 +37,9 @@ def tiled(size: int, times: int) -> Copies:
     return copies_of(torch.arange(size).repeat(times))
 
 
-def replicate(tensor: Tensor, layout: tuple[Axis, ...], copies: Callable[[str, int], Copies | None], divided: str,
-              power: int = 1) -> Tensor:
+def replicate(
+    tensor: Tensor, layout: tuple[Axis, ...], copies: Callable[[str, int], Copies | None], divided: str, power: int = 1
+) -> Tensor:
     """The tensor of the model whose units are copies.
 
     ``copies(kind, size)`` names those of an axis with ``size`` units, None for an axis that stays.  Entries are divided by
@@ -65,16 +66,18 @@ class Copying(Growth):
 
     def weights(self, config: Config, tensors: dict[str, Tensor], seed: int) -> dict[str, Tensor]:
         """Every tensor replicated, divided by the number of copies where it reads them."""
-        return {name: replicate(tensor, axes(name, config), self.copies(config, name, seed), "in")
-                for name, tensor in tensors.items()}
+        return {name: replicate(tensor, axes(name, config), self.copies(config, name, seed), "in") for name, tensor in tensors.items()}
 
     def moments(self, config: Config, moments: Moments, seed: int) -> Moments:
         """Moments follow gradients: divided by the number of copies where the tensor makes them.
 
         The map is that of equal copies, in which training would have kept them equal.
         """
+
         def carried(tensors: dict[str, Tensor], power: int) -> dict[str, Tensor]:
-            return {name: replicate(tensor, axes(name, config), self.copies(config, name, seed), "out", power)
-                    for name, tensor in tensors.items()}
+            return {
+                name: replicate(tensor, axes(name, config), self.copies(config, name, seed), "out", power)
+                for name, tensor in tensors.items()
+            }
 
         return Moments(carried(moments.first, 1), carried(moments.second, 2), dict(moments.step))

@@ -51,12 +51,11 @@ class Deepen(Growth):
         """
         new, old = self.depth, old_depth
         require(new >= old, f"depth is {new}, the model has {old} blocks: choose more")
-        require(self.how != "stack" or new % old == 0,
-                f"{new} blocks are no whole number of stacks of {old}: choose a multiple")
+        require(self.how != "stack" or new % old == 0, f"{new} blocks are no whole number of stacks of {old}: choose a multiple")
         match self.how:
             case "stack":
                 sources = [place % old for place in range(new)]
-            case "interleaved":   # block i ends its share of the new ones, of which there are (i + 1)·new/old up to here
+            case "interleaved":  # block i ends its share of the new ones, of which there are (i + 1)·new/old up to here
                 sources = [i for i in range(old) for _ in range((i + 1) * new // old - i * new // old)]
             case "interpose":
                 sources = [place * old // new for place in range(new)]
@@ -83,17 +82,23 @@ class Deepen(Growth):
 
     def moments(self, config: Config, moments: Moments, seed: int) -> Moments:
         sources = [source for source, _ in self.plan(config.depth)]
-        kept = {name: self.source(config, name) for name in self.names(config, moments.first)
-                if (place := block_of(name)[0]) is None or sources.index(sources[place]) == place}
-        return Moments(*({new: old[name] for new, name in kept.items()}
-                         for old in (moments.first, moments.second, moments.step)))
+        kept = {
+            name: self.source(config, name)
+            for name in self.names(config, moments.first)
+            if (place := block_of(name)[0]) is None or sources.index(sources[place]) == place
+        }
+        return Moments(*({new: old[name] for new, name in kept.items()} for old in (moments.first, moments.second, moments.step)))
 
     def names(self, config: Config, tensors: dict[str, Tensor]) -> list[str]:
         """The larger model's names for ``tensors``."""
         outside = [name for name in tensors if block_of(name)[0] is None]
         inside = [(block, inner) for block, inner in map(block_of, tensors) if block is not None]
-        return outside + [f"blocks.{place}.{inner}" for place, (source, _) in enumerate(self.plan(config.depth))
-                          for block, inner in inside if block == source]
+        return outside + [
+            f"blocks.{place}.{inner}"
+            for place, (source, _) in enumerate(self.plan(config.depth))
+            for block, inner in inside
+            if block == source
+        ]
 
     def source(self, config: Config, name: str) -> str:
         place, inner = block_of(name)

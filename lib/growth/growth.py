@@ -1,6 +1,6 @@
 """What a growth operator is, and applying several to a model.
 
-    larger = grow(model, Widen(2), Deepen(12))
+larger = grow(model, Widen(2), Deepen(12))
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def grow(model: Network, *growths: Growth, seed: int = 0) -> Network:
         grown = growth.config(config)
         tensors = growth.weights(config, tensors, seed + place)
         config = grown
-    with torch.random.fork_rng(devices=[]):   # its first weights are thrown away: they shall not cost the caller draws
+    with torch.random.fork_rng(devices=[]):  # its first weights are thrown away: they shall not cost the caller draws
         larger = build(config)
     larger.to(model.embed.weight).load_state_dict(tensors)
     return larger.train(model.training)

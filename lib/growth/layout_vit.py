@@ -13,20 +13,29 @@ from lib.system.checks import require
 QKV_OUT = Axis("heads", "out", parts=3)
 
 NETWORK = {
-    "embed.weight": (WIDTH_OUT, FIXED), "embed.bias": (WIDTH_OUT,),
+    "embed.weight": (WIDTH_OUT, FIXED),
+    "embed.bias": (WIDTH_OUT,),
     "positions": (FIXED, WIDTH_OUT),
     "class_token": (WIDTH_OUT,),
-    "norm.weight": (WIDTH_OUT,), "norm.bias": (WIDTH_OUT,),
-    "head.weight": (FIXED, WIDTH_IN), "head.bias": (FIXED,),
+    "norm.weight": (WIDTH_OUT,),
+    "norm.bias": (WIDTH_OUT,),
+    "head.weight": (FIXED, WIDTH_IN),
+    "head.bias": (FIXED,),
 }
 
 BLOCK = {
-    "norm1.weight": (WIDTH_OUT,), "norm1.bias": (WIDTH_OUT,),
-    "norm2.weight": (WIDTH_OUT,), "norm2.bias": (WIDTH_OUT,),
-    "attention.qkv.weight": (QKV_OUT, WIDTH_IN), "attention.qkv.bias": (QKV_OUT,),
-    "attention.out.weight": (WIDTH_OUT, HEADS_IN), "attention.out.bias": (WIDTH_OUT,),
-    "ffn.fc1.weight": (HIDDEN_OUT, WIDTH_IN), "ffn.fc1.bias": (HIDDEN_OUT,),
-    "ffn.fc2.weight": (WIDTH_OUT, HIDDEN_IN), "ffn.fc2.bias": (WIDTH_OUT,),
+    "norm1.weight": (WIDTH_OUT,),
+    "norm1.bias": (WIDTH_OUT,),
+    "norm2.weight": (WIDTH_OUT,),
+    "norm2.bias": (WIDTH_OUT,),
+    "attention.qkv.weight": (QKV_OUT, WIDTH_IN),
+    "attention.qkv.bias": (QKV_OUT,),
+    "attention.out.weight": (WIDTH_OUT, HEADS_IN),
+    "attention.out.bias": (WIDTH_OUT,),
+    "ffn.fc1.weight": (HIDDEN_OUT, WIDTH_IN),
+    "ffn.fc1.bias": (HIDDEN_OUT,),
+    "ffn.fc2.weight": (WIDTH_OUT, HIDDEN_IN),
+    "ffn.fc2.bias": (WIDTH_OUT,),
 }
 
 
@@ -49,6 +58,8 @@ def sizes(config: ViTConfig) -> dict[str, int]:
 def check(config: ViTConfig) -> None:
     """Raises ValueError, saying what to do, for a ViT that cannot grow."""
     require(config.moe is None, "the network has experts: grow a dense one, or merge them first (lib.models.vit_merge)")
-    require(isinstance(config.heads, int) and isinstance(config.hidden, int),
-            f"heads {config.heads} and hidden {config.hidden} differ by layer: give one number for all layers to grow it")
+    require(
+        isinstance(config.heads, int) and isinstance(config.hidden, int),
+        f"heads {config.heads} and hidden {config.hidden} differ by layer: give one number for all layers to grow it",
+    )
     require(config.head_hidden is None, "the head has a hidden layer, which no growth knows: leave head_hidden at None")

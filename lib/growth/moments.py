@@ -33,11 +33,15 @@ def read(model: nn.Module, optimizers: Iterable[Optimizer]) -> Moments:
     state = {p: s for optimizer in optimizers for p, s in optimizer.state.items() if s}
     found = {name: state[p] for name, p in model.named_parameters() if p in state}
     for name, s in found.items():
-        require({"exp_avg", "exp_avg_sq", "step"} <= s.keys(),
-                f"the optimiser's state of {name!r} is {sorted(s)}: only that of AdamW can be carried over")
-    return Moments(first={name: s["exp_avg"].clone() for name, s in found.items()},
-                   second={name: s["exp_avg_sq"].clone() for name, s in found.items()},
-                   step={name: float(s["step"]) for name, s in found.items()})
+        require(
+            {"exp_avg", "exp_avg_sq", "step"} <= s.keys(),
+            f"the optimiser's state of {name!r} is {sorted(s)}: only that of AdamW can be carried over",
+        )
+    return Moments(
+        first={name: s["exp_avg"].clone() for name, s in found.items()},
+        second={name: s["exp_avg_sq"].clone() for name, s in found.items()},
+        step={name: float(s["step"]) for name, s in found.items()},
+    )
 
 
 def install(model: nn.Module, optimizers: Iterable[Optimizer], moments: Moments) -> None:
@@ -56,9 +60,14 @@ def install(model: nn.Module, optimizers: Iterable[Optimizer], moments: Moments)
                     optimizer.state.pop(p, None)
                     continue
                 first = moments.first[name]
-                require(first.shape == p.shape, f"moments of {name!r} are {list(first.shape)}, the parameter is "
-                                                f"{list(p.shape)}: grow the moments as the model")
+                require(
+                    first.shape == p.shape,
+                    f"moments of {name!r} are {list(first.shape)}, the parameter is {list(p.shape)}: grow the moments as the model",
+                )
                 # Fused kernels want the step next to the parameter, the others on the CPU.
                 place = p.device if group.get("fused") or group.get("capturable") else "cpu"
-                optimizer.state[p] = {"step": torch.tensor(moments.step[name], dtype=torch.float32, device=place),
-                                      "exp_avg": first.to(p).clone(), "exp_avg_sq": moments.second[name].to(p).clone()}
+                optimizer.state[p] = {
+                    "step": torch.tensor(moments.step[name], dtype=torch.float32, device=place),
+                    "exp_avg": first.to(p).clone(),
+                    "exp_avg_sq": moments.second[name].to(p).clone(),
+                }

@@ -28,8 +28,7 @@ class Net2Wider(Copying):
     def config(self, config: Config) -> Config:
         require(self.hidden >= config.hidden, f"hidden is {self.hidden}, the FFN has {config.hidden} units: choose more")
         split = config.moe.split if config.moe else 1
-        require(self.hidden % split == 0,
-                f"hidden {self.hidden} cannot be cut into split={split} experts: choose a multiple")
+        require(self.hidden % split == 0, f"hidden {self.hidden} cannot be cut into split={split} experts: choose a multiple")
         return replace(config, hidden=self.hidden)
 
     def exact(self, config: Config) -> bool:
@@ -41,7 +40,7 @@ class Net2Wider(Copying):
         def drawn(kind: str, size: int) -> Copies | None:
             if kind != "hidden":
                 return None
-            added = size * self.hidden // config.hidden - size   # an expert has only a share of the units
+            added = size * self.hidden // config.hidden - size  # an expert has only a share of the units
             # Drawn for the layer, not the parameter: what makes a unit and what reads it must agree.
             more = torch.randint(size, (added,), generator=generator(seed, f"blocks.{block}.ffn"))
             return copies_of(torch.cat([torch.arange(size), more]))

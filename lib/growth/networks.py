@@ -30,8 +30,10 @@ def sizes(config: Config) -> dict[str, int]:
 
 def check(config: Config) -> None:
     """Raises ValueError, saying what to do, for a network that cannot grow."""
-    require(type(config) in LAYOUTS, f"a network with a {type(config).__name__} cannot grow: "
-            f"it must have one of {', '.join(kind.__name__ for kind in LAYOUTS)}")
+    require(
+        type(config) in LAYOUTS,
+        f"a network with a {type(config).__name__} cannot grow: it must have one of {', '.join(kind.__name__ for kind in LAYOUTS)}",
+    )
     if isinstance(config, ViTConfig):
         layout_vit.check(config)
 

@@ -44,26 +44,33 @@ def factors(config: Config, *growths: Growth) -> dict[str, Factors]:
     found = {name: Factors() for name in parameter_names(config)}
     for growth in growths:
         grown = growth.config(config)
-        found = {name: found.get(growth.source(config, name), Factors()) * growth.rate(config, name)
-                 for name in parameter_names(grown)}
+        found = {name: found.get(growth.source(config, name), Factors()) * growth.rate(config, name) for name in parameter_names(grown)}
         config = grown
     return found
 
 
-def groups(model: nn.Module, factors: dict[str, Factors], *, lr: float, weight_decay: float,
-           betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8) -> torch.optim.AdamW:
+def groups(
+    model: nn.Module,
+    factors: dict[str, Factors],
+    *,
+    lr: float,
+    weight_decay: float,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
+) -> torch.optim.AdamW:
     """AdamW with one parameter group for each distinct :class:`Factors`, with and without weight decay.
 
     What decays is decided by :func:`lib.training.optim.decays`, as for every other training.  Names that ``factors`` lacks train
     with factors of 1.  Raises ValueError for factors of parameters that the model lacks.
     """
     unknown = sorted(factors.keys() - {name for name, _ in model.named_parameters()})
-    require(not unknown,
-            f"factors of {', '.join(unknown)}: the model has no such parameter; ask for those of its own growths")
+    require(not unknown, f"factors of {', '.join(unknown)}: the model has no such parameter; ask for those of its own growths")
     members: dict[tuple[Factors, bool], list[nn.Parameter]] = {}
     for name, p in model.named_parameters():
         members.setdefault((factors.get(name, Factors()), decays(name, p)), []).append(p)
-    made = [{"params": ps, "lr": lr * f.lr, "eps": eps * f.eps,
-             "weight_decay": weight_decay * f.weight_decay if decayed else 0.0} for (f, decayed), ps in members.items()]
+    made = [
+        {"params": ps, "lr": lr * f.lr, "eps": eps * f.eps, "weight_decay": weight_decay * f.weight_decay if decayed else 0.0}
+        for (f, decayed), ps in members.items()
+    ]
     fused = all(p.device.type in FUSED for p in model.parameters())
     return torch.optim.AdamW(made, lr=lr, betas=betas, eps=eps, fused=fused)

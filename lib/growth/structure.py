@@ -30,8 +30,10 @@ def structure(before: GPT, after: GPT, gate_sum: float = 1.0) -> dict[str, float
     which the second is no larger version of the first.
     """
     small, large = before.config, after.config
-    require(large.depth >= small.depth and large.width % small.width == 0 and not (small.moe and not large.moe),
-            f"the second model is not a larger version of the first: {large} and {small}")
+    require(
+        large.depth >= small.depth and large.width % small.width == 0 and not (small.moe and not large.moe),
+        f"the second model is not a larger version of the first: {large} and {small}",
+    )
     old, new = precise(before), precise(after)
     found: dict[str, float] = {}
 
@@ -47,7 +49,7 @@ def structure(before: GPT, after: GPT, gate_sum: float = 1.0) -> dict[str, float
     for name, tensor in new.items():
         layout = axes(name, large)
         if block_of(name)[1].startswith(FFN):
-            folded[name], = unfold(tensor, [axis if axis.flow == "in" else FIXED for axis in layout], ratios)
+            (folded[name],) = unfold(tensor, [axis if axis.flow == "in" else FIXED for axis in layout], ratios)
         elif name in old:
             note(group_of(name), relative(unfold(tensor, layout, ratios), old[name]))
     for block in range(small.depth):
@@ -62,8 +64,7 @@ def structure(before: GPT, after: GPT, gate_sum: float = 1.0) -> dict[str, float
 
 def precise(model: GPT) -> dict[str, Tensor]:
     """The state dict in float64; on the CPU where the device has no such type."""
-    return {name: (tensor.cpu() if tensor.device.type == "mps" else tensor).double()
-            for name, tensor in model.state_dict().items()}
+    return {name: (tensor.cpu() if tensor.device.type == "mps" else tensor).double() for name, tensor in model.state_dict().items()}
 
 
 def group_of(name: str) -> str:
@@ -81,8 +82,11 @@ def without_quietest(tensors: dict[str, Tensor], count: int) -> tuple[dict[str, 
             loudness[block] = max(loudness.get(block, 0.0), float(tensor.abs().max()))
     quiet = sorted(loudness, key=lambda block: (loudness[block], -block))[:count]
     place = {block: i for i, block in enumerate(sorted(loudness.keys() - set(quiet)))}
-    kept = {name if (block := block_of(name)[0]) is None else f"blocks.{place[block]}.{block_of(name)[1]}": tensor
-            for name, tensor in tensors.items() if block_of(name)[0] not in quiet}
+    kept = {
+        name if (block := block_of(name)[0]) is None else f"blocks.{place[block]}.{block_of(name)[1]}": tensor
+        for name, tensor in tensors.items()
+        if block_of(name)[0] not in quiet
+    }
     return kept, max((loudness[block] for block in quiet), default=0.0) / (max(loudness.values()) or 1.0)
 
 
@@ -132,13 +136,16 @@ def unlike(made: Network, original: Network) -> float:
 
     Once for each copy of the residual stream that ``made`` writes into.
     """
-    itself = nearest(original.read, original.read)   # where two old units read the same, the first stands for both
+    itself = nearest(original.read, original.read)  # where two old units read the same, the first stands for both
     unit = itself[nearest(made.read, original.read)]
     wrote = made.write.new_zeros(len(original.read), made.write.shape[1]).index_add_(0, unit, made.write)
     expected = torch.zeros_like(original.write).index_add_(0, itself, original.write)
     times = made.write.shape[1] // original.write.shape[1]
-    return max(relative(made.read, original.read[unit]), relative(wrote, expected.repeat(1, times)),
-               relative(made.bias, original.bias.repeat(times)))
+    return max(
+        relative(made.read, original.read[unit]),
+        relative(wrote, expected.repeat(1, times)),
+        relative(made.bias, original.bias.repeat(times)),
+    )
 
 
 def nearest(rows: Tensor, among: Tensor) -> Tensor:

@@ -58,8 +58,10 @@ class Upcycle(Growth):
     def config(self, config: GPTConfig) -> GPTConfig:
         require(isinstance(config, GPTConfig), "only a GPT's FFNs can become experts: widen or deepen other networks")
         require(config.moe is None, "the model has experts already: upcycle a dense one")
-        require(config.hidden % self.moe.split == 0,
-                f"hidden {config.hidden} cannot be cut into split={self.moe.split} groups: choose a divisor")
+        require(
+            config.hidden % self.moe.split == 0,
+            f"hidden {config.hidden} cannot be cut into split={self.moe.split} groups: choose a divisor",
+        )
         return replace(config, moe=self.moe)
 
     def exact(self, config: GPTConfig) -> bool:
@@ -86,8 +88,7 @@ class Upcycle(Growth):
         """
         groups, copies, scale = self.moe.split, self.moe.experts, self.output_scale
         outgoing = 1 / (copies * groups * scale)
-        return {"w_in": (1.0, 1 / copies), "b_in": (1.0, 1 / copies),
-                "w_out": (groups * scale, outgoing), "b_out": (scale, outgoing)}
+        return {"w_in": (1.0, 1 / copies), "b_in": (1.0, 1 / copies), "w_out": (groups * scale, outgoing), "b_out": (scale, outgoing)}
 
     def router(self, tensors: dict[str, Tensor], block: int, seed: int) -> dict[str, Tensor]:
         """The router's tensors: weight [experts, D], the same rows for each group; biases zero."""
@@ -97,15 +98,18 @@ class Upcycle(Growth):
         sigma = self.router_scale / max(size, torch.finfo(rows.dtype).tiny)
         drawn = sigma * normal_like(rows, seed, f"blocks.{block}.ffn.router.gate.weight")
         zeros = rows.new_zeros(self.moe.routed)
-        return ({"gate.weight": drawn.repeat(self.moe.split, 1)} | ({"gate.bias": zeros} if self.moe.router_bias else {})
-                | ({"bias_E": zeros.clone()} if self.moe.router == "bias" else {}))
+        return (
+            {"gate.weight": drawn.repeat(self.moe.split, 1)}
+            | ({"gate.bias": zeros} if self.moe.router_bias else {})
+            | ({"bias_E": zeros.clone()} if self.moe.router == "bias" else {})
+        )
 
     def redraw(self, stacks: dict[str, Tensor], prefix: str, seed: int) -> None:
         """Draw neurons anew, in place: the same ones in all matrices of an expert, others in each expert."""
         E, H = stacks["up.weight"].shape[:2]
         for e in range(E):
             draw = generator(seed, f"{prefix}experts.{e}")
-            dropped = torch.randperm(H, generator=draw)[:round(self.drop * H)]
+            dropped = torch.randperm(H, generator=draw)[: round(self.drop * H)]
             for name, stack in stacks.items():
                 if name != "down.bias" and len(dropped):
                     old = stack[e, dropped]
@@ -126,13 +130,18 @@ class Upcycle(Growth):
             kept = {name: tensor for name, tensor in tensors.items() if not is_ffn(name)}
             for block in sorted({block_of(name)[0] for name in tensors if is_ffn(name)}):
                 prefix = f"blocks.{block}.ffn."
-                kept |= {f"{prefix}experts.{name}": factor(self.scales()[name][1]) * tensor
-                         for name, tensor in joined(stacked(tensors, prefix, self.moe)).items()}
+                kept |= {
+                    f"{prefix}experts.{name}": factor(self.scales()[name][1]) * tensor
+                    for name, tensor in joined(stacked(tensors, prefix, self.moe)).items()
+                }
             return kept
 
         first = carried(moments.first, lambda gradient: gradient)
-        return Moments(first, carried(moments.second, lambda gradient: gradient**2 * noise),
-                       {name: moments.step[self.source(config, name)] for name in first})
+        return Moments(
+            first,
+            carried(moments.second, lambda gradient: gradient**2 * noise),
+            {name: moments.step[self.source(config, name)] for name in first},
+        )
 
     def source(self, config: GPTConfig, name: str) -> str | None:
         block, inner = block_of(name)
@@ -155,18 +164,21 @@ def is_ffn(name: str) -> bool:
 
 def stacked(tensors: dict[str, Tensor], prefix: str, moe: MoEConfig) -> dict[str, Tensor]:
     """An FFN's tensors (or moments) for each expert, neurons first: weights [E, H, D]; ``down.bias`` [E, D]."""
+
     def copies(name: str, tensor: Tensor) -> Tensor:
         if name == "down.bias":
             return tensor.expand(moe.routed, -1)
         neurons = tensor.mT if name == "down.weight" else tensor
         return neurons.unflatten(0, (moe.split, -1)).repeat_interleave(moe.experts, dim=0)
 
-    return {name.removeprefix(prefix): copies(name.removeprefix(prefix), tensor)
-            for name, tensor in tensors.items() if name.startswith(prefix)}
+    return {
+        name.removeprefix(prefix): copies(name.removeprefix(prefix), tensor) for name, tensor in tensors.items() if name.startswith(prefix)
+    }
 
 
 def joined(stacks: dict[str, Tensor]) -> dict[str, Tensor]:
     """As :class:`~lib.moe.experts.Experts` has them: gate and up side by side in ``w_in``, neurons last there."""
+
     def parts(kind: str) -> Tensor:
         return torch.cat([stacks[f"{part}.{kind}"] for part in ("gate", "up") if f"{part}.{kind}" in stacks], dim=1)
 

@@ -60,9 +60,15 @@ def verify(before: GPT, after: GPT, tokens_BN: Tensor) -> Report:
     gate_sum = float(torch.stack([routing.gate_TK.sum(-1).mean() for routing in routings]).mean()) if routings else 1.0
     # Logits that are all equal, or none, are left by training that diverged.
     relative = difference / std if std > 0 else math.inf if difference > 0 else difference
-    return Report(difference, std, relative, next_token_loss(expected, tokens_BN),
-                  next_token_loss(made, tokens_BN), structure(before, after, gate_sum),
-                  router_health(logits_LTE, routings))
+    return Report(
+        difference,
+        std,
+        relative,
+        next_token_loss(expected, tokens_BN),
+        next_token_loss(made, tokens_BN),
+        structure(before, after, gate_sum),
+        router_health(logits_LTE, routings),
+    )
 
 
 def next_token_loss(logits_BNV: Tensor, tokens_BN: Tensor) -> float:
@@ -78,16 +84,23 @@ def router_health(logits_LTE: list[Tensor], routings: list[Routing]) -> dict[str
     K = routings[0].expert_TK.shape[1]
     ordered = torch.stack(logits_LTE).sort(-1, descending=True).values
     tied = (ordered[..., K - 1] == ordered[..., K]).float() if K < ordered.shape[-1] else torch.zeros(1, 1)
-    return {"logit_std": float(ordered.std(-1, unbiased=False).mean()), "load_entropy": float(load_entropy(load_LE).min()),
-            "least_share": float((load_LE / load_LE.sum(-1, keepdim=True)).min()), "ties": float(tied.mean(-1).max())}
+    return {
+        "logit_std": float(ordered.std(-1, unbiased=False).mean()),
+        "load_entropy": float(load_entropy(load_LE).min()),
+        "least_share": float((load_LE / load_LE.sum(-1, keepdim=True)).min()),
+        "ties": float(tied.mean(-1).max()),
+    }
 
 
 @contextmanager
 def router_logits(model: nn.Module) -> Iterator[list[Tensor]]:
     """Collects what each router computes [T, E], in the order of the layers."""
     seen: list[Tensor] = []
-    hooks = [module.register_forward_hook(lambda module, args, output: seen.append(output))
-             for module in model.modules() if isinstance(module, Gate)]
+    hooks = [
+        module.register_forward_hook(lambda module, args, output: seen.append(output))
+        for module in model.modules()
+        if isinstance(module, Gate)
+    ]
     try:
         yield seen
     finally:

@@ -91,8 +91,7 @@ def latency(fn: Callable[[], object], *, device: torch.device, warmup: int = 10,
 WARM_UP = 3
 
 
-def take_turns(calls: Mapping[Hashable, Callable[[], object]], rounds: int,
-               device: torch.device) -> dict[Hashable, list[float]]:
+def take_turns(calls: Mapping[Hashable, Callable[[], object]], rounds: int, device: torch.device) -> dict[Hashable, list[float]]:
     """Seconds of each call in each of ``rounds`` rounds, in which all are called one after the other.
 
     Times on a shared machine drift by more than the differences one looks for, so what is compared takes turns in
@@ -148,8 +147,7 @@ def peak_memory(fn: Callable[[], object], device: torch.device) -> int | None:
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler talks on stderr otherwise
     with torch.autograd.profiler.profile(profile_memory=True) as profile:
         fn()
-    changes = sorted((event.start_ns(), event.nbytes()) for event in profile.kineto_results.events()
-                     if event.name() == "[memory]")
+    changes = sorted((event.start_ns(), event.nbytes()) for event in profile.kineto_results.events() if event.name() == "[memory]")
     now = peak = 0
     for _, change in changes:
         now += change

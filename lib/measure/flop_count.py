@@ -81,10 +81,18 @@ def mv_flops(a_shape, b_shape, *args, out_shape=None, **kwargs) -> int:
 aten = torch.ops.aten
 
 #: Fused attention on CPUs, on CUDA (three kernels), on MPS, and on devices that bring their own.
-FUSED = ("flash_attention_for_cpu", "flash_attention", "efficient_attention", "cudnn_attention",
-         "attention_math_for_mps", "fused_attention_overrideable")
+FUSED = (
+    "flash_attention_for_cpu",
+    "flash_attention",
+    "efficient_attention",
+    "cudnn_attention",
+    "attention_math_for_mps",
+    "fused_attention_overrideable",
+)
 
 FORMULAS = {aten._grouped_mm: grouped_mm_flops, aten.mv: mv_flops, aten.dot: mv_flops} | {
     getattr(aten, f"_scaled_dot_product_{name}{ending}"): formula
-    for name in FUSED for ending, formula in (("", attention_flops), ("_backward", attention_backward_flops))
-    if hasattr(aten, f"_scaled_dot_product_{name}{ending}")}  # no version has all of them
+    for name in FUSED
+    for ending, formula in (("", attention_flops), ("_backward", attention_backward_flops))
+    if hasattr(aten, f"_scaled_dot_product_{name}{ending}")
+}  # no version has all of them

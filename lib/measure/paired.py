@@ -36,8 +36,7 @@ class Difference(Estimate):
     covers: str
 
 
-def paired_bootstrap(first: ArrayLike, second: ArrayLike, *, level: float = 0.95, resamples: int = 2000,
-                     seed: int = 0) -> Difference:
+def paired_bootstrap(first: ArrayLike, second: ArrayLike, *, level: float = 0.95, resamples: int = 2000, seed: int = 0) -> Difference:
     """Accuracy of ``first`` minus that of ``second``, with the percentile interval of a two-way bootstrap.
 
     ``first``, ``second``  bool [S, N], or [N] for one seed: whether seed s was right about test image i
@@ -57,7 +56,7 @@ def paired_bootstrap(first: ArrayLike, second: ArrayLike, *, level: float = 0.95
     # Images are of at most 3^S kinds, by what they say of each pair of seeds.  To draw images is to draw their kinds.
     codes = 3 ** np.arange(seeds) @ (apart + 1)
     _, places, sizes = np.unique(codes, return_index=True, return_counts=True)
-    drawn = random.multinomial(images, sizes / images, size=resamples) @ apart[:, places].T / images    # [resamples, S]
+    drawn = random.multinomial(images, sizes / images, size=resamples) @ apart[:, places].T / images  # [resamples, S]
     weights = random.multinomial(seeds, np.full(seeds, 1 / seeds), size=resamples) / seeds
     low, high = np.quantile((weights * drawn).sum(1), [(1 - level) / 2, (1 + level) / 2])
     return Difference(float(apart.mean()), float(low), float(high), seeds, images, covered(seeds))
@@ -80,7 +79,10 @@ def crossed_mean(apart: ArrayLike, *, level: float = 0.95) -> Difference:
     """The mean of a table [S seeds, N items], or [N] of one seed, with the interval of :func:`crossed`: of differences of losses, say."""
     require(0 < level < 1, f"level {level} must lie in (0, 1)")
     apart = np.atleast_2d(np.asarray(apart, dtype=float))
-    require(apart.ndim == 2 and apart.size > 0 and bool(np.isfinite(apart).all()), f"a table of {apart.shape}: give finite numbers [seeds, items]")
+    require(
+        apart.ndim == 2 and apart.size > 0 and bool(np.isfinite(apart).all()),
+        f"a table of {apart.shape}: give finite numbers [seeds, items]",
+    )
     seeds, images = apart.shape
     require(images > 1, "one image has no variance: give the answers to two or more")
     mean = apart.mean()
@@ -92,8 +94,8 @@ def crossed_mean(apart: ArrayLike, *, level: float = 0.95) -> Difference:
         rest = apart - by_seed[:, None] - by_image + mean
         both_square = (rest**2).sum() / ((seeds - 1) * (images - 1))
         spread = seed_square + max(image_square - both_square, 0.0)
-        freedom = (seeds - 1) * (spread / seed_square)**2 if seed_square else np.inf
-        spread = max(spread, image_square)   # seeds that agree by chance do not make the images certain
+        freedom = (seeds - 1) * (spread / seed_square) ** 2 if seed_square else np.inf
+        spread = max(spread, image_square)  # seeds that agree by chance do not make the images certain
     half = float(stats.t.ppf((1 + level) / 2, freedom) * np.sqrt(spread / (seeds * images)))
     return Difference(float(mean), float(mean - half), float(mean + half), seeds, images, covered(seeds))
 
@@ -134,8 +136,10 @@ def overlapping(first: Estimate, second: Estimate) -> bool:
 def differences(first: ArrayLike, second: ArrayLike) -> np.ndarray:
     """int8 [S, N]: 1 where only ``first`` was right, -1 where only ``second`` was, else 0."""
     sides = [np.atleast_2d(np.asarray(side)) for side in (first, second)]
-    require(sides[0].shape == sides[1].shape and sides[0].ndim == 2 and sides[0].size,
-            f"answers are {sides[0].shape} and {sides[1].shape}: give [seeds, images], alike, at least one of each")
+    require(
+        sides[0].shape == sides[1].shape and sides[0].ndim == 2 and sides[0].size,
+        f"answers are {sides[0].shape} and {sides[1].shape}: give [seeds, images], alike, at least one of each",
+    )
     require(all(side.dtype == bool for side in sides), "answers must be true or false: for each image whether it was right")
     return sides[0].astype(np.int8) - sides[1].astype(np.int8)
 

@@ -33,8 +33,15 @@ def fgsm(logits: Logits, images: Tensor, labels: Tensor, epsilon: float = EPSILO
     return (images + epsilon * gradient(logits, images, labels).sign()).clamp(0, 1)
 
 
-def pgd(logits: Logits, images: Tensor, labels: Tensor, epsilon: float = EPSILON, step: float = 0.01, steps: int = 7,
-        generator: torch.Generator | None = None) -> Tensor:
+def pgd(
+    logits: Logits,
+    images: Tensor,
+    labels: Tensor,
+    epsilon: float = EPSILON,
+    step: float = 0.01,
+    steps: int = 7,
+    generator: torch.Generator | None = None,
+) -> Tensor:
     """Projected gradient descent (Madry et al. 2018, arXiv 1706.06083, section 2.1): ``steps`` FGSM steps of size ``step``,
     brought back into the ε-ball and into [0, 1] after each, from a random point of the ball.
 
@@ -57,8 +64,17 @@ def gradient(logits: Logits, images: Tensor, labels: Tensor) -> Tensor:
         return torch.autograd.grad(F.cross_entropy(logits(images).float(), labels, reduction="sum"), images)[0]
 
 
-def robust_accuracy(model: nn.Module, split: Split, image_set: ImageSet, attack: str, *, epsilon: float = EPSILON,
-                    examples: int | None = None, batch_size: int = 500, seed: int = 0) -> float:
+def robust_accuracy(
+    model: nn.Module,
+    split: Split,
+    image_set: ImageSet,
+    attack: str,
+    *,
+    epsilon: float = EPSILON,
+    examples: int | None = None,
+    batch_size: int = 500,
+    seed: int = 0,
+) -> float:
     """Share of the first ``examples`` images of ``split`` that are still told right after the attack; None: of all.
 
     attack: "fgsm", or "pgd" with 7 steps of 0.01.  The model is attacked in evaluation mode where it is, and keeps its mode.
@@ -83,6 +99,8 @@ def robust_accuracy(model: nn.Module, split: Split, image_set: ImageSet, attack:
 
 
 def check(images: Tensor, epsilon: float) -> None:
-    require(images.is_floating_point() and 0 <= images.min() and images.max() <= 1,
-            "images must be floating-point numbers in [0, 1], not yet normalised: the limit ε is one of grey levels")
+    require(
+        images.is_floating_point() and 0 <= images.min() and images.max() <= 1,
+        "images must be floating-point numbers in [0, 1], not yet normalised: the limit ε is one of grey levels",
+    )
     require(epsilon >= 0, f"epsilon is {epsilon}: it must not be negative")

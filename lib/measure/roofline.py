@@ -1,8 +1,8 @@
 """The roofline: a machine's two speeds, and the time that no call can beat (Williams et al., CACM 52(4), 2009).
 
-    times, bytes_moved = product(512, device, torch.float32), copying(64, device)
-    seconds = take_turns({"product": times.call, "copy": bytes_moved.call, "mine": mine}, 9, device)
-    cost.seconds(times.rate(min(seconds["product"])), bytes_moved.rate(min(seconds["copy"])))
+times, bytes_moved = product(512, device, torch.float32), copying(64, device)
+seconds = take_turns({"product": times.call, "copy": bytes_moved.call, "mine": mine}, 9, device)
+cost.seconds(times.rate(min(seconds["product"])), bytes_moved.rate(min(seconds["copy"])))
 """
 
 from __future__ import annotations
@@ -38,9 +38,11 @@ class Probe:
 
     def repeated(self, times: int) -> Probe:
         """The same call ``times`` times in a row."""
+
         def call() -> None:
             for _ in range(times):
                 self.call()
+
         return Probe(call, times * self.amount)
 
 

@@ -77,8 +77,9 @@ def items_alone(estimate: Estimate, items: int | None, level: float = 0.95) -> t
     return replace(estimate, low=estimate.mean - least, high=estimate.mean + least), least
 
 
-def bootstrap(values: Iterable[float], statistic: Callable = np.mean, level: float = 0.95,
-              resamples: int = 9999, seed: int = 0) -> Estimate:
+def bootstrap(
+    values: Iterable[float], statistic: Callable = np.mean, level: float = 0.95, resamples: int = 9999, seed: int = 0
+) -> Estimate:
     """``statistic`` of the values with its bias-corrected accelerated bootstrap interval.
 
     For many values that are far from normal (latencies, per-example outcomes).  With a handful of seeds the
@@ -90,8 +91,9 @@ def bootstrap(values: Iterable[float], statistic: Callable = np.mean, level: flo
         return Estimate(centre, None, None, 1)
     if np.ptp(sample) == 0:
         return Estimate(centre, centre, centre, len(sample))
-    found = stats.bootstrap((sample,), statistic, confidence_level=level, n_resamples=resamples,
-                            rng=np.random.default_rng(seed)).confidence_interval
+    found = stats.bootstrap(
+        (sample,), statistic, confidence_level=level, n_resamples=resamples, rng=np.random.default_rng(seed)
+    ).confidence_interval
     return Estimate(centre, float(found.low), float(found.high), len(sample))
 
 
@@ -108,8 +110,9 @@ def paired(first: Results, second: Results, metric: str, on: Sequence[str] = ("s
         for result in results:
             name = tuple(result.fields[field] for field in on)
             if name in side:
-                raise ValueError(f"two results share {dict(zip(on, name))}; pair on more fields than {list(on)} "
-                                 "or narrow the results with where()")
+                raise ValueError(
+                    f"two results share {dict(zip(on, name))}; pair on more fields than {list(on)} or narrow the results with where()"
+                )
             side[name] = float(result.metrics[metric])
         sides.append(side)
     common = [name for name in sides[0] if name in sides[1]]
@@ -138,14 +141,13 @@ def finite(values: Iterable[float]) -> np.ndarray:
     return sample
 
 
-def spelled(values: Iterable[float] | Estimate, factor: float = 1.0, digits: int = 3, unit: str = "",
-            signed: bool = False) -> str:
+def spelled(values: Iterable[float] | Estimate, factor: float = 1.0, digits: int = 3, unit: str = "", signed: bool = False) -> str:
     """``78.4 ± 0.6 % (n=3)``: mean, half of the 95 % interval, and the number of runs.
 
     One run has no interval and says so by its n alone.
     """
     estimate = values if isinstance(values, Estimate) else student(values)
-    mean = f"{estimate.mean * factor:{'+' if signed else ''}z.{digits}f}"   # z: no minus before zero
+    mean = f"{estimate.mean * factor:{'+' if signed else ''}z.{digits}f}"  # z: no minus before zero
     if estimate.exact:
         ends = "" if estimate.low == estimate.high else f", {estimate.low * factor:.{digits}f} to {estimate.high * factor:.{digits}f}"
         return f"{mean}{unit} (exact{ends})"

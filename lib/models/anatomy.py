@@ -1,7 +1,7 @@
 """The parts of a decoder that compression has to know by their role, of the book's own GPT and of Llama's kind alike.
 
-    for block in anatomy(model).blocks:
-        block.norm1, block.reads1, block.out, block.norm2, block.reads2, block.up, block.down
+for block in anatomy(model).blocks:
+    block.norm1, block.reads1, block.out, block.norm2, block.reads2, block.up, block.down
 """
 
 from __future__ import annotations
@@ -54,15 +54,27 @@ def anatomy(model: nn.Module) -> Anatomy:
 
 
 def parts_of_gpt(block: Block) -> BlockParts:
-    require(getattr(block.ffn, "gate", None) is not None and isinstance(block.ffn.up, nn.Linear), "the GPT's FFNs must be SwiGLU, without experts")
+    require(
+        getattr(block.ffn, "gate", None) is not None and isinstance(block.ffn.up, nn.Linear),
+        "the GPT's FFNs must be SwiGLU, without experts",
+    )
     attention, ffn = block.attention, block.ffn
-    return BlockParts(block.norm1, (attention.q, attention.k, attention.v), attention.out, block.norm2, (ffn.gate, ffn.up), ffn.up, ffn.down)
+    return BlockParts(
+        block.norm1, (attention.q, attention.k, attention.v), attention.out, block.norm2, (ffn.gate, ffn.up), ffn.up, ffn.down
+    )
 
 
 def parts_of_llama(block: nn.Module) -> BlockParts:
     attention, mlp = block.self_attn, block.mlp
-    return BlockParts(block.input_layernorm, (attention.q_proj, attention.k_proj, attention.v_proj), attention.o_proj,
-                      block.post_attention_layernorm, (mlp.gate_proj, mlp.up_proj), mlp.up_proj, mlp.down_proj)
+    return BlockParts(
+        block.input_layernorm,
+        (attention.q_proj, attention.k_proj, attention.v_proj),
+        attention.o_proj,
+        block.post_attention_layernorm,
+        (mlp.gate_proj, mlp.up_proj),
+        mlp.up_proj,
+        mlp.down_proj,
+    )
 
 
 @torch.no_grad()

@@ -70,9 +70,11 @@ def statistics_of(x_TI: Tensor) -> Statistics:
 
 def output_error(weight_OI: Tensor, changed_OI: Tensor, statistics: Statistics) -> float:
     """Σ ‖W x - Ŵ x‖² over the rows that were read, over Σ ‖W x‖²: the error of a layer's output, relative."""
+
     def energy(weight_OI: Tensor) -> Tensor:
         weight_OI = weight_OI.to(statistics.gram_II.dtype)
         return ((weight_OI @ statistics.gram_II) * weight_OI).sum()
+
     return float(energy(weight_OI - changed_OI) / energy(weight_OI))
 
 
@@ -85,7 +87,7 @@ def gather(run: Callable[[], Any], layers: Sequence[nn.Linear]) -> dict[nn.Linea
     found: dict[nn.Linear, Statistics] = {}
 
     def note(layer: nn.Linear, args: tuple) -> None:
-        x, = args
+        (x,) = args
         if layer not in found:
             found[layer] = Statistics(x.shape[-1], torch.promote_types(x.dtype, torch.float32), x.device)
         found[layer].add(x)
@@ -120,9 +122,11 @@ def sequentially(model: nn.Module, blocks: Sequence[nn.Module], batches: Iterabl
     names = {module: name for name, module in model.named_modules()}
     for block in blocks:
         for group in groups(block, inputs[0]):
+
             def run() -> None:
                 for each in inputs:
                     each.until(group[0], block)
+
             statistics = gather(run, group[:1])[group[0]]
             change({names[layer]: layer for layer in group}, statistics)
         for each in inputs:
@@ -141,6 +145,7 @@ class Inputs:
 
     def until(self, layer: nn.Module, block: nn.Module) -> None:
         """Run ``block`` up to ``layer``, one of its own."""
+
         def stop(*_: object) -> None:
             raise Reached
 
@@ -181,7 +186,7 @@ def first_inputs(model: nn.Module, block: nn.Module, batch: Tensor) -> Inputs:
 @torch.no_grad()
 def groups(block: nn.Module, inputs: Inputs) -> list[list[nn.Linear]]:
     """The linear layers of ``block`` in the order in which they run; those that read the same tensor are one group."""
-    seen: list[tuple[Tensor, list[nn.Linear]]] = []   # tensors are kept, so that none gets the identity of another
+    seen: list[tuple[Tensor, list[nn.Linear]]] = []  # tensors are kept, so that none gets the identity of another
 
     def note(layer: nn.Linear, args: tuple) -> None:
         if seen and seen[-1][0] is args[0]:

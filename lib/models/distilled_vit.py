@@ -29,7 +29,7 @@ class DistilledViT(ViT):
     """
 
     def __init__(self, config: ViTConfig):
-        require(config.pool == "class", "a distillation token stands beside a class token: give ViTConfig pool=\"class\"")
+        require(config.pool == "class", 'a distillation token stands beside a class token: give ViTConfig pool="class"')
         require(not any(config.mixtures), "a network with a distillation token is dense here: give ViTConfig moe=None")
         super().__init__(config)
         self.distillation_token = nn.Parameter(torch.empty(config.width))
@@ -40,7 +40,7 @@ class DistilledViT(ViT):
 
     def layers(self, images: Tensor) -> list[Tensor]:
         """Tokens [B, 2 + N, D] before the first block and behind each, the last ones normalised."""
-        x_BND = self.embedded(images) + self.positions[:self.config.patches]
+        x_BND = self.embedded(images) + self.positions[: self.config.patches]
         two_2D = torch.stack([self.class_token, self.distillation_token]).to(x_BND.dtype)
         seen = [torch.cat([two_2D.expand(len(x_BND), 2, -1), x_BND], dim=1)]
         for block in self.blocks:
@@ -62,5 +62,4 @@ class DistilledViT(ViT):
 @torch.no_grad()
 def token_similarity(model: DistilledViT, images: Tensor) -> list[float]:
     """Cosine between the class and the distillation token, mean over images: as they enter, then behind each block."""
-    return [F.cosine_similarity(x_BND[:, 0].float(), x_BND[:, 1].float(), dim=-1).mean().item()
-            for x_BND in model.layers(images)]
+    return [F.cosine_similarity(x_BND[:, 0].float(), x_BND[:, 1].float(), dim=-1).mean().item() for x_BND in model.layers(images)]

@@ -26,15 +26,24 @@ def remove(encoder: Encoder, head_masks: Masks = None, neuron_masks: Masks = Non
     """
     config = encoder.config
     blocks = list(encoder.blocks)
-    heads = [flat("head_masks", mask, block.attention.heads, encoder) for mask, block in
-             zip(encoder.by_layer("head_masks", head_masks), blocks)]
-    neurons = [flat("neuron_masks", mask, block.ffn.up.out_features, encoder) for mask, block in
-               zip(encoder.by_layer("neuron_masks", neuron_masks), blocks)]
+    heads = [
+        flat("head_masks", mask, block.attention.heads, encoder) for mask, block in zip(encoder.by_layer("head_masks", head_masks), blocks)
+    ]
+    neurons = [
+        flat("neuron_masks", mask, block.ffn.up.out_features, encoder)
+        for mask, block in zip(encoder.by_layer("neuron_masks", neuron_masks), blocks)
+    ]
     layers = [flat("layer_masks", mask, 1, encoder) for mask in encoder.by_layer("layer_masks", layer_masks)]
     neurons = [mask * layer for mask, layer in zip(neurons, layers)]
 
-    small = Encoder(replace(config, head_dim=config.head_features, heads=tuple(int((m != 0).sum()) for m in heads),
-                            hidden=tuple(int((m != 0).sum()) for m in neurons))).to(encoder.positions.device)
+    small = Encoder(
+        replace(
+            config,
+            head_dim=config.head_features,
+            heads=tuple(int((m != 0).sum()) for m in heads),
+            hidden=tuple(int((m != 0).sum()) for m in neurons),
+        )
+    ).to(encoder.positions.device)
     for name in ("embed", "norm"):
         getattr(small, name).load_state_dict(getattr(encoder, name).state_dict())
     small.positions.copy_(encoder.positions)
@@ -58,8 +67,7 @@ def thin(new: FeedForward, old: FeedForward, neuron: Tensor, layer: Tensor) -> N
     new.down.bias.mul_(layer)
 
 
-def put(new: nn.Linear, old: nn.Linear, rows: Tensor | None = None, columns: Tensor | None = None,
-        factors: Tensor | None = None) -> None:
+def put(new: nn.Linear, old: nn.Linear, rows: Tensor | None = None, columns: Tensor | None = None, factors: Tensor | None = None) -> None:
     """Copy some rows (and their biases) or columns, each column times its factor, into a smaller layer."""
     weight, bias = old.weight, old.bias
     if rows is not None:
@@ -76,8 +84,10 @@ def flat(name: str, mask: Tensor | None, size: int, encoder: Encoder) -> Tensor:
     if mask is None:
         return like.new_ones(size)
     mask = mask.detach().to(like)
-    require(mask.ndim == 1 or len(mask) == 1, f"{name} of shape {tuple(mask.shape)} differ between inputs: "
-                                              "only what is off for every input can be removed; give one row")
+    require(
+        mask.ndim == 1 or len(mask) == 1,
+        f"{name} of shape {tuple(mask.shape)} differ between inputs: only what is off for every input can be removed; give one row",
+    )
     mask = mask.flatten()
     require(len(mask) == size, f"{name} has {len(mask)} entries where the layer has {size}")
     return mask

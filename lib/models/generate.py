@@ -10,8 +10,9 @@ from lib.system.checks import require
 
 
 @torch.no_grad()
-def generate(model: GPT, prompt_BN: Tensor, tokens: int, *, temperature: float = 1.0, top_k: int | None = None,
-             seed: int = 0, end: int | None = None) -> Tensor:
+def generate(
+    model: GPT, prompt_BN: Tensor, tokens: int, *, temperature: float = 1.0, top_k: int | None = None, seed: int = 0, end: int | None = None
+) -> Tensor:
     """``prompt_BN`` (int64, N ≥ 1) followed by up to ``tokens`` sampled ones, [B, ≤ N + tokens].
 
     Each layer's keys and values are kept, so that a token costs one token's work and not the whole text's.
@@ -23,8 +24,7 @@ def generate(model: GPT, prompt_BN: Tensor, tokens: int, *, temperature: float =
     require(prompt_BN.shape[1] >= 1, "the prompt is empty: begin with the end-of-story token")
     require(temperature >= 0, f"temperature is {temperature}: it must not be negative")
     length = prompt_BN.shape[1] + tokens
-    require(length <= model.config.context,
-            f"{length} tokens do not fit the context of {model.config.context}: ask for fewer")
+    require(length <= model.config.context, f"{length} tokens do not fit the context of {model.config.context}: ask for fewer")
     generator = torch.Generator(prompt_BN.device).manual_seed(seed)
     caches = [LayerCache() for _ in model.blocks]
     text_BN, new_BN, mode = prompt_BN, prompt_BN, model.training

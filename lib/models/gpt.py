@@ -66,18 +66,21 @@ class GPTConfig:
         one_of("ffn", self.ffn, KINDS)
         for name in ("vocabulary", "context", "width", "depth", "heads", "hidden"):
             require(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}: it must be at least 1")
-        require(self.width % self.heads == 0,
-                f"width {self.width} cannot be shared by {self.heads} heads: choose a multiple")
-        require(self.keys >= 1 and self.heads % self.keys == 0,
-                f"{self.heads} heads cannot share {self.keys} key-value heads: choose a divisor")
-        require(self.positions != "rope" or self.head_dim % 2 == 0,
-                f"rotary positions turn pairs, and a head has {self.head_dim} features: choose an even number")
+        require(self.width % self.heads == 0, f"width {self.width} cannot be shared by {self.heads} heads: choose a multiple")
+        require(
+            self.keys >= 1 and self.heads % self.keys == 0, f"{self.heads} heads cannot share {self.keys} key-value heads: choose a divisor"
+        )
+        require(
+            self.positions != "rope" or self.head_dim % 2 == 0,
+            f"rotary positions turn pairs, and a head has {self.head_dim} features: choose an even number",
+        )
         require(0 <= self.dropout < 1, f"dropout is {self.dropout}: it must be in [0, 1)")
         if self.moe:
-            require(self.moe.router in CAUSAL, f"router {self.moe.router!r} looks at tokens that are yet to come, or at "
-                                               f"images: use one of {', '.join(CAUSAL)}")
-            require(self.moe.policy == "dropless",
-                    f"policy {self.moe.policy!r} drops tokens by what follows them: use 'dropless'")
+            require(
+                self.moe.router in CAUSAL,
+                f"router {self.moe.router!r} looks at tokens that are yet to come, or at images: use one of {', '.join(CAUSAL)}",
+            )
+            require(self.moe.policy == "dropless", f"policy {self.moe.policy!r} drops tokens by what follows them: use 'dropless'")
             require(not self.moe.shared, "a GPT's mixtures have no shared experts: use shared=0")
             require(self.moe.placement == "all", "every layer of a GPT has experts or none: use placement='all'")
 
@@ -121,7 +124,7 @@ class Attention(nn.Module):
             q, k = rotate(q, *rope), rotate(k, *rope)
         if cache is not None:
             k, v = cache.extend(k, v)
-        if k.shape[1] < q.shape[1]:   # repeated rather than ``enable_gqa``, for which CPUs have no fast kernel
+        if k.shape[1] < q.shape[1]:  # repeated rather than ``enable_gqa``, for which CPUs have no fast kernel
             k, v = (t.repeat_interleave(q.shape[1] // t.shape[1], dim=1) for t in (k, v))
         # A single new token may see all that is cached; is_causal would align it with the first key.
         y_BHNd = softmax_attention(q, k, v, causal=N > 1)
@@ -155,8 +158,11 @@ class Block(nn.Module):
         self.norm1 = norm(config)
         self.attention = Attention(config)
         self.norm2 = norm(config)
-        self.ffn = (MoELayer(config.moe, config.width, config.hidden, activation=config.ffn, bias=config.bias) if config.moe
-                    else FeedForward(config.width, config.hidden, config.ffn, config.bias))
+        self.ffn = (
+            MoELayer(config.moe, config.width, config.hidden, activation=config.ffn, bias=config.bias)
+            if config.moe
+            else FeedForward(config.width, config.hidden, config.ffn, config.bias)
+        )
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, x_BND: Tensor, rope, cache: LayerCache | None) -> tuple[Tensor, Routing | None]:
@@ -213,8 +219,7 @@ class GPT(nn.Module):
         """
         begin = len(caches[0]) if caches else 0
         end = begin + tokens_BN.shape[1]
-        require(end <= self.config.context,
-                f"a text of {end} tokens does not fit the context of {self.config.context}: cut it")
+        require(end <= self.config.context, f"a text of {end} tokens does not fit the context of {self.config.context}: cut it")
         x_BND = self.embed(tokens_BN)
         rope = None
         if self.positions is not None:
@@ -239,5 +244,4 @@ class GPT(nn.Module):
 
 
 def norm(config: GPTConfig) -> nn.Module:
-    return (nn.RMSNorm(config.width, eps=1e-6) if config.norm == "rms"
-            else nn.LayerNorm(config.width, bias=config.bias))
+    return nn.RMSNorm(config.width, eps=1e-6) if config.norm == "rms" else nn.LayerNorm(config.width, bias=config.bias)

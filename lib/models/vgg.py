@@ -39,8 +39,10 @@ class VGGConfig:
     bias: bool = True
 
     def __post_init__(self) -> None:
-        require(self.stages and min(self.stages) >= 1 and sum(self.stages) == len(self.widths),
-                f"stages {self.stages} must be numbers from 1 whose sum is the number of widths, {len(self.widths)}")
+        require(
+            self.stages and min(self.stages) >= 1 and sum(self.stages) == len(self.widths),
+            f"stages {self.stages} must be numbers from 1 whose sum is the number of widths, {len(self.widths)}",
+        )
         require(min(self.widths) >= 1, f"widths {self.widths}: each convolution needs at least 1 channel")
         for name in ("channels", "classes", "side"):
             require(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}: it must be at least 1")

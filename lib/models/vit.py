@@ -1,7 +1,7 @@
 """A vision transformer whose FFNs may be mixtures of experts.
 
-    model = ViT(preset("small", moe=MoEConfig(experts=16)))
-    logits, routings = model.with_routing(images)      # one Routing per MoE layer
+model = ViT(preset("small", moe=MoEConfig(experts=16)))
+logits, routings = model.with_routing(images)      # one Routing per MoE layer
 """
 
 from __future__ import annotations
@@ -63,8 +63,9 @@ class ViTConfig:
 
     def __post_init__(self) -> None:
         if self.image_size % self.patch:
-            raise ValueError(f"images of {self.image_size} pixels cannot be cut into patches of {self.patch}: "
-                             "choose a patch size that divides the image")
+            raise ValueError(
+                f"images of {self.image_size} pixels cannot be cut into patches of {self.patch}: choose a patch size that divides the image"
+            )
         for name in ("heads", "hidden", "moe"):
             value = getattr(self, name)
             if isinstance(value, tuple) and len(value) != self.depth:
@@ -118,15 +119,16 @@ class ViT(nn.Module):
         super().__init__()
         self.config = config
         pixels = config.channels * config.patch**2
-        self.embed = (nn.Linear(pixels, config.width) if config.stem == "patch" else
-                      ConvStem(config.channels, config.width, config.patch))
+        self.embed = nn.Linear(pixels, config.width) if config.stem == "patch" else ConvStem(config.channels, config.width, config.patch)
         self.positions = nn.Parameter(torch.empty(config.positions or config.patches, config.width))
         self.class_token = nn.Parameter(torch.empty(config.width)) if config.pool == "class" else None
         self.blocks = nn.ModuleList(self.block(layer) for layer in range(config.depth))
         self.norm = nn.LayerNorm(config.width)
-        self.head = (nn.Linear(config.width, config.classes) if config.head_hidden is None else
-                     nn.Sequential(nn.Linear(config.width, config.head_hidden), nn.GELU(),
-                                   nn.Linear(config.head_hidden, config.classes)))
+        self.head = (
+            nn.Linear(config.width, config.classes)
+            if config.head_hidden is None
+            else nn.Sequential(nn.Linear(config.width, config.head_hidden), nn.GELU(), nn.Linear(config.head_hidden, config.classes))
+        )
         self.codes = PatchCodes(config.patch_codes, pixels) if config.patch_codes else None
         self.initialise()
 
@@ -162,7 +164,7 @@ class ViT(nn.Module):
         """Logits, and the :class:`~lib.moe.routing.Routing` of each MoE layer, first to last."""
         if self.training:
             draw_network(self, images.device)
-        x_BND = self.embedded(images) + self.positions[:self.config.patches]
+        x_BND = self.embedded(images) + self.positions[: self.config.patches]
         if self.class_token is not None:
             x_BND = torch.cat([self.class_token.expand(len(x_BND), 1, -1), x_BND], dim=1)
         id_BN = self.patch_ids(images)
@@ -229,5 +231,13 @@ def seed_geometry(experts: int | None = None) -> ViTConfig:
     moe = None
     if experts is not None:
         moe = MoEConfig(experts=experts, router_bias=True, balance=0, policy="random", capacity_factor=1.0)
-    return ViTConfig(width=300, depth=12, heads=12, hidden=1024 if moe is None else 1024 - experts // 2 + 2,
-                     moe=moe, pool="class", head_hidden=3072, positions=300)
+    return ViTConfig(
+        width=300,
+        depth=12,
+        heads=12,
+        hidden=1024 if moe is None else 1024 - experts // 2 + 2,
+        moe=moe,
+        pool="class",
+        head_hidden=3072,
+        positions=300,
+    )

@@ -45,6 +45,7 @@ def config_of(fields: dict) -> ViTConfig:
 
     Raises ValueError for a field that is not known here.
     """
+
     def plain(value):
         if isinstance(value, list):
             return tuple(plain(item) for item in value)

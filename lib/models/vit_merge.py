@@ -42,8 +42,7 @@ def merge_to_dense(model: ViT, how: str = "uniform", routings: Sequence[Routing]
         raise ValueError(f"got {len(routings)} routings for {len(moe_layers)} MoE layers: give one per layer")
 
     remaining = iter(routings or [None] * len(moe_layers))
-    ffns = [merged_ffn(block.ffn, how, next(remaining)) if isinstance(block.ffn, MoELayer) else block.ffn
-            for block in model.blocks]
+    ffns = [merged_ffn(block.ffn, how, next(remaining)) if isinstance(block.ffn, MoELayer) else block.ffn for block in model.blocks]
     dense = ViT(replace(model.config, moe=None, hidden=tuple(ffn.fc1.out_features for ffn in ffns)))
     dense.to(model.positions)  # device and data type
     wanted = dense.state_dict()

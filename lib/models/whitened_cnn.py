@@ -46,8 +46,10 @@ class WhitenedCNNConfig:
         require(self.widths and min(self.widths) >= 1, f"widths is {self.widths}: each group needs at least 1 channel")
         for name in ("patch", "channels", "classes"):
             require(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}: it must be at least 1")
-        require(not self.ranks or len(self.ranks) == 2 * len(self.widths) and min(self.ranks) >= 1,
-                f"ranks is {self.ranks}: give a number from 1 for each of the {2 * len(self.widths)} convolutions, or none")
+        require(
+            not self.ranks or len(self.ranks) == 2 * len(self.widths) and min(self.ranks) >= 1,
+            f"ranks is {self.ranks}: give a number from 1 for each of the {2 * len(self.widths)} convolutions, or none",
+        )
 
     @property
     def stem_width(self) -> int:
@@ -76,8 +78,9 @@ class WhitenedCNN(nn.Module):
         self.config = config
         self.stem = nn.Conv2d(config.channels, config.stem_width, config.patch, bias=False).requires_grad_(False)
         widths = (config.stem_width, *config.widths)
-        self.groups = nn.Sequential(*(Group(*pair, config.ranks[2 * place:2 * place + 2])
-                                      for place, pair in enumerate(zip(widths, widths[1:]))))
+        self.groups = nn.Sequential(
+            *(Group(*pair, config.ranks[2 * place : 2 * place + 2]) for place, pair in enumerate(zip(widths, widths[1:])))
+        )
         self.head = nn.Linear(widths[-1], config.classes, bias=False)
         nn.init.zeros_(self.head.weight)
 
@@ -92,8 +95,9 @@ class Factors(nn.Sequential):
     """A 3×3 convolution as two: a column of 3×1 into ``rank`` channels, then a row of 1×3 (arXiv 1405.3866, scheme 2)."""
 
     def __init__(self, channels: int, width: int, rank: int):
-        super().__init__(nn.Conv2d(channels, rank, (3, 1), padding=(1, 0), bias=False),
-                         nn.Conv2d(rank, width, (1, 3), padding=(0, 1), bias=False))
+        super().__init__(
+            nn.Conv2d(channels, rank, (3, 1), padding=(1, 0), bias=False), nn.Conv2d(rank, width, (1, 3), padding=(0, 1), bias=False)
+        )
 
 
 def convolution(channels: int, width: int, rank: int = 0) -> nn.Module:

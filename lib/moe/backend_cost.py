@@ -53,8 +53,9 @@ def training_pass(model: nn.Module, x: Tensor, dtype: torch.dtype) -> Callable[[
     return run
 
 
-def backend_cost(experts: int, tokens: int, d_model: int, hidden: int, k: int, backend: str, dtype: torch.dtype,
-                 device: torch.device, rounds: int) -> dict[str, float]:
+def backend_cost(
+    experts: int, tokens: int, d_model: int, hidden: int, k: int, backend: str, dtype: torch.dtype, device: torch.device, rounds: int
+) -> dict[str, float]:
     """One MoE layer against its dense twin, a single FFN of k · ``hidden`` units; forward and backward.
 
     Tokens are random, and an untrained router sends them to the experts.  With ``ratio``, ``ratio_p05`` and
@@ -77,5 +78,8 @@ def backend_cost(experts: int, tokens: int, d_model: int, hidden: int, k: int, b
         "layer_ms": 1000 * torch.tensor(seconds["layer"]).median().item(),
         "dense_ms": 1000 * torch.tensor(seconds["dense"]).median().item(),
         "largest_load": largest_load * experts / (tokens * k),
-        "flops": cost.flops, "bytes": cost.bytes, "dense_flops": twin.flops, "dense_bytes": twin.bytes,
+        "flops": cost.flops,
+        "bytes": cost.bytes,
+        "dense_flops": twin.flops,
+        "dense_bytes": twin.bytes,
     }

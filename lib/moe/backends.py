@@ -26,8 +26,8 @@ ACTIVATIONS = {"gelu": F.gelu, "relu": F.relu, "swiglu": swiglu}
 class Weights(NamedTuple):
     """The stacked weights of E experts."""
 
-    w_in: Tensor   # [E, D, P·H]
-    b_in: Tensor   # [E, P·H]
+    w_in: Tensor  # [E, D, P·H]
+    b_in: Tensor  # [E, P·H]
     w_out: Tensor  # [E, H, D]
     b_out: Tensor  # [E, D]
 
@@ -42,10 +42,13 @@ def loop(x_TD: Tensor, expert_TK: Tensor, gate_TK: Tensor, weights: Weights, act
     rows = sorted_rows(expert_TK, len(weights.w_in))
     ends = [0, *rows.offs_E.tolist()]
     x_SD = Dispatch.apply(x_TD, gate_TK.shape[1], rows)
-    y_SD = torch.cat([
-        act(x_SD[begin:end] @ w_in + b_in) @ w_out + b_out
-        for begin, end, w_in, b_in, w_out, b_out in zip(ends, ends[1:], *(w.unbind(0) for w in weights))
-    ] + [torch.zeros_like(x_SD[ends[-1]:])])
+    y_SD = torch.cat(
+        [
+            act(x_SD[begin:end] @ w_in + b_in) @ w_out + b_out
+            for begin, end, w_in, b_in, w_out, b_out in zip(ends, ends[1:], *(w.unbind(0) for w in weights))
+        ]
+        + [torch.zeros_like(x_SD[ends[-1] :])]
+    )
     return Combine.apply(y_SD, gate_TK, rows)
 
 

@@ -40,8 +40,9 @@ class GroupedFFN(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, x_SD: Tensor, w_in: Tensor, b_in: Tensor, w_out: Tensor, b_out: Tensor,
-                offs_E: Tensor, expert_S: Tensor, activation: str) -> Tensor:
+    def forward(
+        ctx, x_SD: Tensor, w_in: Tensor, b_in: Tensor, w_out: Tensor, b_out: Tensor, offs_E: Tensor, expert_S: Tensor, activation: str
+    ) -> Tensor:
         pre_SP = F.grouped_mm(x_SD, w_in, offs=offs_E).add_(b_in.index_select(0, expert_S))
         match activation:
             case "gelu":

@@ -27,8 +27,7 @@ class Experts(nn.Module):
     Raises ValueError for an unknown activation or backend, and for sizes below 1.
     """
 
-    def __init__(self, experts: int, d_model: int, hidden: int, activation: str = "gelu", backend: str = "auto",
-                 bias: bool = True):
+    def __init__(self, experts: int, d_model: int, hidden: int, activation: str = "gelu", backend: str = "auto", bias: bool = True):
         super().__init__()
         if activation not in ACTIVATIONS:
             raise ValueError(f"unknown activation {activation!r}: use one of {', '.join(ACTIVATIONS)}")
@@ -70,8 +69,10 @@ class Experts(nn.Module):
         gradient is exactly 0.  Raises ValueError for shapes that do not fit.
         """
         if x_TD.shape != (len(expert_TK), self.w_in.shape[1]) or expert_TK.shape != gate_TK.shape:
-            raise ValueError(f"x {list(x_TD.shape)}, expert {list(expert_TK.shape)} and gate {list(gate_TK.shape)} "
-                             f"should be [T, {self.w_in.shape[1]}], [T, K] and [T, K]")
+            raise ValueError(
+                f"x {list(x_TD.shape)}, expert {list(expert_TK.shape)} and gate {list(gate_TK.shape)} "
+                f"should be [T, {self.w_in.shape[1]}], [T, K] and [T, K]"
+            )
         x_TD, weights = self.cast(x_TD)
         gate_TK = torch.where(expert_TK < 0, 0, gate_TK).to(x_TD.dtype)
         with torch.autocast(x_TD.device.type, enabled=False):

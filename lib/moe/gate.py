@@ -24,8 +24,9 @@ class Gate(nn.Module):
     deviations; Switch lowers s from 1 to 0.1.
     """
 
-    def __init__(self, d_model: int, experts: int, *, precision: str = "fp32", jitter: float = 0.0,
-                 init_scale: float = 0.1, bias: bool = False):
+    def __init__(
+        self, d_model: int, experts: int, *, precision: str = "fp32", jitter: float = 0.0, init_scale: float = 0.1, bias: bool = False
+    ):
         super().__init__()
         self.precision = precision
         self.jitter = jitter

@@ -58,7 +58,7 @@ class MoEConfig:
     experts: int = 8
     router: str = "switch"
     placement: str = "all"
-    backend: str = "auto"           # see lib.moe.backends
+    backend: str = "auto"  # see lib.moe.backends
 
     k: int = 1
     shared: int = 0
@@ -73,13 +73,13 @@ class MoEConfig:
     policy: str = "dropless"
     capacity_factor: float = 1.25
     single_gate: str = "probability"  # switch: the gate when k is 1, see lib.moe.routers.token_choice.gates
-    scores: str = "sigmoid"         # bias
-    bias_rate: float = 1e-3         # bias
-    group: str = "image"            # expert-choice
-    slots: int | None = None        # soft: per expert; None: as many in all as there are tokens
-    hash_by: str = "position"       # hash
-    codes: int = 256                # hash by patch: size of the k-means vocabulary
-    inference: str = "average"      # thor
+    scores: str = "sigmoid"  # bias
+    bias_rate: float = 1e-3  # bias
+    group: str = "image"  # expert-choice
+    slots: int | None = None  # soft: per expert; None: as many in all as there are tokens
+    hash_by: str = "position"  # hash
+    codes: int = 256  # hash by patch: size of the k-means vocabulary
+    inference: str = "average"  # thor
 
     def __post_init__(self) -> None:
         one_of("router", self.router, ROUTERS)
@@ -95,18 +95,23 @@ class MoEConfig:
         shared_by_all = {"experts", "router", "placement", "backend"}
         for field in dataclasses.fields(self):
             used = field.name in shared_by_all | ROUTERS[self.router]
-            require(used or getattr(self, field.name) == field.default,
-                    f"router {self.router!r} does not use {field.name}: leave it at {field.default!r}")
+            require(
+                used or getattr(self, field.name) == field.default,
+                f"router {self.router!r} does not use {field.name}: leave it at {field.default!r}",
+            )
 
         require(self.experts >= 1, f"experts is {self.experts}: use at least 1")
         require(self.router != "partition" or self.experts >= 2, "router 'partition' averages experts: use at least 2")
-        require(1 <= self.k <= self.experts,
-                f"k={self.k} of {self.experts} experts: choose k between 1 and the number of experts")
+        require(1 <= self.k <= self.experts, f"k={self.k} of {self.experts} experts: choose k between 1 and the number of experts")
         require(self.split >= 1, f"split is {self.split}: use 1 for whole experts, m to cut each into m")
-        require(0 <= self.shared < self.chosen + self.shared,
-                f"shared={self.shared} leaves nothing to route: it must be below split * k = {self.split * self.k}")
-        require(self.policy != "second-choice" or self.chosen < self.routed,
-                "policy 'second-choice' needs an expert outside the top k: lower k or use another policy")
+        require(
+            0 <= self.shared < self.chosen + self.shared,
+            f"shared={self.shared} leaves nothing to route: it must be below split * k = {self.split * self.k}",
+        )
+        require(
+            self.policy != "second-choice" or self.chosen < self.routed,
+            "policy 'second-choice' needs an expert outside the top k: lower k or use another policy",
+        )
         require(self.capacity_factor > 0, f"capacity_factor is {self.capacity_factor}: it must be above 0")
         require(0 <= self.jitter < 1, f"jitter is {self.jitter}: it must be in [0, 1)")
         require(self.router_init > 0, f"router_init is {self.router_init}: it must be above 0")
@@ -142,14 +147,16 @@ class MoELayer(nn.Module):
     another activation or without biases.
     """
 
-    def __init__(self, config: MoEConfig, d_model: int, hidden: int, tokens: int | None = None,
-                 activation: str = "gelu", bias: bool = True):
+    def __init__(
+        self, config: MoEConfig, d_model: int, hidden: int, tokens: int | None = None, activation: str = "gelu", bias: bool = True
+    ):
         super().__init__()
-        require(not config.shared or (activation == "gelu" and bias),
-                f"shared={config.shared} with activation={activation!r} and bias={bias}: shared experts are a GELU "
-                "network with biases; use activation='gelu' and bias=True, or shared=0")
-        require(hidden % config.split == 0,
-                f"hidden width {hidden} cannot be cut into split={config.split} equal parts: choose a multiple")
+        require(
+            not config.shared or (activation == "gelu" and bias),
+            f"shared={config.shared} with activation={activation!r} and bias={bias}: shared experts are a GELU "
+            "network with biases; use activation='gelu' and bias=True, or shared=0",
+        )
+        require(hidden % config.split == 0, f"hidden width {hidden} cannot be cut into split={config.split} equal parts: choose a multiple")
         width = hidden // config.split
         self.config = config
         self.router = build_router(config, d_model, tokens)
@@ -183,17 +190,24 @@ def build_router(config: MoEConfig, d_model: int, tokens: int | None) -> nn.Modu
     E, k = config.routed, config.chosen
 
     def gate() -> Gate:
-        return Gate(d_model, E, precision=config.router_precision, jitter=config.jitter,
-                    init_scale=config.router_init, bias=config.router_bias)
+        return Gate(
+            d_model, E, precision=config.router_precision, jitter=config.jitter, init_scale=config.router_init, bias=config.router_bias
+        )
 
     match config.router:
         case "switch":
-            return TokenChoice(gate(), E, k, balance=config.balance, z_weight=config.z_loss,
-                               policy=config.policy, capacity_factor=config.capacity_factor,
-                               single_gate=config.single_gate)
+            return TokenChoice(
+                gate(),
+                E,
+                k,
+                balance=config.balance,
+                z_weight=config.z_loss,
+                policy=config.policy,
+                capacity_factor=config.capacity_factor,
+                single_gate=config.single_gate,
+            )
         case "vmoe":
-            return NoisyTokenChoice(gate(), E, k, balance=config.balance, policy=config.policy,
-                                    capacity_factor=config.capacity_factor)
+            return NoisyTokenChoice(gate(), E, k, balance=config.balance, policy=config.policy, capacity_factor=config.capacity_factor)
         case "bias":
             return BiasBalanced(gate(), E, k, rate=config.bias_rate, scores=config.scores)
         case "expert-choice":
@@ -204,8 +218,11 @@ def build_router(config: MoEConfig, d_model: int, tokens: int | None) -> nn.Modu
         case "hash":
             vocabulary = tokens if config.hash_by == "position" else config.codes + 1  # + 1: tokens that are no patch
             require(vocabulary, "router 'hash' by position needs the number of tokens of an image")
-            require(vocabulary >= E, f"router 'hash' has {vocabulary} ids for {E} experts: some would never be used; "
-                                     "use fewer experts, smaller patches, or hash_by='patch' with more codes")
+            require(
+                vocabulary >= E,
+                f"router 'hash' has {vocabulary} ids for {E} experts: some would never be used; "
+                "use fewer experts, smaller patches, or hash_by='patch' with more codes",
+            )
             return Hash(vocabulary, E)
         case "thor":
             return Thor(E, inference=config.inference)

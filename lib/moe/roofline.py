@@ -23,8 +23,9 @@ def dense_cost(tokens: int, d_model: int, hidden: int, itemsize: int = 4) -> Cos
     return Cost(12 * T * D * H, s * (products(T, T, 1, D, H) + 5 * T * H) + casts(1, D, H, s))
 
 
-def expert_cost(backend: str, experts: int, tokens: int, d_model: int, hidden: int, k: int = 1, itemsize: int = 4,
-                largest_load: int | None = None) -> Cost:
+def expert_cost(
+    backend: str, experts: int, tokens: int, d_model: int, hidden: int, k: int = 1, itemsize: int = 4, largest_load: int | None = None
+) -> Cost:
     """Experts with dispatch and combine, run by ``backend``.
 
     FLOPs = 12·R·D·H: two products forward, four backward, each 2·R·D·H; for einsum also 6·R·D for the
@@ -52,8 +53,7 @@ def expert_cost(backend: str, experts: int, tokens: int, d_model: int, hidden: i
         elements = products(R, T, E, D, H) + 3 * (R + T) * D
     else:
         elements = products(R, R, E, D, H) + 4 * (R + N) * D + 2 * (N + T) * D
-    return Cost(12 * R * D * H + (6 * R * D if backend == "einsum" else 0),
-                s * (elements + 5 * R * H) + casts(E, D, H, s))
+    return Cost(12 * R * D * H + (6 * R * D if backend == "einsum" else 0), s * (elements + 5 * R * H) + casts(E, D, H, s))
 
 
 def products(R: int, inputs: int, E: int, D: int, H: int) -> int:

@@ -57,8 +57,9 @@ class TokenRouter(nn.Module):
         return experts(x_TD, decided.expert_TK, decided.gate_TK).view(x_BND.shape), decided
 
 
-def routing(expert_TK: Tensor, gate_TK: Tensor, experts: int, probs_TE: Tensor | None = None,
-            losses: dict[str, Tensor] | None = None) -> Routing:
+def routing(
+    expert_TK: Tensor, gate_TK: Tensor, experts: int, probs_TE: Tensor | None = None, losses: dict[str, Tensor] | None = None
+) -> Routing:
     """A :class:`Routing` whose load and drop rate are counted from ``expert_TK``."""
     load_E = count(expert_TK, experts)
     dropped = 1 - load_E.sum() / expert_TK.numel() if expert_TK.numel() else load_E.new_zeros(())

@@ -37,8 +37,10 @@ def sparse_to_dense_loss(teacher: nn.Module, teacher_weight: float = 0.25, label
             taught = teacher(inputs)
         logits = model(inputs)
         agreement = (logits.detach().argmax(-1) == taught.argmax(-1)).float().mean()
-        return (teacher_weight * F.cross_entropy(logits, taught.softmax(-1))
-                + (1 - teacher_weight) * F.cross_entropy(logits, targets, label_smoothing=label_smoothing),
-                {"agreement": agreement})
+        return (
+            teacher_weight * F.cross_entropy(logits, taught.softmax(-1))
+            + (1 - teacher_weight) * F.cross_entropy(logits, targets, label_smoothing=label_smoothing),
+            {"agreement": agreement},
+        )
 
     return loss

@@ -18,7 +18,7 @@ def expert_distance(experts: Experts) -> Tensor:
     """
     weights_EP = torch.cat([experts.w_in.flatten(1), experts.w_out.flatten(1)], dim=1).double()
     E = len(weights_EP)
-    spread = (weights_EP - weights_EP.mean(0)).square().sum() / max(1, E - 1)   # Σ over pairs |a - b|² / pairs = 2 · this
+    spread = (weights_EP - weights_EP.mean(0)).square().sum() / max(1, E - 1)  # Σ over pairs |a - b|² / pairs = 2 · this
     return (2 * spread / weights_EP.square().sum(1).mean().clamp(min=1e-30)).sqrt()
 
 

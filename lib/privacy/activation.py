@@ -70,8 +70,7 @@ class MaskedReLU(nn.Module):
     def set_coefficients(self) -> None:
         if self.kind == "identity":
             return
-        found = released(self.mean, self.std) if self.kind == "released" else dapa(
-            self.mean, self.std, 1 if self.kind == "linear" else 2)
+        found = released(self.mean, self.std) if self.kind == "released" else dapa(self.mean, self.std, 1 if self.kind == "linear" else 2)
         self.coefficients.copy_(found[:, :, None, None])
 
     @torch.no_grad()

@@ -21,8 +21,10 @@ FRACTION = 14
 def encode(x: Tensor, bits: int = FRACTION) -> Tensor:
     """int64 of a float tensor.  Raises ValueError for what is not finite, or needs more than 62 bits."""
     scaled = x.detach().to("cpu", torch.float64) * 2.0**bits
-    require(bool(torch.isfinite(scaled).all()) and (scaled.numel() == 0 or float(scaled.abs().max()) < 2.0**62),
-            f"a value is not finite or too large for {bits} bits after the point: scale it down, or use fewer bits")
+    require(
+        bool(torch.isfinite(scaled).all()) and (scaled.numel() == 0 or float(scaled.abs().max()) < 2.0**62),
+        f"a value is not finite or too large for {bits} bits after the point: scale it down, or use fewer bits",
+    )
     return scaled.round().to(torch.int64)
 
 

@@ -27,8 +27,16 @@ def folded(model: ResNet) -> ResNet:
 
 def merged(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> nn.Conv2d:
     scale = norm.weight / (norm.running_var + norm.eps).sqrt()
-    found = nn.Conv2d(conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding, bias=True,
-                      device=conv.weight.device, dtype=conv.weight.dtype)
+    found = nn.Conv2d(
+        conv.in_channels,
+        conv.out_channels,
+        conv.kernel_size,
+        conv.stride,
+        conv.padding,
+        bias=True,
+        device=conv.weight.device,
+        dtype=conv.weight.dtype,
+    )
     found.weight.copy_(conv.weight * scale[:, None, None, None])
     found.bias.copy_(norm.bias - norm.running_mean * scale)
     return found

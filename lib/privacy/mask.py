@@ -36,7 +36,7 @@ class Indicator(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, gradient: Tensor):
-        score, = ctx.saved_tensors
+        (score,) = ctx.saved_tensors
         return F.softplus(score) * gradient, None
 
 

@@ -58,8 +58,13 @@ def expected_error(coefficients: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     all_, half = moments(mean, std), half_moments(mean, std)
     of_relu = half[2]
     with_relu = constant * half[1] + linear * half[2] + square * half[3]
-    own = (constant.square() * all_[0] + 2 * constant * linear * all_[1] + (linear.square() + 2 * constant * square) * all_[2]
-           + 2 * linear * square * all_[3] + square.square() * all_[4])
+    own = (
+        constant.square() * all_[0]
+        + 2 * constant * linear * all_[1]
+        + (linear.square() + 2 * constant * square) * all_[2]
+        + 2 * linear * square * all_[3]
+        + square.square() * all_[4]
+    )
     return of_relu - 2 * with_relu + own
 
 

@@ -30,6 +30,7 @@ def relu_shapes(model: nn.Module, image_shape: Sequence[int]) -> dict[str, tuple
         def hook(module, inputs, output) -> None:
             require(name not in shapes, f"{name} is used more than once: give each ReLU a module of its own")
             shapes[name] = tuple(output.shape[1:])
+
         return hook
 
     hooks = [module.register_forward_hook(note(name)) for name, module in model.named_modules() if isinstance(module, nn.ReLU)]
@@ -49,8 +50,9 @@ def relu_count(model: nn.Module, image_shape: Sequence[int]) -> int:
     return sum(torch.Size(shape).numel() for shape in relu_shapes(model, image_shape).values())
 
 
-def replaced(model: nn.Module, image_shape: Sequence[int], kind: str = "quadratic", threshold: float = 0.0,
-             trained: bool = True) -> nn.Module:
+def replaced(
+    model: nn.Module, image_shape: Sequence[int], kind: str = "quadratic", threshold: float = 0.0, trained: bool = True
+) -> nn.Module:
     """A copy of the network with a :class:`MaskedReLU` for each ReLU, all of them still ReLUs.  ``model`` stays as it is."""
     model = copy.deepcopy(model)
     device = next(model.parameters()).device
@@ -118,6 +120,7 @@ def replacement_loss(teacher: nn.Module, budget: int, penalty: float, temperatur
 
 def follow(budget: int, moving: int) -> Callable[[nn.Module, int], None]:
     """The hook for :func:`lib.training.loop.fit`: masks follow their scores for ``moving`` steps, then the best ``budget`` stay for good."""
+
     def after_step(model: nn.Module, step: int) -> None:
         layers = masked_relus(model)
         if step < moving:
@@ -128,4 +131,5 @@ def follow(budget: int, moving: int) -> Callable[[nn.Module, int], None]:
             for layer, mask in zip(layers, best([layer.score + 1e3 * layer.mask for layer in layers], budget)):
                 layer.freeze(mask)
                 layer.settle()
+
     return after_step

@@ -143,8 +143,7 @@ class Parties:
 
     def conv2d(self, x: Shares, weight: Held, stride: int = 1, padding: int = 0) -> Shares:
         """Convolution of x [B, C, H, W] by weight [out, C, h, w]."""
-        return self.truncate(self.with_held(
-            x, weight, lambda a, b: F.conv2d(a, b, stride=stride, padding=padding), "convolution"))
+        return self.truncate(self.with_held(x, weight, lambda a, b: F.conv2d(a, b, stride=stride, padding=padding), "convolution"))
 
     def relu(self, x: Shares) -> Shares:
         """relu(x), in the clear: what a comparison protocol would return, as fresh shares, at its published price."""
@@ -156,7 +155,7 @@ class Parties:
     def bilinear(self, x: Shares, y: Shares, product: Bilinear, operation: str) -> Shares:
         """Any product that is linear in both: E = x - A and F = y - B are opened, and
 
-            x · y = E · y + x · F - E · F + Z with Z = A · B.
+        x · y = E · y + x · F - E · F + Z with Z = A · B.
         """
         a, b = uniform(x.shape, self.generator), uniform(y.shape, self.generator)
         mask_x, mask_y, z = self.deal(a, b, product(a, b))
@@ -181,5 +180,6 @@ class Parties:
 
 def beaver(x: Shares, y: Shares, e: Tensor, f: Tensor, z: Shares, product: Bilinear) -> Shares:
     """Each party's own part; E · F is subtracted by one of them."""
-    return Shares(product(x.first, f) + product(e, y.first) + z.first - product(e, f),
-                  product(x.second, f) + product(e, y.second) + z.second)
+    return Shares(
+        product(x.first, f) + product(e, y.first) + z.first - product(e, f), product(x.second, f) + product(e, y.second) + z.second
+    )

@@ -25,8 +25,13 @@ from lib.system.checks import one_of, require
 ALLOCATIONS = ("uniform", "erk", "global", "lamp")
 
 
-def masks(scores: Mapping[str, Tensor], density: float | int, structure: Structure = NAMED["unstructured"],
-          allocation: str = "global", floor: int = 0) -> Masks:
+def masks(
+    scores: Mapping[str, Tensor],
+    density: float | int,
+    structure: Structure = NAMED["unstructured"],
+    allocation: str = "global",
+    floor: int = 0,
+) -> Masks:
     """Masks with the budgets of :func:`budgets`: each layer's best pieces.
 
     density: a share (float) or a number of weights (int).
@@ -35,8 +40,13 @@ def masks(scores: Mapping[str, Tensor], density: float | int, structure: Structu
     return {name: structure.mask(score, kept[name]) for name, score in scores.items()}
 
 
-def budgets(scores: Mapping[str, Tensor], density: float | int, structure: Structure = NAMED["unstructured"],
-            allocation: str = "global", floor: int = 0) -> dict[str, int]:
+def budgets(
+    scores: Mapping[str, Tensor],
+    density: float | int,
+    structure: Structure = NAMED["unstructured"],
+    allocation: str = "global",
+    floor: int = 0,
+) -> dict[str, int]:
     """Weights per layer.  floor: the least that each keeps, where it has so many; rounded up to whole pieces.
 
     For "lamp", scores below 0 count as 0.  Only the shapes of the scores matter for "uniform" and "erk".
@@ -53,8 +63,11 @@ def budgets(scores: Mapping[str, Tensor], density: float | int, structure: Struc
     require(0 <= density <= wanted, f"density is {density} weights: this structure keeps 0 to {wanted} of {everything}")
     units = {name: structure.unit(shape) for name, shape in shapes.items()}
     least = {name: min(most[name], math.ceil(floor / units[name]) * units[name]) for name in shapes}
-    require(sum(least.values()) <= density, f"a floor of {floor} weights a layer needs {sum(least.values())} in all, "
-            f"but only {density} are to stay: lower the floor or prune less")
+    require(
+        sum(least.values()) <= density,
+        f"a floor of {floor} weights a layer needs {sum(least.values())} in all, "
+        f"but only {density} are to stay: lower the floor or prune less",
+    )
     if allocation in ("uniform", "erk"):
         shares = uniform(shapes) if allocation == "uniform" else erk(shapes)
         return whole(proportional(shares, density, least, most), density, units, most)
@@ -76,6 +89,7 @@ def erk(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, float]:
 
 def proportional(shares: dict[str, float], target: int, least: dict[str, int], most: dict[str, int]) -> dict[str, float]:
     """Real budgets ∝ shares, held between ``least`` and ``most``, that sum to ``target``.  By bisection for the factor."""
+
     def at(factor: float) -> dict[str, float]:
         return {name: min(max(factor * share, least[name]), most[name]) for name, share in shares.items()}
 
@@ -88,8 +102,10 @@ def proportional(shares: dict[str, float], target: int, least: dict[str, int], m
 
 def whole(real: dict[str, float], target: int, units: dict[str, int], most: dict[str, int]) -> dict[str, int]:
     """Budgets in whole pieces: the real ones rounded down, then a piece more for those that lost most, while it fits."""
-    kept = {name: most[name] if value > most[name] - 1e-6 else math.floor(value / units[name] + 1e-9) * units[name]
-            for name, value in real.items()}
+    kept = {
+        name: most[name] if value > most[name] - 1e-6 else math.floor(value / units[name] + 1e-9) * units[name]
+        for name, value in real.items()
+    }
     left = target - sum(kept.values())
     while left > 0:
         fits = [name for name in kept if units[name] <= left and kept[name] + units[name] <= most[name]]
@@ -101,8 +117,13 @@ def whole(real: dict[str, float], target: int, units: dict[str, int], most: dict
     return kept
 
 
-def ranked(scores: Mapping[str, Tensor], target: int, structure: Structure, least: dict[str, int],
-           compare: Callable[[Tensor], Tensor] | None = None) -> dict[str, int]:
+def ranked(
+    scores: Mapping[str, Tensor],
+    target: int,
+    structure: Structure,
+    least: dict[str, int],
+    compare: Callable[[Tensor], Tensor] | None = None,
+) -> dict[str, int]:
     """The best pieces of all layers together, by mean score per weight; each layer's best come first up to its ``least``."""
     values = []
     for name, score in scores.items():

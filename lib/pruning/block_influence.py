@@ -25,6 +25,7 @@ def influences(model: nn.Module, blocks: Sequence[nn.Module], batches: Iterable[
     def note(number: int):
         def hook(_: nn.Module, args: tuple, y: Tensor | tuple) -> None:
             found[number].append(influence(args[0], y[0] if isinstance(y, tuple) else y))
+
         return hook
 
     hooks = [block.register_forward_hook(note(number)) for number, block in enumerate(blocks)]

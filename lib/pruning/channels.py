@@ -57,8 +57,11 @@ def prune_to(model: BaselineCNN, keep: float) -> BaselineCNN:
     ratios = [i / 1000 for i in range(1000)]
     # Fewer parameters at each larger ratio, so minus their number is sorted.
     found = bisect.bisect_left(ratios, -wanted, key=lambda ratio: -size(pruned_config(model.config, ratio)))
-    require(found < len(ratios), f"keep is {keep}, but one channel per layer has "
-            f"{size(pruned_config(model.config, ratios[-1])) / measure.parameters(model):.2g} of the parameters")
+    require(
+        found < len(ratios),
+        f"keep is {keep}, but one channel per layer has "
+        f"{size(pruned_config(model.config, ratios[-1])) / measure.parameters(model):.2g} of the parameters",
+    )
     return prune_channels(model, ratios[found])
 
 
@@ -69,8 +72,10 @@ def weakest_channels(model: BaselineCNN, ratio: float) -> list[Tensor]:
     go as well: what the paper calls independent pruning (section 3.3).
     """
     kept = pruned_config(model.config, ratio).widths
-    return [conv.weight.detach().abs().sum((1, 2, 3)).argsort()[:conv.out_channels - width]
-            for conv, width in zip(convolutions(model), kept, strict=True)]
+    return [
+        conv.weight.detach().abs().sum((1, 2, 3)).argsort()[: conv.out_channels - width]
+        for conv, width in zip(convolutions(model), kept, strict=True)
+    ]
 
 
 def pruned_config(config: CNNConfig, ratio: float) -> CNNConfig:

@@ -38,8 +38,7 @@ def coarsened(form: str, masks: Mapping[str, Tensor], weights: Mapping[str, Tens
     one_of("form", form, FORMS)
     first, *middle, last = masks
     rule = {"refill": refill, "refill_plus": refill_plus, "regroup": regroup}[form]
-    return {name: rule(mask, weights[name].detach().abs()) if name in middle else mask.clone()
-            for name, mask in masks.items()}
+    return {name: rule(mask, weights[name].detach().abs()) if name in middle else mask.clone() for name, mask in masks.items()}
 
 
 def refill(mask: Tensor, score: Tensor, more: float = 0.0) -> Tensor:
@@ -76,8 +75,7 @@ def closed(model: nn.Module, masks: Mapping[str, Tensor], shape: tuple[int, ...]
     So an emptied channel takes with it what reads it, and :func:`lib.pruning.physical.remove` can take it out.
     """
     live = purge(model, masks, shape)
-    return {name: mask & live[name].flatten(2).any(2)[..., None, None] if mask.ndim == 4 else live[name]
-            for name, mask in masks.items()}
+    return {name: mask & live[name].flatten(2).any(2)[..., None, None] if mask.ndim == 4 else live[name] for name, mask in masks.items()}
 
 
 def refill_plus(mask: Tensor, score: Tensor) -> Tensor:
@@ -96,7 +94,7 @@ def regroup(mask: Tensor, score: Tensor, rows: int = ROWS) -> Tensor:
     require(mask.shape == score.shape, f"mask {tuple(mask.shape)} and score {tuple(score.shape)} must have the same shape")
     matrix, value = mask.flatten(1), (score * mask).flatten(1)
     groups = clusters(matrix, rows).to(mask.device)
-    members = torch.nn.functional.one_hot(groups, int(groups.max()) + 1).T.to(value.dtype)   # [G, O]
+    members = torch.nn.functional.one_hot(groups, int(groups.max()) + 1).T.to(value.dtype)  # [G, O]
     size = members.sum(1, keepdim=True)
     fullness, strength = members @ matrix.to(value.dtype) / size, members @ value / size
     # Fullness decides.  Strengths are below 1 after the division, and one row more or less is at least 1 / O.
@@ -119,8 +117,9 @@ def clusters(matrix: Tensor, rows: int = ROWS) -> Tensor:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Graph is not fully connected")
         found = SpectralClustering(number, affinity="precomputed", assign_labels="cluster_qr", random_state=0).fit_predict(
-            jaccard(matrix).cpu().double().numpy())
-    return torch.as_tensor(found).long().unique(return_inverse=True)[1]   # numbers without gaps
+            jaccard(matrix).cpu().double().numpy()
+        )
+    return torch.as_tensor(found).long().unique(return_inverse=True)[1]  # numbers without gaps
 
 
 def jaccard(matrix: Tensor) -> Tensor:

@@ -18,7 +18,8 @@ from lib.pruning.pieces import top
 from lib.pruning.structure import NM
 from lib.pruning.tickets import next_masks
 from lib.system.checks import require
-from lib.training.loop import Batches, Loss
+from lib.training.loop import Batches
+from lib.training.losses import Loss
 
 PATTERNS = ("unstructured", "channel", "n:m")
 
@@ -32,8 +33,9 @@ COEFFICIENTS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 SHARE = 0.8
 
 
-def unified(weights: Mapping[str, Tensor], before: Mapping[str, Masks], stage: int, stages: int, amount: float = 0.2,
-            channels: float = 0.1) -> dict[str, Masks]:
+def unified(
+    weights: Mapping[str, Tensor], before: Mapping[str, Masks], stage: int, stages: int, amount: float = 0.2, channels: float = 0.1
+) -> dict[str, Masks]:
     """The masks of each pattern at ``stage``, from 1 to ``stages``, made from one another so that they share weights.
 
     unstructured: the share ``amount`` of what the last stage kept goes, the smallest magnitudes of all layers.  n:m: the
@@ -47,8 +49,9 @@ def unified(weights: Mapping[str, Tensor], before: Mapping[str, Masks], stage: i
     magnitudes = {name: weight.detach().abs() for name, weight in weights.items()}
     middle = list(weights)[1:-1]
     found = {pattern: ones(weights) for pattern in PATTERNS}
-    found["unstructured"] |= next_masks({name: weights[name] for name in middle},
-                                        {name: before["unstructured"][name] for name in middle}, amount)
+    found["unstructured"] |= next_masks(
+        {name: weights[name] for name in middle}, {name: before["unstructured"][name] for name in middle}, amount
+    )
     level, last = ((s - 1) * len(LEVELS) // stages for s in (stage, stage - 1))
     for name in middle:
         found["n:m"][name] = before["n:m"][name] if stage > 1 and level == last else LEVELS[level].mask(magnitudes[name])

@@ -1,7 +1,7 @@
 """Collapse: a layer without weights cuts a network in two.  And weights that are kept but that nothing passes through.
 
-    check(masks)                                       # raises Collapse, naming the layers
-    masks = purge(model, masks, shape=(3, 32, 32))     # without the weights on no path from an input to an output
+check(masks)                                       # raises Collapse, naming the layers
+masks = purge(model, masks, shape=(3, 32, 32))     # without the weights on no path from an input to an output
 """
 
 from __future__ import annotations
@@ -27,8 +27,7 @@ class Collapse(RuntimeError):
     """Layers have lost all their weights, so nothing of the input reaches the output.  ``layers``: their names."""
 
     def __init__(self, layers: list[str]):
-        super().__init__(f"no weight is left in {', '.join(map(repr, layers))}: prune less, allocate by 'erk' or 'lamp', "
-                         "or set a floor")
+        super().__init__(f"no weight is left in {', '.join(map(repr, layers))}: prune less, allocate by 'erk' or 'lamp', or set a floor")
         self.layers = layers
 
 
@@ -57,7 +56,7 @@ def purge(model: nn.Module, masks: Mapping[str, Tensor], shape: tuple[int, ...])
     check_names(masks, prunable(model), complete=False)
     paths = bake(copy.deepcopy(model)).double().eval().requires_grad_()
     for name, module in list(paths.named_modules()):
-        if isinstance(module, nn.MaxPool2d):   # which sends gradients to one position only
+        if isinstance(module, nn.MaxPool2d):  # which sends gradients to one position only
             paths.set_submodule(name, nn.AvgPool2d(module.kernel_size, module.stride, module.padding, module.ceil_mode))
         elif isinstance(module, (nn.Linear, nn.Conv2d)):
             module.weight.data = (module.weight != 0).double() if name not in masks else masks[name].to(module.weight)
@@ -74,8 +73,15 @@ def purge(model: nn.Module, masks: Mapping[str, Tensor], shape: tuple[int, ...])
     return {name: mask & (found[name] > 0) for name, mask in masks.items()}
 
 
-def effective(model: nn.Module, scores: Mapping[str, Tensor], density: float, shape: tuple[int, ...],
-              structure: Structure = NAMED["unstructured"], allocation: str = "global", floor: int = 0) -> Masks:
+def effective(
+    model: nn.Module,
+    scores: Mapping[str, Tensor],
+    density: float,
+    shape: tuple[int, ...],
+    structure: Structure = NAMED["unstructured"],
+    allocation: str = "global",
+    floor: int = 0,
+) -> Masks:
     """Masks whose *effective* density, after :func:`purge`, is ``density`` or just below: the freed budget is given back.
 
     The idea is that of Vysogorets and Kempe (2023, arXiv 2107.02306).  The nominal density is found by bisection; the number

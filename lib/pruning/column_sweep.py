@@ -32,13 +32,13 @@ def sweep(weight_OI: Tensor, gram_II: Tensor, fix: Fix, damping: float = 0.01, b
     working_OI = weight_OI.detach().to(gram_II.dtype).masked_fill(dead_I, 0.0)
     for start in range(0, working_OI.shape[1], block):
         part = slice(start, min(start + block, working_OI.shape[1]))
-        W_OJ, U_JJ = working_OI[:, part], upper_II[part, part]   # a view: what is fixed stays in working_OI
+        W_OJ, U_JJ = working_OI[:, part], upper_II[part, part]  # a view: what is fixed stays in working_OI
         diagonal_J = U_JJ.diagonal()
         errors_OJ = torch.zeros_like(W_OJ)
         for column in range(W_OJ.shape[1]):
             fixed_O = fix(W_OJ, diagonal_J, column, start)
             errors_OJ[:, column] = (W_OJ[:, column] - fixed_O) / diagonal_J[column]
             W_OJ[:, column:] -= errors_OJ[:, column, None] * U_JJ[column, column:]
-            W_OJ[:, column] = fixed_O   # exactly
-        working_OI[:, part.stop:] -= errors_OJ @ upper_II[part, part.stop:]
+            W_OJ[:, column] = fixed_O  # exactly
+        working_OI[:, part.stop :] -= errors_OJ @ upper_II[part, part.stop :]
     return working_OI.to(weight_OI.dtype)

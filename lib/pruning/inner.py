@@ -21,7 +21,7 @@ from lib.models.vit import ViT
 from lib.moe.ffn import Mlp
 from lib.pruning.mask import gradients
 from lib.system.checks import require
-from lib.training.loop import Loss, classification_loss
+from lib.training.losses import Loss, classification_loss
 
 
 @dataclass(frozen=True)
@@ -36,19 +36,22 @@ class Inner:
 def inner_layers(model: nn.Module) -> dict[str, Inner]:
     """By block.  Raises ValueError for a network that has no such blocks, such as one with experts everywhere."""
     if isinstance(model, ViT):
-        found = {f"blocks.{n}": Inner(f"blocks.{n}.ffn.fc1", f"blocks.{n}.ffn.fc2")
-                 for n, block in enumerate(model.blocks) if isinstance(block.ffn, Mlp)}
+        found = {
+            f"blocks.{n}": Inner(f"blocks.{n}.ffn.fc1", f"blocks.{n}.ffn.fc2")
+            for n, block in enumerate(model.blocks)
+            if isinstance(block.ffn, Mlp)
+        }
     elif isinstance(model, ResNet):
-        found = {f"blocks.{n}": Inner(f"blocks.{n}.conv1", f"blocks.{n}.conv2", f"blocks.{n}.bn1")
-                 for n in range(len(model.blocks))}
+        found = {f"blocks.{n}": Inner(f"blocks.{n}.conv1", f"blocks.{n}.conv2", f"blocks.{n}.bn1") for n in range(len(model.blocks))}
     else:
         found = {}
     require(found, f"a {type(model).__name__} has no units that only their own block sees: give a dense ViT or a ResNet")
     return found
 
 
-def importance(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], loss: Loss = classification_loss(),
-               inner: Mapping[str, Inner] | None = None) -> dict[str, Tensor]:
+def importance(
+    model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], loss: Loss = classification_loss(), inner: Mapping[str, Inner] | None = None
+) -> dict[str, Tensor]:
     """For each block the squared change of the loss when a unit goes, to first order, [units], mean over the batches.
 
     A gate on each unit's output has the gradient Σ w · ∂L/∂w over the weights that read it (Molchanov et al. 2019, arXiv
@@ -73,8 +76,9 @@ def strongest(scores: Mapping[str, Tensor], keep: float) -> dict[str, Tensor]:
 
     The same share in every block.  Raises ValueError for a share out of (0, 1].
     """
-    return {block: score.argsort(descending=True, stable=True)[:kept_units(len(score), keep)].sort().values
-            for block, score in scores.items()}
+    return {
+        block: score.argsort(descending=True, stable=True)[: kept_units(len(score), keep)].sort().values for block, score in scores.items()
+    }
 
 
 def kept_units(units: int, keep: float) -> int:
@@ -89,14 +93,19 @@ def without(model: nn.Module, kept: Mapping[str, Tensor]) -> nn.Module:
     Keeps the mode.  Raises ValueError for masks or codebooks on the way: bake them first.
     """
     inner = inner_layers(model)
-    require(not any(hasattr(module, "parametrizations") for module in model.modules()),
-            "the network has masks or codebooks: removing units would not find them, so bake them first")
+    require(
+        not any(hasattr(module, "parametrizations") for module in model.modules()),
+        "the network has masks or codebooks: removing units would not find them, so bake them first",
+    )
     state = dict(model.state_dict())
     for block, places in kept.items():
         layers = inner[block]
         for owner in filter(None, (layers.writes, layers.along)):
-            state |= {f"{owner}.{name}": tensor.index_select(0, places)
-                      for name, tensor in model.get_submodule(owner).state_dict().items() if tensor.ndim}
+            state |= {
+                f"{owner}.{name}": tensor.index_select(0, places)
+                for name, tensor in model.get_submodule(owner).state_dict().items()
+                if tensor.ndim
+            }
         reads = f"{layers.reads}.weight"
         state[reads] = state[reads].index_select(1, places)
     widths = tuple(len(kept[block]) if block in kept else whole for block, whole in zip(blocks(model), widths_of(model)))

@@ -122,7 +122,7 @@ def gradients(model: nn.Module, loss: Callable[[], Tensor], ignored: Iterable[st
     options: of ``torch.autograd.grad``, such as ``create_graph``.  Parameters' ``grad`` fields stay as they are.
     """
     with torch.enable_grad(), parametrize.cached():
-        weights = prunable(model, ignored)   # first, so that the loss finds these very tensors in the cache
+        weights = prunable(model, ignored)  # first, so that the loss finds these very tensors in the cache
         found = torch.autograd.grad(loss(), list(weights.values()), **options)
     return dict(zip(weights, found))
 
@@ -170,7 +170,9 @@ def check(masks: Mapping[str, Tensor], wanted: Mapping[str, Tensor], complete: b
     for name, mask in masks.items():
         if name not in wanted:
             raise ValueError(f"no layer to be masked is called {name!r}.{did_you_mean(name, wanted)}")
-        require(mask.shape == wanted[name].shape, f"the mask of {name!r} has the shape {tuple(mask.shape)}, "
-                f"its weight {tuple(wanted[name].shape)}")
+        require(
+            mask.shape == wanted[name].shape,
+            f"the mask of {name!r} has the shape {tuple(mask.shape)}, its weight {tuple(wanted[name].shape)}",
+        )
     missing = [name for name in wanted if complete and name not in masks]
     require(not missing, f"there is no mask for {', '.join(map(repr, missing))}")

@@ -61,14 +61,17 @@ class PruningNet(nn.Module):
         self.scales: Genes = (len(SCALES) - 1,) * len(config.widths)
         inputs = (config.channels, *config.widths[:-1])
         self.generators = nn.ModuleList(Generator(*pair) for pair in zip(inputs, config.widths))
-        self.norms = nn.ModuleList(nn.ModuleList(nn.BatchNorm2d(scaled(width, gene)) for gene in range(len(SCALES)))
-                                   for width in config.widths)
+        self.norms = nn.ModuleList(
+            nn.ModuleList(nn.BatchNorm2d(scaled(width, gene)) for gene in range(len(SCALES))) for width in config.widths
+        )
         self.head = nn.Linear(config.widths[-1], config.classes)
 
     def widths(self, genes: Genes) -> tuple[int, ...]:
         """Output channels of each convolution at these scales.  Raises ValueError unless each has one."""
-        require(len(genes) == len(self.config.widths) and all(0 <= gene < len(SCALES) for gene in genes),
-                f"{genes} must be {len(self.config.widths)} places among the {len(SCALES)} scales")
+        require(
+            len(genes) == len(self.config.widths) and all(0 <= gene < len(SCALES) for gene in genes),
+            f"{genes} must be {len(self.config.widths)} places among the {len(SCALES)} scales",
+        )
         return tuple(scaled(width, gene) for width, gene in zip(self.config.widths, genes))
 
     def forward(self, images: Tensor) -> Tensor:
@@ -94,7 +97,7 @@ class PruningNet(nn.Module):
         self.train()
         for norm in chosen:
             norm.reset_running_stats()
-            norm.momentum = None       # a plain mean over the batches
+            norm.momentum = None  # a plain mean over the batches
         for inputs in batches:
             self(inputs)
         for norm, momentum in zip(chosen, momenta):

@@ -28,15 +28,19 @@ class Evolution:
     probability: float = 0.1
 
     def __post_init__(self) -> None:
-        require(self.population >= 2 and self.generations >= 0 and 2 <= self.parents <= self.population,
-                f"population {self.population} and parents {self.parents} must be at least 2, the parents no more "
-                "than the others")
-        require(self.mutations >= 0 and self.crossovers >= 0 and 0 < self.probability <= 1,
-                f"mutations {self.mutations}, crossovers {self.crossovers} and probability {self.probability} make no sense")
+        require(
+            self.population >= 2 and self.generations >= 0 and 2 <= self.parents <= self.population,
+            f"population {self.population} and parents {self.parents} must be at least 2, the parents no more than the others",
+        )
+        require(
+            self.mutations >= 0 and self.crossovers >= 0 and 0 < self.probability <= 1,
+            f"mutations {self.mutations}, crossovers {self.crossovers} and probability {self.probability} make no sense",
+        )
 
 
-def evolve(genes: int, choices: int, score: Callable[[Genes], float], within: Callable[[Genes], bool], settings: Evolution,
-           seed: int = 0) -> list[tuple[Genes, float]]:
+def evolve(
+    genes: int, choices: int, score: Callable[[Genes], float], within: Callable[[Genes], bool], settings: Evolution, seed: int = 0
+) -> list[tuple[Genes, float]]:
     """All candidates that were looked at with their scores, the best first.  None is scored twice.
 
     genes: how many; choices: values of each, from 0.  score: higher is better.  within: whether it keeps to the budget.
@@ -69,7 +73,7 @@ def evolve(genes: int, choices: int, score: Callable[[Genes], float], within: Ca
 
     add(settings.population, lambda: tuple(rng.randrange(choices) for _ in range(genes)), must=True)
     for _ in range(settings.generations):
-        best = [candidate for candidate, _ in ranked()[:settings.parents]]
+        best = [candidate for candidate, _ in ranked()[: settings.parents]]
         add(settings.mutations, mutated)
         add(settings.crossovers, crossed)
     return ranked()

@@ -33,11 +33,15 @@ def narrowed(model: WhitenedCNN, widths: tuple[int, ...], batches: Iterable[tupl
     Raises ValueError for widths that are no smaller network's, and as :func:`thinned`.
     """
     own = model.config.widths
-    require(len(widths) == len(own) and all(1 <= new <= old for new, old in zip(widths, own)),
-            f"widths is {widths}: give one from 1 to that of the network, {own}, for each group")
+    require(
+        len(widths) == len(own) and all(1 <= new <= old for new, old in zip(widths, own)),
+        f"widths is {widths}: give one from 1 to that of the network, {own}, for each group",
+    )
     scores = importance(model, batches, inner=chain(model))
-    kept = {conv: score.argsort(descending=True, stable=True)[:widths[place // 2]].sort().values
-            for place, (conv, score) in enumerate(scores.items())}
+    kept = {
+        conv: score.argsort(descending=True, stable=True)[: widths[place // 2]].sort().values
+        for place, (conv, score) in enumerate(scores.items())
+    }
     return thinned(model, kept)
 
 
@@ -48,8 +52,10 @@ def thinned(model: WhitenedCNN, kept: Mapping[str, Tensor]) -> WhitenedCNN:
     kept: places [channels], ascending, of every convolution behind the stem, as many for both of a group.
     Raises ValueError for masks, codebooks or factors on the way.
     """
-    require(not model.config.ranks and not any(hasattr(module, "parametrizations") for module in model.modules()),
-            "the network has masks, codebooks or factors: remove channels before these are made")
+    require(
+        not model.config.ranks and not any(hasattr(module, "parametrizations") for module in model.modules()),
+        "the network has masks, codebooks or factors: remove channels before these are made",
+    )
     state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     for conv, layers in chain(model).items():
         places = kept[conv]
@@ -63,5 +69,3 @@ def thinned(model: WhitenedCNN, kept: Mapping[str, Tensor]) -> WhitenedCNN:
     smaller = WhitenedCNN(replace(model.config, widths=widths)).to(model.head.weight.device)
     smaller.load_state_dict(state)
     return smaller.train(model.training)
-
-

@@ -22,7 +22,7 @@ def without(row_I: Tensor, inverse_II: Tensor, q: int) -> tuple[Tensor, float]:
     """
     change_I = -row_I[q] / inverse_II[q, q] * inverse_II[q]
     changed_I = row_I + change_I
-    changed_I[q] = 0.0   # exactly
+    changed_I[q] = 0.0  # exactly
     return changed_I, float(row_I[q] ** 2 / inverse_II[q, q])
 
 

@@ -33,8 +33,10 @@ def remove(model: nn.Module, masks: Mapping[str, Tensor], shape: tuple[int, ...]
     ``model`` is left as it is.  Raises ValueError for grouped convolutions.
     """
     smaller = bake(attach(copy.deepcopy(model), masks)).eval().requires_grad_()
-    require(all(layer.groups == 1 for layer in layers(smaller).values() if isinstance(layer, nn.Conv2d)),
-            "channels of grouped convolutions cannot be removed one by one")
+    require(
+        all(layer.groups == 1 for layer in layers(smaller).values() if isinstance(layer, nn.Conv2d)),
+        "channels of grouped convolutions cannot be removed one by one",
+    )
     while True:
         graph, removed = dependencies(smaller, shape), False
         for group in list(graph.get_all_groups(root_module_types=(nn.Conv2d, nn.Linear))):
@@ -55,9 +57,13 @@ def silence(model: nn.Module, masks: Mapping[str, Tensor], shape: tuple[int, ...
     plain = bake(copy.deepcopy(model)).eval().requires_grad_()
     graph, own = dependencies(plain, shape), dict(model.named_modules())
     names = {module: name for name, module in plain.named_modules()}
-    readers = {names[group[0].dep.target.module]: len(consumers(group)) for group in
-               (graph.get_pruning_group(layer, graph.get_pruner_of_module(layer).prune_out_channels, idxs=[0])
-                for layer in layers(plain).values())}
+    readers = {
+        names[group[0].dep.target.module]: len(consumers(group))
+        for group in (
+            graph.get_pruning_group(layer, graph.get_pruner_of_module(layer).prune_out_channels, idxs=[0])
+            for layer in layers(plain).values()
+        )
+    }
     with torch.no_grad():
         for name, mask in masks.items():
             empty = ~mask.flatten(1).any(1)
@@ -102,7 +108,7 @@ def width(group) -> int:
 def idle(group) -> list[int]:
     """Channels of a group, by its first layer's numbers, that no surviving weight reads or that are always zero."""
     if not consumers(group):
-        return []   # the network's outputs
+        return []  # the network's outputs
     unread, mute = torch.ones(width(group), dtype=torch.bool), torch.ones(width(group), dtype=torch.bool)
     norms = [item for item in group if isinstance(item.dep.target.module, NORMS)]
     for item in consumers(group):

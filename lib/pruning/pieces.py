@@ -56,7 +56,7 @@ class Structure:
         values, even = self.groups(score), self.even(score.shape)
         if even:
             choice = top(values, keep // even)
-        else:   # the longest run of the best pieces that fits
+        else:  # the longest run of the best pieces that fits
             sizes = self.sizes(score.shape).to(score.device)
             order = values.argsort(descending=True, stable=True)
             choice = torch.zeros_like(values, dtype=torch.bool)
@@ -129,8 +129,10 @@ class Grid(Tiled):
 
     def cuts(self, shape: Sizes) -> list[Tensor]:
         wanted = (self.filter, self.channel, self.row, self.column)
-        return [(torch.arange(n + 1) * dim // n).diff() if n < dim else torch.ones(dim, dtype=torch.int64)
-                for dim, n in zip(four(shape), wanted)]
+        return [
+            (torch.arange(n + 1) * dim // n).diff() if n < dim else torch.ones(dim, dtype=torch.int64)
+            for dim, n in zip(four(shape), wanted)
+        ]
 
 
 @dataclass(frozen=True)
@@ -153,7 +155,7 @@ def top(values: Tensor, keep: int) -> Tensor:
         return torch.full(values.shape, keep > 0, device=values.device)
     threshold = values.kthvalue(len(values) - keep + 1).values
     chosen = values > threshold
-    chosen[(values == threshold).nonzero()[:keep - int(chosen.sum()), 0]] = True
+    chosen[(values == threshold).nonzero()[: keep - int(chosen.sum()), 0]] = True
     return chosen
 
 

@@ -59,9 +59,18 @@ def rounds(kind: str, number: int, final: float) -> list[float]:
     return [density_at(kind, k, 0, number, final) for k in range(1, number + 1)]
 
 
-def prune_in_rounds(model: nn.Module, score: str, densities: Sequence[float], batches: Iterable[Batch] = (), *,
-                    structure: Structure = NAMED["unstructured"], allocation: str = "global", floor: int = 0,
-                    seed: int = 0, ignored: Iterable[str] = ()) -> Masks:
+def prune_in_rounds(
+    model: nn.Module,
+    score: str,
+    densities: Sequence[float],
+    batches: Iterable[Batch] = (),
+    *,
+    structure: Structure = NAMED["unstructured"],
+    allocation: str = "global",
+    floor: int = 0,
+    seed: int = 0,
+    ignored: Iterable[str] = (),
+) -> Masks:
     """Attach masks and prune without training in between: score what is left, keep the best, again and again.
 
     SynFlow takes 100 rounds of :func:`exponential`, the other scores at initialisation one.  Weights that went never come

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from lib.pruning.mask import bake, gradients, prunable
 from lib.system.checks import one_of, require
-from lib.training.loop import Loss, classification_loss
+from lib.training.losses import Loss, classification_loss
 
 #: Those that look at weights alone, those that need batches of data, and the one that needs the input's shape only.
 BY_WEIGHT = ("magnitude", "random", "lamp")
@@ -27,8 +27,7 @@ Scores = dict[str, Tensor]
 Batch = tuple[Tensor, Tensor]
 
 
-def compute(kind: str, model: nn.Module, batches: Iterable[Batch] = (), *, seed: int = 0,
-            ignored: Iterable[str] = ()) -> Scores:
+def compute(kind: str, model: nn.Module, batches: Iterable[Batch] = (), *, seed: int = 0, ignored: Iterable[str] = ()) -> Scores:
     """The score of this name.  ``batches`` (inputs, targets): for :data:`BY_GRADIENT`; "synflow" looks at their shape only.
 
     Raises ValueError for an unknown name, or where batches are needed and there are none.
@@ -72,8 +71,7 @@ def normalised(values: Tensor) -> Tensor:
     return torch.empty_like(squares).index_copy_(0, order, shares).to(values.dtype)
 
 
-def snip(model: nn.Module, batches: Iterable[Batch], loss: Loss = classification_loss(),
-         ignored: Iterable[str] = ()) -> Scores:
+def snip(model: nn.Module, batches: Iterable[Batch], loss: Loss = classification_loss(), ignored: Iterable[str] = ()) -> Scores:
     """|w · ∂L/∂w|, the gradient summed over the batches (Lee et al. 2019, arXiv 1810.02340, eq. 6, not normalised)."""
     model, weights = subject(model, ignored)
     found = {name: torch.zeros_like(weight) for name, weight in weights.items()}
@@ -83,8 +81,7 @@ def snip(model: nn.Module, batches: Iterable[Batch], loss: Loss = classification
     return {name: (gradient * weights[name]).abs() for name, gradient in found.items()}
 
 
-def taylor(model: nn.Module, batches: Iterable[Batch], loss: Loss = classification_loss(),
-           ignored: Iterable[str] = ()) -> Scores:
+def taylor(model: nn.Module, batches: Iterable[Batch], loss: Loss = classification_loss(), ignored: Iterable[str] = ()) -> Scores:
     """(w · ∂L/∂w)², mean over the batches (Molchanov et al. 2019, arXiv 1906.10771, eq. 8).
 
     To first order, the squared change of the loss when the weight goes.
@@ -98,8 +95,9 @@ def taylor(model: nn.Module, batches: Iterable[Batch], loss: Loss = classificati
     return {name: square / count for name, square in found.items()}
 
 
-def grasp(model: nn.Module, batches: Iterable[Batch], loss: Loss = classification_loss(), ignored: Iterable[str] = (),
-          temperature: float = 200.0) -> Scores:
+def grasp(
+    model: nn.Module, batches: Iterable[Batch], loss: Loss = classification_loss(), ignored: Iterable[str] = (), temperature: float = 200.0
+) -> Scores:
     """w · (H g), signed (Wang et al. 2020, arXiv 2002.07376, algorithm 1).
 
     g is the gradient, H the Hessian.  The paper's S(-w) = -w · (H g) is the change of the squared gradient norm, halved,
@@ -111,10 +109,12 @@ def grasp(model: nn.Module, batches: Iterable[Batch], loss: Loss = classificatio
     softened = Softened(model, temperature)
     found = {name: torch.zeros_like(weight) for name, weight in weights.items()}
     for inputs, targets in batches:
+
         def flow() -> Tensor:
-            live = prunable(model, ignored)   # from the cache of the outer call, so both gradients are by the same tensors
+            live = prunable(model, ignored)  # from the cache of the outer call, so both gradients are by the same tensors
             first = torch.autograd.grad(loss(softened, inputs, targets)[0], list(live.values()), create_graph=True)
             return sum((gradient * gradient.detach()).sum() for gradient in first)
+
         for name, product in gradients(model, flow, ignored).items():
             found[name] += product
     return {name: product * weights[name] for name, product in found.items()}
@@ -157,14 +157,16 @@ def synflow(model: nn.Module, shape: tuple[int, ...], ignored: Iterable[str] = (
 
 def flow_of(outputs: Tensor) -> Tensor:
     total = outputs.sum()
-    require(bool(torch.isfinite(total)), "the synaptic flow is not finite, even in float64: the network is too deep or its "
-            "weights are too large")
+    require(
+        bool(torch.isfinite(total)),
+        "the synaptic flow is not finite, even in float64: the network is too deep or its weights are too large",
+    )
     return total
 
 
 def neutralise(norm: nn.modules.batchnorm._BatchNorm) -> None:
     """The identity, but for eps."""
-    norm.eps = 1e-38   # 1 + eps is 1, and PyTorch 2.11 refuses 0
+    norm.eps = 1e-38  # 1 + eps is 1, and PyTorch 2.11 refuses 0
     for tensor, value in ((norm.weight, 1.0), (norm.bias, 0.0), (norm.running_mean, 0.0), (norm.running_var, 1.0)):
         if tensor is not None:
             tensor.fill_(value)

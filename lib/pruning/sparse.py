@@ -44,15 +44,19 @@ def sparse(model: nn.Module, layout: str, block: int = 16) -> nn.Module:
 
 def check_semi_structured(device: torch.device) -> None:
     """Raise ValueError, saying why, where 2:4 sparse products cannot be had."""
-    require(device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0),
-            f"2:4 sparsity needs an NVIDIA GPU of the Ampere generation or later, not {device.type}: use 'csr' or 'bsr'")
+    require(
+        device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0),
+        f"2:4 sparsity needs an NVIDIA GPU of the Ampere generation or later, not {device.type}: use 'csr' or 'bsr'",
+    )
 
 
 def fits(layer: nn.Module, layout: str, block: int) -> bool:
     """Whether the layer can have this form."""
     if isinstance(layer, nn.Conv2d):
-        require(layer.groups == 1 and set(layer.dilation) == {1} and layer.padding_mode == "zeros",
-                "only convolutions of one group, without dilation, padded by zeros, have a sparse form")
+        require(
+            layer.groups == 1 and set(layer.dilation) == {1} and layer.padding_mode == "zeros",
+            "only convolutions of one group, without dilation, padded by zeros, have a sparse form",
+        )
     weight = matrix(layer, layout)
     rows, columns = weight.shape
     if layout == "csr":
@@ -83,15 +87,18 @@ class Product(nn.Module):
         super().__init__()
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Sparse .* tensor support is in (beta|prototype)")
-            weight = {"csr": weight.to_sparse_csr, "bsr": lambda: weight.to_sparse_bsr((block, block)),
-                      "2:4": lambda: torch.sparse.to_sparse_semi_structured(weight.contiguous())}[layout]()
+            weight = {
+                "csr": weight.to_sparse_csr,
+                "bsr": lambda: weight.to_sparse_bsr((block, block)),
+                "2:4": lambda: torch.sparse.to_sparse_semi_structured(weight.contiguous()),
+            }[layout]()
         self.layout = layout
         self.register_buffer("weight", weight, persistent=False)
 
     def forward(self, columns: Tensor) -> Tensor:
         if self.layout != "2:4":
             return self.weight @ columns
-        n = columns.shape[1]   # these products want N in steps of 8
+        n = columns.shape[1]  # these products want N in steps of 8
         return (self.weight @ F.pad(columns, (0, -n % 8)).contiguous())[:, :n]
 
 
@@ -163,11 +170,12 @@ class SparseConv2d(nn.Module):
         return y.unflatten(1, (len(x), *sides)).transpose(0, 1)
 
 
-def columns(x: Tensor, size: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int],
-            channels_last: bool = False) -> tuple[Tensor, tuple[int, int]]:
+def columns(
+    x: Tensor, size: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int], channels_last: bool = False
+) -> tuple[Tensor, tuple[int, int]]:
     """Patches of images [B, I, H, W] as [I · kh · kw, B · H' · W'], or [kh · kw · I, ...], and (H', W').  One copy."""
     if padding != (0, 0):
         x = F.pad(x, (padding[1], padding[1], padding[0], padding[0]))
-    patches = x.unfold(2, size[0], stride[0]).unfold(3, size[1], stride[1])   # [B, I, H', W', kh, kw]
+    patches = x.unfold(2, size[0], stride[0]).unfold(3, size[1], stride[1])  # [B, I, H', W', kh, kw]
     order = (4, 5, 1, 0, 2, 3) if channels_last else (1, 4, 5, 0, 2, 3)
     return patches.permute(order).reshape(size[0] * size[1] * x.shape[1], -1), tuple(patches.shape[2:4])

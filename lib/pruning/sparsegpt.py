@@ -1,7 +1,7 @@
 """SparseGPT: prune a layer in one sweep, its mask chosen on the way (Frantar and Alistarh 2023, arXiv 2301.00774).
 
-    weight_OI, mask_OI = sparsegpt(layer.weight, statistics, density=0.5)
-    weight_OI, mask_OI = sparsegpt(layer.weight, statistics, structure=NM(2, 4))
+weight_OI, mask_OI = sparsegpt(layer.weight, statistics, density=0.5)
+weight_OI, mask_OI = sparsegpt(layer.weight, statistics, structure=NM(2, 4))
 """
 
 from __future__ import annotations
@@ -15,8 +15,14 @@ from lib.pruning.structure import NM
 from lib.system.checks import require
 
 
-def sparsegpt(weight_OI: Tensor, statistics: Statistics, density: float | None = None, structure: NM | None = None,
-              damping: float = 0.01, block: int = BLOCK) -> tuple[Tensor, Tensor]:
+def sparsegpt(
+    weight_OI: Tensor,
+    statistics: Statistics,
+    density: float | None = None,
+    structure: NM | None = None,
+    damping: float = 0.01,
+    block: int = BLOCK,
+) -> tuple[Tensor, Tensor]:
     """The pruned weight, the others corrected, and its mask, bool [O, I] (algorithm 1).
 
     density: the share that stays of each ``block`` columns, by w² / [H⁻¹]_qq (eq. 3), from the weights as they are when
@@ -33,7 +39,7 @@ def sparsegpt(weight_OI: Tensor, statistics: Statistics, density: float | None =
         if column % group == 0:
             coming = slice(column, min(column + group, W_OJ.shape[1]))
             score = (W_OJ[:, coming] / diagonal_J[coming]).square()
-            mask_OI[:, start + coming.start:start + coming.stop] = structure.mask(score) if structure else best(score, density)
+            mask_OI[:, start + coming.start : start + coming.stop] = structure.mask(score) if structure else best(score, density)
         return torch.where(mask_OI[:, start + column], W_OJ[:, column], 0.0)
 
     return sweep(weight_OI, statistics.gram_II, fix, damping, block), mask_OI
@@ -44,5 +50,5 @@ def best(score: Tensor, density: float) -> Tensor:
     require(0 <= density <= 1, f"density is {density}: a share must be in [0, 1]")
     order = score.flatten().argsort(descending=True, stable=True)
     kept = torch.zeros(score.numel(), dtype=torch.bool, device=score.device)
-    kept[order[:round(density * score.numel())]] = True
+    kept[order[: round(density * score.numel())]] = True
     return kept.view(score.shape)

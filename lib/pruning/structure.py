@@ -19,8 +19,7 @@ from torch import Tensor
 from lib.pruning.pieces import ANY, EACH, Block, Grid, Sizes, Structure, labels
 from lib.system.checks import did_you_mean, require
 
-__all__ = ["ANY", "EACH", "NAMED", "NM", "WORKERS", "Balanced", "Block", "Grid", "Pattern", "Structure", "imbalance",
-           "structure"]
+__all__ = ["ANY", "EACH", "NAMED", "NM", "WORKERS", "Balanced", "Block", "Grid", "Pattern", "Structure", "imbalance", "structure"]
 
 
 @dataclass(frozen=True)
@@ -42,10 +41,10 @@ class Pattern(Structure):
         """[library, 9] bool: this layer's patterns; fewer where fewer occur."""
         cells = score.flatten(0, 1).flatten(1).clone()
         cells[:, 4] = torch.inf
-        places = cells.argsort(dim=1, descending=True, stable=True)[:, :self.cells]
+        places = cells.argsort(dim=1, descending=True, stable=True)[:, : self.cells]
         codes = (1 << places).sum(1)
         found, counts = codes.unique(return_counts=True)
-        best = found[counts.argsort(descending=True, stable=True)[:self.library]]
+        best = found[counts.argsort(descending=True, stable=True)[: self.library]]
         return (best[:, None] >> torch.arange(9, device=score.device)) % 2 == 1
 
     def best(self, score: Tensor) -> tuple[Tensor, Tensor]:
@@ -86,7 +85,7 @@ class NM(Structure):
         inputs = score.shape[1]
         padded = torch.nn.functional.pad(score.movedim(1, -1), (0, -inputs % self.m), value=-torch.inf)
         order = padded.unflatten(-1, (-1, self.m)).argsort(dim=-1, descending=True, stable=True)
-        kept = order.argsort(-1) < self.n   # the rank of each within its group
+        kept = order.argsort(-1) < self.n  # the rank of each within its group
         return kept.flatten(-2)[..., :inputs].movedim(-1, 1)
 
     def groups(self, score: Tensor) -> Tensor:
@@ -123,7 +122,7 @@ class Balanced(Structure):
         counts = torch.bincount(tile)
         rank = torch.empty_like(tile)
         rank[by_tile] = torch.arange(len(tile), device=tile.device) - (counts.cumsum(0) - counts)[tile[by_tile]]
-        kept = best_first[rank.argsort(stable=True)[:keep]]   # all the firsts, then all the seconds, the best before
+        kept = best_first[rank.argsort(stable=True)[:keep]]  # all the firsts, then all the seconds, the best before
         found = torch.zeros(score.numel(), dtype=torch.bool, device=score.device)
         found[kept] = True
         return found.view(score.shape)
@@ -140,15 +139,23 @@ def structure(name: str) -> Structure:
         return NM(*map(int, found.groups()))
     if found := re.fullmatch(r"block (\d+)x(\d+)", name):
         return Block(*map(int, found.groups()))
-    raise ValueError(f"structure is {name!r}: use one of {', '.join(map(repr, NAMED))}, or \"N:M\" such as '2:4', or "
-                     f"\"block RxC\" such as 'block 4x16'.{did_you_mean(name, NAMED)}")
+    raise ValueError(
+        f"structure is {name!r}: use one of {', '.join(map(repr, NAMED))}, or \"N:M\" such as '2:4', or "
+        f"\"block RxC\" such as 'block 4x16'.{did_you_mean(name, NAMED)}"
+    )
 
 
 #: ``column`` is also called shape: one place (input channel, row, column) of all filters.
 NAMED: dict[str, Structure] = {
-    "unstructured": Grid(), "filter": Grid(EACH, ANY, ANY, ANY), "channel": Grid(ANY, EACH, ANY, ANY),
-    "kernel": Grid(EACH, EACH, ANY, ANY), "column": Grid(ANY, EACH, EACH, EACH), "pattern": Pattern(), "2:4": NM(2, 4),
-    "block": Block(16, 16), "balanced": Balanced(),
+    "unstructured": Grid(),
+    "filter": Grid(EACH, ANY, ANY, ANY),
+    "channel": Grid(ANY, EACH, ANY, ANY),
+    "kernel": Grid(EACH, EACH, ANY, ANY),
+    "column": Grid(ANY, EACH, EACH, EACH),
+    "pattern": Pattern(),
+    "2:4": NM(2, 4),
+    "block": Block(16, 16),
+    "balanced": Balanced(),
 }
 
 #: Who shares the work of a layer: 16 workers along the filters and 4 along the channels.

@@ -25,8 +25,7 @@ SCOPES = ("global", "layerwise")
 OUTPUT_RATE = 0.5
 
 
-def next_masks(weights: Mapping[str, Tensor], before: Masks, amount: float, scope: str = "global",
-               output: str = "head") -> Masks:
+def next_masks(weights: Mapping[str, Tensor], before: Masks, amount: float, scope: str = "global", output: str = "head") -> Masks:
     """Masks after one more level: of the weights still there, the share ``amount`` with the smallest magnitude goes.
 
     weights: trained, by layer.  output: name of the output layer, pruned at half the rate where ``scope`` is "layerwise".
@@ -44,7 +43,7 @@ def next_masks(weights: Mapping[str, Tensor], before: Masks, amount: float, scop
     spared = min(budget, round((1 - OUTPUT_RATE * amount) * alive.get(output, 0)))
     others = [name for name in alive if name != output]
     whole, kept, seen = sum(alive[name] for name in others), {output: spared}, 0
-    for name in others:   # rounding running totals makes the sum exact
+    for name in others:  # rounding running totals makes the sum exact
         last, seen = seen, seen + alive[name]
         kept[name] = (round((budget - spared) * seen / whole) - round((budget - spared) * last / whole)) if whole else 0
     return {name: top(score.flatten(), kept[name]).view_as(score) for name, score in scores.items()}
@@ -53,8 +52,10 @@ def next_masks(weights: Mapping[str, Tensor], before: Masks, amount: float, scop
 def shuffled(found: Masks, seed: int) -> Masks:
     """As many weights in each layer, at random places of it."""
     generator = torch.Generator().manual_seed(seed)
-    return {name: mask.flatten()[torch.randperm(mask.numel(), generator=generator).to(mask.device)].view_as(mask)
-            for name, mask in found.items()}
+    return {
+        name: mask.flatten()[torch.randperm(mask.numel(), generator=generator).to(mask.device)].view_as(mask)
+        for name, mask in found.items()
+    }
 
 
 def scattered(found: Masks, seed: int) -> Masks:

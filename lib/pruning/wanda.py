@@ -1,7 +1,7 @@
 """Wanda: weights and activations (Sun et al. 2024, "A Simple and Effective Pruning Approach for LLMs", arXiv 2306.11695).
 
-    mask_OI = rows(score(layer.weight, statistics), density=0.5)
-    mask_OI = structure("2:4").mask(score(layer.weight, statistics))
+mask_OI = rows(score(layer.weight, statistics), density=0.5)
+mask_OI = structure("2:4").mask(score(layer.weight, statistics))
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Rounded activations: what a linear layer reads, on a grid of its own for each token.
 
-    with rounded_inputs(layers, bits=8):
-        logits = model(tokens)
+with rounded_inputs(layers, bits=8):
+    logits = model(tokens)
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """AWQ: scale up the weights of strong features before rounding (Lin et al. 2024, arXiv 2306.00978).
 
-    weights = awq([gate.weight, up.weight], statistics, bits=3, group=64)        # scales, cut-back and rounding in one
-    scale_I, alpha = search([q.weight, k.weight, v.weight], statistics, bits=3, group=64)
-    weight_OI = scaled(q.weight, scale_I, bits=3, group=64)         # or rescale.move(norm, [q, k, v], scale_I), then round
+weights = awq([gate.weight, up.weight], statistics, bits=3, group=64)        # scales, cut-back and rounding in one
+scale_I, alpha = search([q.weight, k.weight, v.weight], statistics, bits=3, group=64)
+weight_OI = scaled(q.weight, scale_I, bits=3, group=64)         # or rescale.move(norm, [q, k, v], scale_I), then round
 """
 
 from __future__ import annotations
@@ -33,14 +33,16 @@ def scaled(weight_OI: Tensor, scale_I: Tensor, bits: int, group: int | None = No
 
 
 @torch.no_grad()
-def search(weights: Sequence[Tensor], statistics: Statistics, bits: int, group: int | None = None,
-           symmetric: bool = False) -> tuple[Tensor, float]:
+def search(
+    weights: Sequence[Tensor], statistics: Statistics, bits: int, group: int | None = None, symmetric: bool = False
+) -> tuple[Tensor, float]:
     """The scales [I] with the least error of the outputs, and their α in [0, 1) (eq. 4 and 5).
 
     weights: of the layers that read these features and share the scales.  The error is Σ ‖W x - Ŵ x‖² over these layers,
     read off Σ x xᵀ; the authors' code takes that of the whole attention or FFN instead, on samples of the inputs.
     α = 0 is plain rounding, so that the result is never worse than that on the calibration inputs.
     """
+
     def error(alpha: float) -> float:
         scale_I = scale_of(statistics, alpha)
         changes = (scaled(weight, scale_I, bits, group, symmetric) - weight for weight in weights)
@@ -53,8 +55,7 @@ def search(weights: Sequence[Tensor], statistics: Statistics, bits: int, group: 
 
 
 @torch.no_grad()
-def clipped(weight_OI: Tensor, statistics: Statistics, bits: int, group: int | None = None,
-            symmetric: bool = False) -> Tensor:
+def clipped(weight_OI: Tensor, statistics: Statistics, bits: int, group: int | None = None, symmetric: bool = False) -> Tensor:
     """The weight with the largest of each group cut back, [O, I], so that rounding it costs less (section 3.2's clipping).
 
     Limits of 1 to 0.55 of a group's largest |w| are tried, each group by itself: its error is δ H_gg δᵀ, where H_gg are the
@@ -79,8 +80,14 @@ def clipped(weight_OI: Tensor, statistics: Statistics, bits: int, group: int | N
 
 
 @torch.no_grad()
-def awq(weights: Sequence[Tensor], statistics: Statistics, bits: int, group: int | None = None, symmetric: bool = False,
-        cut: Sequence[bool] | None = None) -> list[Tensor]:
+def awq(
+    weights: Sequence[Tensor],
+    statistics: Statistics,
+    bits: int,
+    group: int | None = None,
+    symmetric: bool = False,
+    cut: Sequence[bool] | None = None,
+) -> list[Tensor]:
     """The rounded weights [O, I] of layers that read the same features: scaled, cut back, rounded, and scaled again.
 
     cut: for each layer whether the largest of its groups are cut back; None: for all.  The authors leave queries and keys.

@@ -1,9 +1,9 @@
 """Numbers of any width, bit by bit, and Rice codes: what a small file is made of.
 
-    data = pack(numbers, width=5)
-    numbers = unpack(data, count, width=5)
-    data, unary_bytes = rice(gaps, parameter=3)
-    gaps = unrice(data, count, parameter=3)
+data = pack(numbers, width=5)
+numbers = unpack(data, count, width=5)
+data, unary_bytes = rice(gaps, parameter=3)
+gaps = unrice(data, count, parameter=3)
 """
 
 from __future__ import annotations
@@ -28,10 +28,12 @@ def pack(numbers: np.ndarray, width: int) -> bytes:
     """
     require(0 <= width <= 32, f"width is {width}: it must be from 0 to 32 bits")
     numbers = np.asarray(numbers)
-    require(not len(numbers) or (numbers.min() >= 0 and int(numbers.max()) < 1 << width),
-            f"a number does not fit into {width} bits: they must be from 0 to {(1 << width) - 1}")
+    require(
+        not len(numbers) or (numbers.min() >= 0 and int(numbers.max()) < 1 << width),
+        f"a number does not fit into {width} bits: they must be from 0 to {(1 << width) - 1}",
+    )
     shifts = np.arange(width - 1, -1, -1, dtype=np.uint32)
-    parts = (numbers[start:start + PART].astype(np.uint32)[:, None] >> shifts & 1 for start in range(0, len(numbers), PART))
+    parts = (numbers[start : start + PART].astype(np.uint32)[:, None] >> shifts & 1 for start in range(0, len(numbers), PART))
     return b"".join(np.packbits(part.astype(np.uint8)).tobytes() for part in parts)
 
 
@@ -43,7 +45,7 @@ def unpack(data: bytes, count: int, width: int) -> np.ndarray:
         some = min(PART, count - start)
         part = np.frombuffer(data, np.uint8, packed_bytes(some, width), start * width // 8)
         bits = np.unpackbits(part, count=some * width)
-        numbers[start:start + some] = bits.reshape(some, width) @ (1 << np.arange(width - 1, -1, -1, dtype=np.int64))
+        numbers[start : start + some] = bits.reshape(some, width) @ (1 << np.arange(width - 1, -1, -1, dtype=np.int64))
     return numbers
 
 

@@ -1,7 +1,7 @@
 """The packed networks that come with the book, in ``data/models/``: listed, loaded, and looked at from all sides.
 
-    for entry in entries():
-        evaluate(entry.path, images)
+for entry in entries():
+    evaluate(entry.path, images)
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from lib.pruning.structure import imbalance
 from lib.quantization import entropy, packed
 from lib.quantization.values import section_of
 from lib.system.checks import did_you_mean
-from lib.training.loop import evaluate_classifier
+from lib.training.evaluate import evaluate_classifier
 
 FOLDER = ROOT / "data" / "models"
 
@@ -53,13 +53,15 @@ def load(name: str, folder: Path = FOLDER) -> nn.Module:
     """The network of that name, ready to run.  Raises ValueError, with the nearest name, where there is none."""
     known = {entry.name: entry for entry in entries(folder)}
     if name not in known:
-        raise ValueError(f"there is no packed network {name!r} in {Path(folder).name}.{did_you_mean(name, known)} "
-                         f"Known: {', '.join(known) or 'none'}")
+        raise ValueError(
+            f"there is no packed network {name!r} in {Path(folder).name}.{did_you_mean(name, known)} Known: {', '.join(known) or 'none'}"
+        )
     return packed.read(known[name].path)
 
 
-def evaluate(path: Path, images: ImageSet, split: Split | None = None, attacked: int | None = None,
-             device: torch.device | str = "cpu") -> dict[str, Any]:
+def evaluate(
+    path: Path, images: ImageSet, split: Split | None = None, attacked: int | None = None, device: torch.device | str = "cpu"
+) -> dict[str, Any]:
     """Everything about a packed network: accuracy and robustness on ``split``, its weights, its bytes.
 
     split: the test images unless given.  attacked: images that FGSM and PGD-7 are tried on, the first ones; None for all.
@@ -78,10 +80,14 @@ def weights(model: nn.Module) -> dict[str, Any]:
     """
     layers = by_layer(model)
     total, alive = (sum(layer[name] for layer in layers) for name in ("all_weights", "weights"))
-    return {"all_weights": total, "weights": alive, "sparsity": 1 - alive / total,
-            "imbalance": max((layer["imbalance"] for layer in layers if layer["weights"]), default=None),
-            "unique": max(layer["unique"] for layer in layers),
-            "unique_in_section": max(layer["unique_in_section"] for layer in layers)}
+    return {
+        "all_weights": total,
+        "weights": alive,
+        "sparsity": 1 - alive / total,
+        "imbalance": max((layer["imbalance"] for layer in layers if layer["weights"]), default=None),
+        "unique": max(layer["unique"] for layer in layers),
+        "unique_in_section": max(layer["unique_in_section"] for layer in layers),
+    }
 
 
 def by_layer(model: nn.Module) -> list[dict[str, Any]]:
@@ -92,9 +98,17 @@ def by_layer(model: nn.Module) -> list[dict[str, Any]]:
     for name, weight in prunable(model).items():
         mask = weight.detach() != 0
         alive = int(mask.sum())
-        found.append({"layer": name, "all_weights": mask.numel(), "weights": alive, "sparsity": 1 - alive / mask.numel(),
-                      "imbalance": imbalance(mask) if alive else None,
-                      "unique": unique(weight, (1, 1)), "unique_in_section": unique(weight, (16, 4))})
+        found.append(
+            {
+                "layer": name,
+                "all_weights": mask.numel(),
+                "weights": alive,
+                "sparsity": 1 - alive / mask.numel(),
+                "imbalance": imbalance(mask) if alive else None,
+                "unique": unique(weight, (1, 1)),
+                "unique_in_section": unique(weight, (16, 4)),
+            }
+        )
     return found
 
 
@@ -121,12 +135,14 @@ def spent(path: Path, model: nn.Module) -> dict[str, Any]:
     pairs = [(layer["weights"], layer["all_weights"]) for layer in layers]
     rows = [(layer["weights"], len(weight)) for layer, weight in zip(layers, prunable(model).values())]
     found = {f"bytes_{name}": value for name, value in asdict(sizes).items()} | {
-        "bytes": sizes.total, "bytes_xz": packed.xz_bytes(path),
-        "bytes_dense": 4 * total, "bytes_dense_xz": packed.dense_xz_bytes(model),
+        "bytes": sizes.total,
+        "bytes_xz": packed.xz_bytes(path),
+        "bytes_dense": 4 * total,
+        "bytes_dense_xz": packed.dense_xz_bytes(model),
         "bytes_positions_entropy": entropy.layered_position_bits(pairs) / 8,
-        "bytes_positions_csr": entropy.csr_bits(rows) / 8}
-    found |= {"code_bits": 8 * sizes.codes / alive if alive else None,
-              "position_bits": 8 * sizes.positions / alive if alive else None}
+        "bytes_positions_csr": entropy.csr_bits(rows) / 8,
+    }
+    found |= {"code_bits": 8 * sizes.codes / alive if alive else None, "position_bits": 8 * sizes.positions / alive if alive else None}
     if alive:
         bits = int(packed.about(path).get("bits", 32))
         found |= {"claimed_ratio": entropy.claimed_ratio(total, alive, bits), "weights_ratio": 4 * total / sizes.weights}

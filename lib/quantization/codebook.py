@@ -39,8 +39,7 @@ class Codebook(nn.Module):
         super().__init__()
         require(1 <= bits <= 8, f"bits is {bits}: a code must have 1 to 8")
         require(min(grid) >= 1, f"grid is {grid}: it must be two numbers from 1")
-        rows, columns = (torch.arange(size, device=weight.device) * min(parts, size) // size
-                         for size, parts in zip(weight.shape, grid))
+        rows, columns = (torch.arange(size, device=weight.device) * min(parts, size) // size for size, parts in zip(weight.shape, grid))
         self.register_buffer("rows", rows, persistent=False)
         self.register_buffer("columns", columns, persistent=False)
         self.shape = (int(rows[-1]) + 1, int(columns[-1]) + 1, 2**bits)
@@ -96,8 +95,12 @@ class FromCodebook(torch.autograd.Function):
         # Summed by matrix products instead of scattering: the same every time, and no crowding on a few entries.
         by_row = torch.nn.functional.one_hot(ctx.book.rows, rows).to(kept.dtype)
         by_column = torch.nn.functional.one_hot(ctx.book.columns, columns).to(kept.dtype)
-        sums = [by_row.T @ torch.where(code == number, kept, 0.0).flatten(2).sum(2) @ by_column if kept.ndim > 2
-                else by_row.T @ torch.where(code == number, kept, 0.0) @ by_column for number in range(entries)]
+        sums = [
+            by_row.T @ torch.where(code == number, kept, 0.0).flatten(2).sum(2) @ by_column
+            if kept.ndim > 2
+            else by_row.T @ torch.where(code == number, kept, 0.0) @ by_column
+            for number in range(entries)
+        ]
         return gradient, torch.stack(sums, -1).flatten(), None
 
 
@@ -141,7 +144,7 @@ def nearest(values: Tensor, section: Tensor, entries: Tensor) -> Tensor:
     starts = stretch * torch.arange(len(entries), device=values.device)
     bounds = (ordered[:, 1:] + ordered[:, :-1]) / 2 + starts[:, None]
     place = torch.searchsorted(bounds.flatten(), values + starts[section]) - section * bounds.shape[1]
-    return order[section, place.clamp(0, bounds.shape[1])]   # values that are not finite would lie outside
+    return order[section, place.clamp(0, bounds.shape[1])]  # values that are not finite would lie outside
 
 
 @torch.no_grad()

@@ -40,13 +40,11 @@ def csr_bits(counts: Iterable[tuple[int, int]], width: int = 16) -> int:
 
 def claimed_ratio(total: int, count: int, bits: int = 32) -> float:
     """The ratio that papers tell: weights / surviving weights · 32 / bits, without positions, codebooks and batch norm."""
-    require(0 < count <= total and 0 < bits <= 32,
-            f"{count} of {total} weights of {bits} bits: there must be some, of 1 to 32 bits")
+    require(0 < count <= total and 0 < bits <= 32, f"{count} of {total} weights of {bits} bits: there must be some, of 1 to 32 bits")
     return total / count * 32 / bits
 
 
-def weights_ratio(total: int, count: int, bits: int, entries: int = 0, width: int = 32,
-                  positions: float | None = None) -> float:
+def weights_ratio(total: int, count: int, bits: int, entries: int = 0, width: int = 32, positions: float | None = None) -> float:
     """32-bit weights over what they come to with positions and codebooks: 32 W / (n b + positions + entries · width).
 
     positions: their bits; None: the entropy of n among W.  Batch norm, biases and the file's header are not counted.

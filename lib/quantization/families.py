@@ -13,9 +13,14 @@ from lib.models.vit import ViT, ViTConfig
 from lib.models.whitened_cnn import WhitenedCNN, WhitenedCNNConfig
 from lib.quantization.fold import unfilled
 
-FAMILIES = {"VGG": (VGG, VGGConfig), "ResNet": (ResNet, ResNetConfig),
-            "BaselineCNN": (BaselineCNN, CNNConfig), "MLP": (MLP, MLPConfig), "ViT": (ViT, ViTConfig),
-            "WhitenedCNN": (WhitenedCNN, WhitenedCNNConfig)}
+FAMILIES = {
+    "VGG": (VGG, VGGConfig),
+    "ResNet": (ResNet, ResNetConfig),
+    "BaselineCNN": (BaselineCNN, CNNConfig),
+    "MLP": (MLP, MLPConfig),
+    "ViT": (ViT, ViTConfig),
+    "WhitenedCNN": (WhitenedCNN, WhitenedCNNConfig),
+}
 
 
 def packable(model: nn.Module) -> bool:
@@ -37,5 +42,7 @@ def as_its_config_says(model: nn.Module) -> bool:
 
 def parts(model: nn.Module) -> tuple[dict, dict]:
     """By name: the types of the modules within, and the shapes of the tensors."""
-    return ({name: type(module) for name, module in model.named_modules() if name},
-            {name: tensor.shape for name, tensor in model.state_dict().items()})
+    return (
+        {name: type(module) for name, module in model.named_modules() if name},
+        {name: tensor.shape for name, tensor in model.state_dict().items()},
+    )

@@ -45,7 +45,7 @@ def fold(model: nn.Module, image_shape: Sequence[int]) -> nn.Module:
         if not isinstance(model, WhitenedCNN):
             trim(model, image_shape)
     for parameter in model.parameters():
-        parameter.add_(0.0)      # -0 + 0 = 0
+        parameter.add_(0.0)  # -0 + 0 = 0
     return model
 
 
@@ -109,12 +109,14 @@ def producers(model: nn.Module, image_shape: Sequence[int]) -> dict[str, nn.Modu
         def hook(norm, inputs) -> None:
             if id(inputs[0]) in made:
                 found[name] = made[id(inputs[0])][1]
+
         return hook
 
-    hooks = [layer.register_forward_hook(lambda layer, inputs, output: made.update({id(output): (output, layer)}))
-             for _, layer in named(model, (nn.Linear, nn.Conv2d))]
-    hooks += [norm.register_forward_pre_hook(note_norm(name))
-              for name, norm in named(model, nn.modules.batchnorm._BatchNorm)]
+    hooks = [
+        layer.register_forward_hook(lambda layer, inputs, output: made.update({id(output): (output, layer)}))
+        for _, layer in named(model, (nn.Linear, nn.Conv2d))
+    ]
+    hooks += [norm.register_forward_pre_hook(note_norm(name)) for name, norm in named(model, nn.modules.batchnorm._BatchNorm)]
     model(torch.zeros(1, *image_shape))
     for hook in hooks:
         hook.remove()
@@ -148,12 +150,17 @@ def paths(model: nn.Module, image_shape: Sequence[int]) -> tuple[dict[str, Tenso
         kind = parameter_name.rpartition(".")[2]
         parameter.copy_((parameter != 0).double())
         if kind == "weight":
-            parameter.div_(parameter.flatten(1).sum(1).max().clamp(min=1))   # or counts would overflow
+            parameter.div_(parameter.flatten(1).sum(1).max().clamp(min=1))  # or counts would overflow
         if kind == "scale":
             parameter.fill_(1)
-    hooks = [affine.register_forward_pre_hook(lambda affine, inputs, name=name: fed.update(
-        {name: inputs[0].detach().flatten(2).amax(2)[0] > 0 if inputs[0].ndim > 2 else inputs[0].detach()[0] > 0}))
-        for name, affine in named(count, Affine)]
+    hooks = [
+        affine.register_forward_pre_hook(
+            lambda affine, inputs, name=name: fed.update(
+                {name: inputs[0].detach().flatten(2).amax(2)[0] > 0 if inputs[0].ndim > 2 else inputs[0].detach()[0] > 0}
+            )
+        )
+        for name, affine in named(count, Affine)
+    ]
     with torch.enable_grad():
         places = {name: p for name, p in count.named_parameters() if name.endswith((".shift", ".bias"))}
         output = count(torch.ones(1, *image_shape, dtype=torch.float64)).sum()

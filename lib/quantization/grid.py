@@ -40,7 +40,7 @@ class Grid:
 
     def _spread(self, like_OI: Tensor) -> tuple[Tensor, Tensor]:
         """Scale and zero of each weight, [O, I]."""
-        return tuple(each.repeat_interleave(self.group, 1)[:, :like_OI.shape[1]] for each in (self.scale_OG, self.zero_OG))
+        return tuple(each.repeat_interleave(self.group, 1)[:, : like_OI.shape[1]] for each in (self.scale_OG, self.zero_OG))
 
 
 @torch.no_grad()
@@ -56,14 +56,14 @@ def grid_of(weight_OI: Tensor, bits: int, group: int | None = None, symmetric: b
     inputs = weight_OI.shape[1]
     group = inputs if group is None else min(group, inputs)
     require(group >= 1, f"group is {group}: it must be at least 1")
-    padded_OI = torch.nn.functional.pad(weight_OI.detach(), (0, -inputs % group))   # zeros change no grid
+    padded_OI = torch.nn.functional.pad(weight_OI.detach(), (0, -inputs % group))  # zeros change no grid
     padded = padded_OI.unflatten(1, (-1, group))
     low_OG, high_OG = padded.amin(2).clamp(max=0.0), padded.amax(2).clamp(min=0.0)
     if symmetric:
         scale_OG = torch.maximum(-low_OG, high_OG) / (2 ** (bits - 1) - 1)
     else:
         scale_OG = (high_OG - low_OG) / (2**bits - 1)
-    scale_OG = torch.where(scale_OG == 0, 1.0, scale_OG)   # a group of zeros
+    scale_OG = torch.where(scale_OG == 0, 1.0, scale_OG)  # a group of zeros
     zero_OG = torch.full_like(scale_OG, 2 ** (bits - 1)) if symmetric else (-low_OG / scale_OG).round()
     return Grid(bits, group, scale_OG, zero_OG)
 

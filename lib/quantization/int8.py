@@ -35,7 +35,7 @@ class Int8Conv2d(nn.Module):
         require(conv.bias is None and conv.padding_mode == "zeros", "only convolutions without bias, padded by zeros, can be converted")
         if not hasattr(torch.ops.onednn, "qconv_pointwise"):
             raise Unavailable("this torch has no 8-bit convolutions: they need a build for CPUs with oneDNN")
-        low, high = min(within[0], 0.0), max(within[1], 0.0)      # a padding of zeros needs a code that is 0
+        low, high = min(within[0], 0.0), max(within[1], 0.0)  # a padding of zeros needs a code that is 0
         self.step = max(high - low, 1e-12) / 255
         self.zero = round(-low / self.step)
         weight = conv.weight.detach()
@@ -51,8 +51,23 @@ class Int8Conv2d(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         # Half a step more and rounded down: to the nearest, in one pass less.
         codes = x.mul(1 / self.step).add_(self.zero + 0.5).clamp_(0, 255).to(torch.uint8)
-        return torch.ops.onednn.qconv_pointwise(codes, self.step, self.zero, self.packed, self.scales, self.zeros, None, *self.places,
-                                                self.groups, 1.0, 0, torch.float32, "none", [], "")
+        return torch.ops.onednn.qconv_pointwise(
+            codes,
+            self.step,
+            self.zero,
+            self.packed,
+            self.scales,
+            self.zeros,
+            None,
+            *self.places,
+            self.groups,
+            1.0,
+            0,
+            torch.float32,
+            "none",
+            [],
+            "",
+        )
 
 
 @torch.no_grad()
@@ -63,10 +78,14 @@ def input_ranges(model: nn.Module, inputs: Tensor, ignored: tuple[str, ...] = ()
     def note(name: str):
         def hook(module, read) -> None:
             found[name] = float(read[0].min()), float(read[0].max())
+
         return hook
 
-    hooks = [layer.register_forward_pre_hook(note(name)) for name, layer in model.named_modules()
-             if isinstance(layer, nn.Conv2d) and name not in ignored]
+    hooks = [
+        layer.register_forward_pre_hook(note(name))
+        for name, layer in model.named_modules()
+        if isinstance(layer, nn.Conv2d) and name not in ignored
+    ]
     model.eval()(inputs)
     for hook in hooks:
         hook.remove()

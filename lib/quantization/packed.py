@@ -136,16 +136,21 @@ def dense_xz_bytes(model: nn.Module) -> int:
 
 # Writing
 
+
 def packed(model: nn.Module, about: dict[str, str]) -> tuple[bytes, Sizes]:
     kind = type(model).__name__
     require(kind in FAMILIES, f"a {kind} cannot be packed: it must be one of {', '.join(FAMILIES)}")
-    require(not any(isinstance(module, nn.modules.batchnorm._BatchNorm) or hasattr(module, "parametrizations")
-                    for module in model.modules()),
-            "the network still has batch norm, masks or codebooks: give fold(model, image_shape)")
+    require(
+        not any(isinstance(module, nn.modules.batchnorm._BatchNorm) or hasattr(module, "parametrizations") for module in model.modules()),
+        "the network still has batch norm, masks or codebooks: give fold(model, image_shape)",
+    )
     count = sum(tensor.numel() for _, tensor in tensors(model))
     require(count <= MOST_PARAMETERS, f"the network has {count:,} parameters; files are for up to {MOST_PARAMETERS:,}")
-    require(as_its_config_says(model), "the network is not what its config says, as when channels were removed without "
-            "telling it, or has a mixture of experts: a file of safetensors can hold it")
+    require(
+        as_its_config_says(model),
+        "the network is not what its config says, as when channels were removed without "
+        "telling it, or has a mixture of experts: a file of safetensors can hold it",
+    )
     default = FAMILIES[kind][1]
     plain = {field.name for field in fields(default) if getattr(model.config, field.name) == field.default}
     records, blobs, sizes = [], [], Sizes()
@@ -161,8 +166,9 @@ def packed(model: nn.Module, about: dict[str, str]) -> tuple[bytes, Sizes]:
         blobs += [where, what]
         sizes = added(sizes, name, tensor, places, values, int(mask.sum()))
     config = {name: value for name, value in asdict(model.config).items() if name not in plain}
-    header = zlib.compress(json.dumps({"model": kind, "config": config, "about": about, "tensors": records},
-                                      separators=(",", ":")).encode(), 9)
+    header = zlib.compress(
+        json.dumps({"model": kind, "config": config, "about": about, "tensors": records}, separators=(",", ":")).encode(), 9
+    )
     data = MAGIC + len(header).to_bytes(4, "big") + header + b"".join(blobs)
     data += hashlib.sha256(data).digest()
     return data, added_header(sizes, len(data))
@@ -195,22 +201,24 @@ def added_header(sizes: Sizes, whole: int) -> Sizes:
 
 # Reading
 
+
 def opened(path: Path) -> tuple[dict, memoryview]:
     """Header and body of a file whose checksum is right."""
     with open(path, "rb") as file:
         data = file.read(8 * MOST_PARAMETERS)
-    if data[:len(MAGIC)] != MAGIC:
+    if data[: len(MAGIC)] != MAGIC:
         raise Unreadable(f"{path} is no packed network: write one with lib.quantization.packed.write")
     start = len(MAGIC) + 4
     if len(data) < start + CHECK or hashlib.sha256(data[:-CHECK]).digest() != data[-CHECK:]:
         raise Unreadable(f"{path} is damaged or cut short: its checksum does not fit; write or copy it again")
-    end = start + int.from_bytes(data[len(MAGIC):start], "big")
+    end = start + int.from_bytes(data[len(MAGIC) : start], "big")
     try:
         unpacking = zlib.decompressobj()
         header = json.loads(unpacking.decompress(data[start:end], LONGEST_HEADER))
         require(unpacking.eof, f"it is longer than {LONGEST_HEADER} bytes, or cut short")
-        require(isinstance(header, dict) and {name: type(header.get(name)) for name in HEADER} == HEADER,
-                f"it must tell of {', '.join(HEADER)}")
+        require(
+            isinstance(header, dict) and {name: type(header.get(name)) for name in HEADER} == HEADER, f"it must tell of {', '.join(HEADER)}"
+        )
         require(all(isinstance(word, str) for word in header["about"].values()), "what it says about the network is no text")
     except (ValueError, RecursionError, zlib.error) as error:
         raise Unreadable(f"{path} has a header that cannot be read: {error}") from error
@@ -240,6 +248,7 @@ def outlined(header: dict) -> nn.Module:
 
 def check_layers(config: dict) -> None:
     """Raise ValueError for more layers than a network may have: each takes time, even where it takes no memory."""
+
     def counts(value) -> list[int]:
         return [inner for part in value for inner in counts(part)] if isinstance(value, list) else [value]
 
@@ -267,10 +276,22 @@ def described(how: list, tensor: Tensor) -> tuple[Positions, Values]:
     places, values = Positions(*how[:parts]), Values(*how[parts:])
     numbers = (places.count, places.parameter, places.unary, values.bits, values.entries, values.sections, values.counter, *values.grid)
     require(all(type(number) is int and number >= 0 for number in numbers), "a size is no whole number from 0")
-    require(places.group in GROUPS and type(places.rare) is bool and places.count <= tensor.numel() and places.parameter < 32
-            and places.bytes <= bits.packed_bytes(tensor.numel(), 1) + 1, "its positions do not fit the tensor")
-    require(tuple(values.grid) in GRIDS and values.bits in FORMS[values.form] and values.counter <= WIDEST
-            and values.entries <= tensor.numel() and values.sections <= tensor.numel(), "its codebooks do not fit the tensor")
+    require(
+        places.group in GROUPS
+        and type(places.rare) is bool
+        and places.count <= tensor.numel()
+        and places.parameter < 32
+        and places.bytes <= bits.packed_bytes(tensor.numel(), 1) + 1,
+        "its positions do not fit the tensor",
+    )
+    require(
+        tuple(values.grid) in GRIDS
+        and values.bits in FORMS[values.form]
+        and values.counter <= WIDEST
+        and values.entries <= tensor.numel()
+        and values.sections <= tensor.numel(),
+        "its codebooks do not fit the tensor",
+    )
     return places, replace(values, grid=tuple(values.grid))
 
 
@@ -286,8 +307,8 @@ def read_tensor(tensor: Tensor, how: list | int, body: memoryview) -> memoryview
     if not how:
         return body
     places, values = described(how, tensor)
-    mask = read_positions(body[:places.bytes], places, tuple(tensor.shape))
-    rest = body[places.bytes:]
+    mask = read_positions(body[: places.bytes], places, tuple(tensor.shape))
+    rest = body[places.bytes :]
     section = section_of(tuple(tensor.shape), values.grid)[mask]
     spent = value_bytes(values, len(section))
     require(len(rest) >= spent, "values are missing")

@@ -23,8 +23,10 @@ def move(before: nn.Module, layers: Sequence[nn.Linear], scale_I: Tensor) -> Non
     """
     require(bool((scale_I > 0).all()), "scales must be positive")
     written = before.weight.shape[0]
-    require(all(each.in_features == len(scale_I) == written for each in layers),
-            f"{len(scale_I)} scales for {written} features written and {[each.in_features for each in layers]} read")
+    require(
+        all(each.in_features == len(scale_I) == written for each in layers),
+        f"{len(scale_I)} scales for {written} features written and {[each.in_features for each in layers]} read",
+    )
     before.weight.div_(scale_I if before.weight.ndim == 1 else scale_I[:, None])
     if getattr(before, "bias", None) is not None:
         before.bias.div_(scale_I)

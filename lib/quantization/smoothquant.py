@@ -1,7 +1,7 @@
 """SmoothQuant: move the outliers of activations into the weights, half way (Xiao et al. 2023, arXiv 2211.10438).
 
-    scale_I = scale_of([q.weight, k.weight, v.weight], statistics)
-    move(norm, [q, k, v], scale_I)             # of lib.quantization.rescale
+scale_I = scale_of([q.weight, k.weight, v.weight], statistics)
+move(norm, [q, k, v], scale_I)             # of lib.quantization.rescale
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Rotate a whole decoder: what runs from block to block, and what the FFNs hold (QuaRot, Ashkboos et al. 2024, arXiv 2404.00456).
 
-    rotate_stream(model, seed=0)          # the same function, with outliers spread over all features
+rotate_stream(model, seed=0)          # the same function, with outliers spread over all features
 """
 
 from __future__ import annotations

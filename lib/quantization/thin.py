@@ -1,8 +1,8 @@
 """Gradual pruning of a network that may have masks already, or codebooks.
 
-    trainer = Thin(model, Plan(density=0.25), recipe, batches, loss)
-    fit(model, batches, trainer.loss, recipe, seed=0, optimizers=trainer.optimizers, after_step=trainer.after_step)
-    trainer.finish(model)
+trainer = Thin(model, Plan(density=0.25), recipe, batches, loss)
+fit(model, batches, trainer.loss, recipe, seed=0, optimizers=trainer.optimizers, after_step=trainer.after_step)
+trainer.finish(model)
 """
 
 from __future__ import annotations

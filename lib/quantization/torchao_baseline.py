@@ -30,8 +30,10 @@ class UnfoldedConv(nn.Module):
 
     def __init__(self, conv: nn.Conv2d):
         super().__init__()
-        require(conv.groups == 1 and conv.dilation == (1, 1) and conv.padding_mode == "zeros",
-                "only convolutions without groups and dilation, padded by zeros, can be unfolded")
+        require(
+            conv.groups == 1 and conv.dilation == (1, 1) and conv.padding_mode == "zeros",
+            "only convolutions without groups and dilation, padded by zeros, can be unfolded",
+        )
         self.kernel, self.stride, self.padding = conv.kernel_size, conv.stride, conv.padding
         self.linear = nn.Linear(conv.weight[0].numel(), conv.out_channels, bias=conv.bias is not None)
         self.linear.weight = nn.Parameter(conv.weight.detach().flatten(1).clone())
@@ -40,8 +42,10 @@ class UnfoldedConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         columns = F.unfold(x, self.kernel, padding=self.padding, stride=self.stride).transpose(1, 2)
-        high, wide = ((size + 2 * pad - kernel) // stride + 1
-                      for size, pad, kernel, stride in zip(x.shape[2:], self.padding, self.kernel, self.stride))
+        high, wide = (
+            (size + 2 * pad - kernel) // stride + 1
+            for size, pad, kernel, stride in zip(x.shape[2:], self.padding, self.kernel, self.stride)
+        )
         return self.linear(columns).transpose(1, 2).unflatten(2, (high, wide))
 
 
@@ -62,7 +66,7 @@ def quantized(model: nn.Module, bits: int) -> nn.Module:
     require(bits in (4, 8), f"bits is {bits}: torchao's weights have 4 or 8")
     if importlib.util.find_spec("torchao") is None:
         raise Unavailable(MISSING)
-    logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)     # torchao registers what torch 2.15 knows itself
+    logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)  # torchao registers what torch 2.15 knows itself
     from torchao.quantization import Int8WeightOnlyConfig, IntxWeightOnlyConfig, quantize_
     from torchao.quantization.granularity import PerAxis, PerGroup
 
@@ -72,8 +76,11 @@ def quantized(model: nn.Module, bits: int) -> nn.Module:
         return model
     for per_group in (True, False):
         granularity = PerGroup(GROUP) if per_group else PerAxis(0)
-        quantize_(model, IntxWeightOnlyConfig(weight_dtype=torch.int4, granularity=granularity),
-                  lambda module, name: isinstance(module, nn.Linear) and (module.in_features % GROUP == 0) == per_group)
+        quantize_(
+            model,
+            IntxWeightOnlyConfig(weight_dtype=torch.int4, granularity=granularity),
+            lambda module, name: isinstance(module, nn.Linear) and (module.in_features % GROUP == 0) == per_group,
+        )
     return model
 
 

@@ -22,6 +22,7 @@ def reassigning(every: int, last: int) -> Hook:
     def after_step(model: nn.Module, step: int) -> None:
         if step % every == 0 and step <= last:
             reassign(model)
+
     return after_step
 
 
@@ -42,4 +43,5 @@ def pruning_too(density: float, end: int, every: int, last: int, allocation: str
             refit(model)
         elif step <= last:
             reassign(model)
+
     return after_step

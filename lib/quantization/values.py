@@ -66,8 +66,10 @@ def write_values(values: np.ndarray, sections: dict[tuple[int, int], np.ndarray]
 
     Raises ValueError for values that are no numbers, or zero: zeros have no position.
     """
-    require(values.dtype == np.float32 and np.isfinite(values).all() and (values != 0).all(),
-            "values must be float32, finite and not zero: was the network trained well, and are its zeros masked?")
+    require(
+        values.dtype == np.float32 and np.isfinite(values).all() and (values != 0).all(),
+        "values must be float32, finite and not zero: was the network trained well, and are its zeros masked?",
+    )
     found = [(values.tobytes(), Values("fp32"))]
     if in_half(values):
         found.append((values.astype(np.float16).tobytes(), Values("fp16", bits=16)))
@@ -107,7 +109,7 @@ def read_values(data: bytes, how: Values, section: np.ndarray) -> np.ndarray:
     counts = bits.unpack(data, how.sections, how.counter) + 1
     kind = np.dtype(np.float16 if how.half else np.float32)
     entries = np.frombuffer(data, kind, how.entries, bits.packed_bytes(how.sections, how.counter)).astype(np.float32)
-    codes = bits.unpack(data[how.codebook_bytes:], count, how.bits)
+    codes = bits.unpack(data[how.codebook_bytes :], count, how.bits)
     occupied, place = np.unique(section, return_inverse=True)
     require(len(occupied) == how.sections and counts.sum() == how.entries, "the codebooks do not belong to these positions")
     return entries[(np.cumsum(counts) - counts)[place] + codes]

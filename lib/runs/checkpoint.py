@@ -49,14 +49,12 @@ def tensors_of(model: nn.Module, optimizers: list[Optimizer], average: dict[str,
     tensors |= {f"average.{name}": tensor for name, tensor in average.items()}
     for number, optimizer in enumerate(optimizers):
         for index, state in optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{number}.{index}.{name}": value
-                        for name, value in state.items() if isinstance(value, Tensor)}
+            tensors |= {f"optimizer.{number}.{index}.{name}": value for name, value in state.items() if isinstance(value, Tensor)}
     return tensors
 
 
 @torch.no_grad()
-def restore(tensors: dict[str, Tensor], model: nn.Module, optimizers: list[Optimizer],
-            average: dict[str, Tensor]) -> None:
+def restore(tensors: dict[str, Tensor], model: nn.Module, optimizers: list[Optimizer], average: dict[str, Tensor]) -> None:
     """Put what :func:`tensors_of` gave back.  Raises ValueError, before anything changes, if it does not fit."""
     wanted = {f"model.{name}": tensor for name, tensor in untied(model).items()}
     wanted |= {f"average.{name}": tensor for name, tensor in average.items()}
@@ -64,8 +62,9 @@ def restore(tensors: dict[str, Tensor], model: nn.Module, optimizers: list[Optim
     if {n: (t.shape, t.dtype) for n, t in wanted.items()} != {n: (t.shape, t.dtype) for n, t in stored.items()}:
         raise ValueError("written for another model")
     kept = ("model.", "average.", "optimizer.")
-    if spoilt := [name for name, tensor in tensors.items()
-                  if name.startswith(kept) and tensor.is_floating_point() and tensor.isnan().any()]:
+    if spoilt := [
+        name for name, tensor in tensors.items() if name.startswith(kept) and tensor.is_floating_point() and tensor.isnan().any()
+    ]:
         raise ValueError(f"{spoilt[0]} holds NaN")
     states = optimizer_states(tensors, optimizers)
 

@@ -34,4 +34,4 @@ def in_all(listed: list[dict[str, Any]]) -> set[str]:
 
 
 def cut(text: str, width: int) -> str:
-    return text if len(text) <= width else f"{text[:width - 2]} …"
+    return text if len(text) <= width else f"{text[: width - 2]} …"

@@ -25,19 +25,20 @@ def harmless(value: Any) -> Any:
     if isinstance(value, dict):
         return {harmless(name): harmless(part) for name, part in value.items()}
     if isinstance(value, list):
-        return [part if type(part) in NUMBERS else harmless(part) for part in value]   # most lists are long and of numbers
+        return [part if type(part) in NUMBERS else harmless(part) for part in value]  # most lists are long and of numbers
     return value
 
 
-def pipe_table(header: Iterable[str], rows: Iterable[Iterable[str]], widths: Iterable[int],
-               right: Iterable[bool] | None = None) -> str:
+def pipe_table(header: Iterable[str], rows: Iterable[Iterable[str]], widths: Iterable[int], right: Iterable[bool] | None = None) -> str:
     """A Markdown table; pandoc takes the relative widths of wrapped columns from the dashes.
 
     right: which columns stand right, none by default.
     """
     header = [escaped(name) for name in header]
-    rules = ["-" * (width - 1) + ":" if stands_right else ":" + "-" * (width - 1)
-             for width, stands_right in zip((max(3, width) for width in widths), right or [False] * len(header))]
+    rules = [
+        "-" * (width - 1) + ":" if stands_right else ":" + "-" * (width - 1)
+        for width, stands_right in zip((max(3, width) for width in widths), right or [False] * len(header))
+    ]
     return "\n".join(f"| {' | '.join(line)} |" for line in [header, rules, *rows])
 
 

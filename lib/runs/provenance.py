@@ -22,6 +22,7 @@ def commit() -> dict[str, object]:
     Only ``lib/`` counts: executing a chapter rewrites notebooks, which changes no number.
     Outside a git checkout both values are None.
     """
+
     def git(*words: str) -> str:
         return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
 

@@ -56,5 +56,6 @@ def stored(specs: Iterable[Spec], store: Store) -> Results:
 
 
 def collected(found: dict[Spec, Result | None], reason: str) -> Results:
-    return Results(tuple(result for result in found.values() if result),
-                   tuple(Missing(spec, reason) for spec, result in found.items() if not result))
+    return Results(
+        tuple(result for result in found.values() if result), tuple(Missing(spec, reason) for spec, result in found.items() if not result)
+    )

@@ -60,13 +60,27 @@ class Result:
 
     @classmethod
     def of(cls, spec: Spec, outcome: Outcome, provenance: dict[str, Any]) -> Result:
-        return cls(spec.experiment, spec.key, all_fields(spec), outcome.metrics, outcome.curves,
-                   outcome.arrays, provenance | {"data": outcome.data})
+        return cls(
+            spec.experiment,
+            spec.key,
+            all_fields(spec),
+            outcome.metrics,
+            outcome.curves,
+            outcome.arrays,
+            provenance | {"data": outcome.data},
+        )
 
     def content(self) -> dict[str, Any]:
-        return {"schema": SCHEMA, "experiment": self.experiment, "key": self.key, "spec": self.spec,
-                "metrics": self.metrics, "curves": self.curves, "arrays": self.arrays,
-                "provenance": self.provenance}
+        return {
+            "schema": SCHEMA,
+            "experiment": self.experiment,
+            "key": self.key,
+            "spec": self.spec,
+            "metrics": self.metrics,
+            "curves": self.curves,
+            "arrays": self.arrays,
+            "provenance": self.provenance,
+        }
 
     @property
     def fields(self) -> dict[str, Any]:
@@ -142,8 +156,9 @@ def depth(value: dict | list) -> int:
     levels, parts = 0, [value]
     while parts and levels <= DEEPEST:
         levels += 1
-        parts = [inner for part in parts for inner in (part.values() if isinstance(part, dict) else part)
-                 if isinstance(inner, (dict, list))]
+        parts = [
+            inner for part in parts for inner in (part.values() if isinstance(part, dict) else part) if isinstance(inner, (dict, list))
+        ]
     return levels
 
 
@@ -210,12 +225,13 @@ class Results(Sequence):
 
     def frame(self) -> pd.DataFrame:
         """One row per result: Spec fields, metrics, device and key."""
-        return pd.DataFrame([r.fields | r.metrics | {"device": r.provenance["device"], "key": r.key}
-                             for r in self.found])
+        return pd.DataFrame([r.fields | r.metrics | {"device": r.provenance["device"], "key": r.key} for r in self.found])
 
     def curves(self, *names: str) -> pd.DataFrame:
         """Long form: one row per result and step, with the Spec fields beside the named curves."""
-        rows = [r.fields | {"key": r.key, "step": step + 1} | dict(zip(names, values, strict=True))
-                for r in self.found
-                for step, values in enumerate(zip(*(r.curves[name] for name in names), strict=True))]
+        rows = [
+            r.fields | {"key": r.key, "step": step + 1} | dict(zip(names, values, strict=True))
+            for r in self.found
+            for step, values in enumerate(zip(*(r.curves[name] for name in names), strict=True))
+        ]
         return pd.DataFrame(rows)

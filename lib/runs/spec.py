@@ -12,7 +12,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-if TYPE_CHECKING:   # lib.runs.results imports this module
+if TYPE_CHECKING:  # lib.runs.results imports this module
     from lib.runs.results import Outcome
 
 
@@ -74,7 +74,7 @@ def all_fields(value: Any) -> dict[str, Any]:
 def plain(item: Any, name: str, nested) -> Any:
     """``item`` as JSON data.  Raises TypeError for anything whose address would not be stable."""
     if dataclasses.is_dataclass(item):
-        version = getattr(item, "version", 1)   # of a Spec, or of a part whose meaning has changed
+        version = getattr(item, "version", 1)  # of a Spec, or of a part whose meaning has changed
         return {"type": type(item).__name__, **({"version": version} if version != 1 else {}), **nested(item)}
     if isinstance(item, tuple):
         return [plain(part, name, nested) for part in item]
@@ -82,8 +82,9 @@ def plain(item: Any, name: str, nested) -> Any:
         return int(item)  # lr=1 and lr=1.0 are equal in Python, so they must have one address
     if item is None or isinstance(item, (bool, int, float, str)):
         return item
-    raise TypeError(f"field {name!r} holds a {type(item).__name__}; a Spec may hold numbers, strings, "
-                    "None, tuples of these and frozen dataclasses")
+    raise TypeError(
+        f"field {name!r} holds a {type(item).__name__}; a Spec may hold numbers, strings, None, tuples of these and frozen dataclasses"
+    )
 
 
 def flatten(fields: dict[str, Any], prefix: str = "") -> dict[str, Any]:

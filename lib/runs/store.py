@@ -147,7 +147,7 @@ class Session:
         with locked(self.store, spec):
             if not distributed.broadcast(distributed.is_main() and intact(other.weights_path)):
                 run(spec, other)
-                distributed.barrier()   # the main process writes the weights while the others may be here already
+                distributed.barrier()  # the main process writes the weights while the others may be here already
             elif (result := self.store.get(spec)) and result.metrics.get("diverged"):
                 self.diverged.append(f"the training of {spec.key}, which it builds on, diverged")
         return other.weights_path
@@ -159,8 +159,7 @@ class Session:
         """
         if not distributed.is_main():
             return
-        tensors = untied(model) | {f"{group}.{name}": tensor for group, named in more.items()
-                                   for name, tensor in named.items()}
+        tensors = untied(model) | {f"{group}.{name}": tensor for group, named in more.items() for name, tensor in named.items()}
         tensor_file.write(self.weights_path, tensors)
 
 
@@ -205,6 +204,7 @@ def run(spec: Spec, session: Session) -> Result:
 
 def outcome_of(spec: Spec, session: Session) -> Outcome:
     """What running the Spec gave.  Raises :class:`Unavailable` where training diverged and the rest then failed over it."""
+
     def report(part: float, text: str) -> None:
         if found := re.search(r"diverged at step \d+", text):
             session.diverged.append(f"training {found[0]}")
@@ -218,8 +218,15 @@ def outcome_of(spec: Spec, session: Session) -> Outcome:
         raise Unavailable(f"{session.diverged[0]}, and what is left cannot be measured ({type(error).__name__}: {error})") from error
 
 
-def obtain(specs: Iterable[Spec], *, store: Store | None = None, device: str | None = None,
-           recompute: bool = False, cannot_run: str | None = None, deadline: float | None = None) -> Results:
+def obtain(
+    specs: Iterable[Spec],
+    *,
+    store: Store | None = None,
+    device: str | None = None,
+    recompute: bool = False,
+    cannot_run: str | None = None,
+    deadline: float | None = None,
+) -> Results:
     """Results of ``specs``, replayed where stored and run where missing.
 
     recompute: run again what is stored.  cannot_run: a reason not to run anything here (a missing GPU);

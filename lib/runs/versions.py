@@ -23,7 +23,7 @@ def lock() -> str | None:
         return None
     text = path.read_text(encoding="utf-8")
     here = {plain(package.metadata["Name"]): package.version for package in metadata.distributions() if package.metadata["Name"]}
-    pinned: dict[str, set[str]] = {}   # a package may be pinned once per platform
+    pinned: dict[str, set[str]] = {}  # a package may be pinned once per platform
     for name, version in PINNED.findall(text):
         pinned.setdefault(plain(name), set()).add(version.partition("+")[0])
     if any(here[name].partition("+")[0] not in versions for name, versions in pinned.items() if name in here):

@@ -61,5 +61,6 @@ def chapter(name: str) -> Chapter:
         if short in (candidate.slug, candidate.subject, str(candidate.number), f"{candidate.number:02d}"):
             return candidate
     names = [c.subject for c in CHAPTERS] + [c.slug for c in CHAPTERS]
-    raise ValueError(f"no chapter {name!r}; there are {', '.join(f'{c.number} ({c.subject})' for c in CHAPTERS)}."
-                     + did_you_mean(name, names))
+    raise ValueError(
+        f"no chapter {name!r}; there are {', '.join(f'{c.number} ({c.subject})' for c in CHAPTERS)}." + did_you_mean(name, names)
+    )

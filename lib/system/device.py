@@ -31,8 +31,10 @@ def pick(name: str | None = None) -> torch.device:
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if count == 0:
             built = torch.version.cuda or "no CUDA"
-            raise RuntimeError(f"device {name!r} was asked for, but torch {torch.__version__} (built for {built}) "
-                               "finds no GPU here: use 'cpu', or install a driver and a CUDA build of torch")
+            raise RuntimeError(
+                f"device {name!r} was asked for, but torch {torch.__version__} (built for {built}) "
+                "finds no GPU here: use 'cpu', or install a driver and a CUDA build of torch"
+            )
         if device.index is None:
             device = torch.device("cuda", torch.cuda.current_device())
         if device.index >= count:
@@ -55,8 +57,7 @@ def describe(device: torch.device) -> dict[str, Any]:
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     else:  # Windows has no sysconf
         memory = None
-    return {"name": device_name(device), "type": device.type, "memory_bytes": memory,
-            "threads": torch.get_num_threads()}
+    return {"name": device_name(device), "type": device.type, "memory_bytes": memory, "threads": torch.get_num_threads()}
 
 
 def synchronise(device: torch.device) -> None:

@@ -28,8 +28,9 @@ def setup() -> None:
     if torch.cuda.is_available():
         local, gpus = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
         if local >= gpus:
-            raise RuntimeError(f"torchrun started process {local} of this machine, which has {gpus} GPUs: "
-                               f"use --nproc-per-node {gpus} or fewer")
+            raise RuntimeError(
+                f"torchrun started process {local} of this machine, which has {gpus} GPUs: use --nproc-per-node {gpus} or fewer"
+            )
         torch.cuda.set_device(local)
         dist.init_process_group("cpu:gloo,cuda:nccl")
     else:
@@ -77,8 +78,10 @@ def broadcast(value: T) -> T:
 def check_batch_size(size: int) -> None:
     """Raise ValueError when a global batch of ``size`` cannot be cut into equal shares."""
     if size % world_size():
-        raise ValueError(f"a batch of {size} cannot be shared equally by {world_size()} processes: "
-                         f"use a batch size that is a multiple of {world_size()}, and drop a smaller last batch")
+        raise ValueError(
+            f"a batch of {size} cannot be shared equally by {world_size()} processes: "
+            f"use a batch size that is a multiple of {world_size()}, and drop a smaller last batch"
+        )
 
 
 def shard(batch: Tensor) -> Tensor:

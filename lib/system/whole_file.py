@@ -34,8 +34,11 @@ def replacing(path: Path) -> Iterator[Path]:
         sync_folder(path.parent)
     except OSError as error:
         if error.errno in NO_ROOM:
-            raise NoRoom(error.errno, f"{path} could not be written ({os.strerror(error.errno)}). Make room, or set "
-                         "BOOK_RUNS to a folder on another disk; the same command carries on from what is stored") from error
+            raise NoRoom(
+                error.errno,
+                f"{path} could not be written ({os.strerror(error.errno)}). Make room, or set "
+                "BOOK_RUNS to a folder on another disk; the same command carries on from what is stored",
+            ) from error
         raise
     finally:
         part.unlink(missing_ok=True)

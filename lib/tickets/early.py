@@ -57,12 +57,10 @@ def draw(heads: Tensor, neurons: Tensor, head_share: float = HEADS, neuron_share
     return Ticket(keep_heads, keep_neurons.view(neurons.shape))
 
 
-def random_ticket(layers: int, heads: int, hidden: int, seed: int, head_share: float = HEADS,
-                  neuron_share: float = NEURONS) -> Ticket:
+def random_ticket(layers: int, heads: int, hidden: int, seed: int, head_share: float = HEADS, neuron_share: float = NEURONS) -> Ticket:
     """A ticket of random coefficients: the same number of heads in each layer, neurons anywhere."""
     generator = torch.Generator().manual_seed(seed)
-    return draw(torch.rand(layers, heads, generator=generator), torch.rand(layers, hidden, generator=generator),
-                head_share, neuron_share)
+    return draw(torch.rand(layers, heads, generator=generator), torch.rand(layers, hidden, generator=generator), head_share, neuron_share)
 
 
 class Slimmed(nn.Module):
@@ -111,18 +109,22 @@ class Slimmed(nn.Module):
 
 def slimming_loss(penalty: float = PENALTY):
     """A loss for :func:`lib.training.loop.fit`: cross-entropy of a :class:`Slimmed` classifier + penalty · ‖c‖₁."""
+
     def loss(model: Slimmed, tokens: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         logits = model(tokens).float()
         accuracy = (logits.detach().argmax(1) == labels).float().mean()
         return F.cross_entropy(logits, labels) + penalty * model.norm(), {"train_accuracy": accuracy}
+
     return loss
 
 
 def check_every(steps: int, total: int) -> Callable[[Slimmed, int], None]:
     """The hook for :func:`lib.training.loop.fit`: a check after every ``steps`` steps, and after the last of ``total``."""
+
     def after_step(model: Slimmed, step: int) -> None:
         if step % steps == 0 or step == total:
             model.check()
+
     return after_step
 
 
@@ -134,7 +136,7 @@ def distances(drawn: Tensor) -> Tensor:
     flat = drawn.flatten(1)
     found = torch.full((len(flat),), float("inf"))
     for place in range(LAST, len(flat)):
-        found[place] = (flat[place - LAST: place] != flat[place]).float().mean(1).max()
+        found[place] = (flat[place - LAST : place] != flat[place]).float().mean(1).max()
     return found
 
 

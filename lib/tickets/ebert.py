@@ -75,7 +75,7 @@ class Dynamic(nn.Module):
         self.model, self.kind = model, kind
         self.of_heads = nn.ModuleList(make(config.width, n) for n in config.heads_by_layer)
         self.of_neurons = nn.ModuleList(make(config.width, n) for n in config.hidden_by_layer)
-        self.settled = False   # no buffer: asking a tensor on a GPU would make it wait in every step
+        self.settled = False  # no buffer: asking a tensor on a GPU would make it wait in every step
         self.to(model.head.weight.device)
 
     def forward(self, tokens_BN: Tensor) -> Tensor:
@@ -139,8 +139,9 @@ def dynamic_loss(target: float, weight: float = WEIGHT, per_layer: float = PER_L
         total = F.cross_entropy(logits, labels)
         share = flops_share(gates.heads, gates.neurons, model.model.encoder.config, tokens.shape[1], model.kind == "input")
         if not model.settled:
-            layers = sum(torch.stack([(closed - (1 - gate.mean())).square() for gate in kind]).mean()
-                         for kind in (gates.heads, gates.neurons))
+            layers = sum(
+                torch.stack([(closed - (1 - gate.mean())).square() for gate in kind]).mean() for kind in (gates.heads, gates.neurons)
+            )
             total = total + weight * ((1 - share - closed).square() + per_layer * layers)
         return total, {"train_accuracy": (logits.detach().argmax(1) == labels).float().mean(), "flops": share.detach()}
 
@@ -162,8 +163,11 @@ class Census:
         """Heads and neurons that are open for every input, for none, and for some."""
         found = {}
         for name, often in (("heads", self.heads), ("neurons", self.neurons)):
-            found |= {f"{name}_always_on": int((often == 1).sum()), f"{name}_always_off": int((often == 0).sum()),
-                      f"{name}_input_dependent": int(((often > 0) & (often < 1)).sum())}
+            found |= {
+                f"{name}_always_on": int((often == 1).sum()),
+                f"{name}_always_off": int((often == 0).sum()),
+                f"{name}_input_dependent": int(((often > 0) & (often < 1)).sum()),
+            }
         return found
 
 
@@ -180,7 +184,8 @@ def census(model: Dynamic, tokens: Tensor, precision: str = "fp32", together: in
             gates = model.with_gates(some)[1]
         here = [torch.stack([gate.sum(0) for gate in kind]).cpu() for kind in (gates.heads, gates.neurons)]
         opened = here if opened is None else [a + b for a, b in zip(opened, here)]
-        shares += len(some) * float(flops_share(gates.heads, gates.neurons, model.model.encoder.config, some.shape[1],
-                                                model.kind == "input"))
+        shares += len(some) * float(
+            flops_share(gates.heads, gates.neurons, model.model.encoder.config, some.shape[1], model.kind == "input")
+        )
     model.train(mode)
     return Census(opened[0] / len(tokens), opened[1] / len(tokens), shares / len(tokens))

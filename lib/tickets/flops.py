@@ -29,8 +29,7 @@ def neuron_flops(config: EncoderConfig, tokens: int) -> int:
 
 def predictor_flops(config: EncoderConfig) -> int:
     """All predictors of all layers together."""
-    return sum(2 * PREDICTOR * (2 * config.width + heads + hidden)
-               for heads, hidden in zip(config.heads_by_layer, config.hidden_by_layer))
+    return sum(2 * PREDICTOR * (2 * config.width + heads + hidden) for heads, hidden in zip(config.heads_by_layer, config.hidden_by_layer))
 
 
 def whole_flops(config: EncoderConfig, tokens: int) -> int:
@@ -38,8 +37,7 @@ def whole_flops(config: EncoderConfig, tokens: int) -> int:
     return of_heads + sum(config.hidden_by_layer) * neuron_flops(config, tokens)
 
 
-def flops_share(heads: Sequence[Tensor], neurons: Sequence[Tensor], config: EncoderConfig, tokens: int,
-                predicted: bool) -> Tensor:
+def flops_share(heads: Sequence[Tensor], neurons: Sequence[Tensor], config: EncoderConfig, tokens: int, predicted: bool) -> Tensor:
     """FLOPs of an average input as a share of the whole encoder's; differentiable with respect to the gates.
 
     heads, neurons: per layer [B or 1, n], 1 where open.  predicted: whether predictors decide, whose FLOPs then count too.

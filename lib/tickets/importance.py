@@ -64,8 +64,7 @@ def released_importance(model: Classifier, tokens: Tensor, labels: Tensor, parts
 
 def gradients(model: Classifier, tokens: Tensor, labels: Tensor, parts: Parts, rows: int) -> tuple[Tensor, Tensor]:
     """∂(sum of the losses)/∂mask of heads [L, rows, H] and FFNs [L, rows]; rows: 1 mask for all, or one for each."""
-    require(len(tokens) == len(labels) > 0,
-            f"{len(tokens)} examples and {len(labels)} labels: give as many, and at least one")
+    require(len(tokens) == len(labels) > 0, f"{len(tokens)} examples and {len(labels)} labels: give as many, and at least one")
     mode = model.training
     model.eval()
     device = tokens.device
@@ -78,7 +77,7 @@ def gradients(model: Classifier, tokens: Tensor, labels: Tensor, parts: Parts, r
             found = torch.autograd.grad(loss, heads + ffns)
     finally:
         model.train(mode)
-    return torch.stack(found[: len(heads)]), torch.stack(found[len(heads):])[:, :, 0]
+    return torch.stack(found[: len(heads)]), torch.stack(found[len(heads) :])[:, :, 0]
 
 
 def by_layer(scores: Tensor) -> Tensor:

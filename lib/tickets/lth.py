@@ -46,8 +46,9 @@ def randomly_removed(encoder: Encoder, sparsity: float, seed: int) -> Masks:
     return allocate.masks(score.random(prunable(encoder), seed), 1.0 - sparsity)
 
 
-def iterative_pruning(make: Callable[[], nn.Module], train: Train, sparsities: Iterable[float], *,
-                      rewind: float | None = 0.0, steps: int = 0) -> tuple[list[Round], nn.Module]:
+def iterative_pruning(
+    make: Callable[[], nn.Module], train: Train, sparsities: Iterable[float], *, rewind: float | None = 0.0, steps: int = 0
+) -> tuple[list[Round], nn.Module]:
     """Rounds at sparsity 0 and at each of ``sparsities``, in rising order, and the model of the last, trained and masked.
 
     make()       a model as it is before training, with an ``encoder``; the same each time
@@ -61,8 +62,7 @@ def iterative_pruning(make: Callable[[], nn.Module], train: Train, sparsities: I
     optimizer always starts afresh.
     """
     levels = [0.0, *sparsities]
-    require(levels == sorted(set(levels)) and levels[-1] < 1,
-            f"sparsities are {levels[1:]}: give rising shares between 0 and 1")
+    require(levels == sorted(set(levels)) and levels[-1] < 1, f"sparsities are {levels[1:]}: give rising shares between 0 and 1")
     require(rewind is None or 0 <= rewind < 1, f"rewind is {rewind}: it must be a share of the training, or None")
     origin: dict[str, torch.Tensor] = {}
     taken = max(1, round(rewind * steps)) if rewind else 0
@@ -79,8 +79,11 @@ def iterative_pruning(make: Callable[[], nn.Module], train: Train, sparsities: I
             if rewind is not None:
                 model = make()
                 if taken:
-                    require(bool(origin), "the first training never reached the step to rewind to: it diverged, or was "
-                                          "resumed after it. Run it again from its beginning")
+                    require(
+                        bool(origin),
+                        "the first training never reached the step to rewind to: it diverged, or was "
+                        "resumed after it. Run it again from its beginning",
+                    )
                     model.load_state_dict(origin)
             attach(model.encoder, masks)
         outcome = train(model, keep if number == 0 and taken else None, number)

@@ -28,8 +28,10 @@ class Parts:
     ffns: Tensor
 
     def __post_init__(self) -> None:
-        require(self.heads.ndim == 2 and self.ffns.shape == self.heads.shape[:1],
-                f"heads {tuple(self.heads.shape)} and ffns {tuple(self.ffns.shape)} do not fit: give [L, H] and [L]")
+        require(
+            self.heads.ndim == 2 and self.ffns.shape == self.heads.shape[:1],
+            f"heads {tuple(self.heads.shape)} and ffns {tuple(self.ffns.shape)} do not fit: give [L, H] and [L]",
+        )
         require(self.heads.dtype == self.ffns.dtype == torch.bool, "masks of parts must be bool")
 
     def gates(self) -> dict[str, list[Tensor]]:
@@ -89,8 +91,7 @@ def shuffle(count: int, seed: int) -> Tensor:
 
 
 #: How the sub-networks that are compared come from the good one, by mask and seed.
-CHOICES: dict[str, Callable[[Tensor, int], Tensor]] = {
-    "good": lambda mask, seed: mask, "random": random_like, "bad": bad_like}
+CHOICES: dict[str, Callable[[Tensor, int], Tensor]] = {"good": lambda mask, seed: mask, "random": random_like, "bad": bad_like}
 
 
 def chosen_parts(good: Parts, choice: str, seed: int) -> Parts:
@@ -106,6 +107,7 @@ def chosen_weights(good: Mapping[str, Tensor], choice: str, seed: int) -> dict[s
 
 
 # Overlap
+
 
 def overlap(first: Any, second: Any) -> float:
     """Jaccard index of two masks, tensors or nested 0/1 lists: what both keep of what either keeps; 1 for empty ones."""

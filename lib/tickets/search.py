@@ -35,8 +35,9 @@ class Tried:
     score: float
 
 
-def s_pruning(parts: Parts, score: Callable[[Parts], float], rank: Callable[[Parts], Importance], keep: float = KEEP,
-              amount: float = AMOUNT) -> tuple[Parts, list[Tried]]:
+def s_pruning(
+    parts: Parts, score: Callable[[Parts], float], rank: Callable[[Parts], Importance], keep: float = KEEP, amount: float = AMOUNT
+) -> tuple[Parts, list[Tried]]:
     """The good sub-network and everything that was tried on the way, the whole network first.
 
     score(parts) is a quality, higher is better; rank(parts) the importance of all parts as things stand.  Three stages, each
@@ -86,8 +87,13 @@ def drop_least(mask: Tensor, scores: Tensor, count: int) -> Tensor:
     return found.view(mask.shape)
 
 
-def m_pruning(weights: Mapping[str, Tensor], score: Callable[[dict[str, Tensor]], float], keep: float = KEEP,
-              amount: float = AMOUNT, most: int = MOST_STEPS) -> tuple[dict[str, Tensor], list[Tried]]:
+def m_pruning(
+    weights: Mapping[str, Tensor],
+    score: Callable[[dict[str, Tensor]], float],
+    keep: float = KEEP,
+    amount: float = AMOUNT,
+    most: int = MOST_STEPS,
+) -> tuple[dict[str, Tensor], list[Tried]]:
     """Masks of the largest weights, of all layers together, and everything tried on the way.
 
     ``weights``: of the *fine-tuned* network by name.  Each step takes ``amount`` of the weights that are left; the last

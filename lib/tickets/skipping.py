@@ -24,8 +24,10 @@ class Skipping(nn.Module):
     def __init__(self, model: Dynamic):
         super().__init__()
         self.model = model.eval()
-        self.columns = [(block.attention.out.weight.detach().T.contiguous(), block.ffn.down.weight.detach().T.contiguous())
-                        for block in model.model.encoder.blocks]
+        self.columns = [
+            (block.attention.out.weight.detach().T.contiguous(), block.ffn.down.weight.detach().T.contiguous())
+            for block in model.model.encoder.blocks
+        ]
         self.needed = 1.0
 
     @torch.no_grad()
@@ -54,8 +56,10 @@ def attend(block: Block, x_BND: Tensor, seen: Tensor | None, heads_BH: Tensor, k
     if not len(kept):
         return attention.out.bias.expand_as(x_BND)
     rows = (kept[:, None] * d + torch.arange(d, device=kept.device)).flatten()
-    q, k, v = (F.linear(x_BND, layer.weight[rows], layer.bias[rows]).view(B, N, len(kept), d).transpose(1, 2)
-               for layer in (attention.q, attention.k, attention.v))
+    q, k, v = (
+        F.linear(x_BND, layer.weight[rows], layer.bias[rows]).view(B, N, len(kept), d).transpose(1, 2)
+        for layer in (attention.q, attention.k, attention.v)
+    )
     y = F.scaled_dot_product_attention(q, k, v, attn_mask=seen)
     if B > 1:
         y = y * heads_BH[:, kept, None, None].to(y.dtype)

@@ -19,14 +19,18 @@ def cut_at(heads: Tensor, neurons: Tensor, config: EncoderConfig, tokens: int, b
     what is left over is less than one neuron per input.
     """
     require(0 < budget, f"budget is {budget}: it must be above 0")
-    costs = torch.cat([torch.full((heads.numel(),), float(head_flops(config, tokens)), dtype=torch.float64),
-                       torch.full((neurons.numel(),), float(neuron_flops(config, tokens)), dtype=torch.float64)])
+    costs = torch.cat(
+        [
+            torch.full((heads.numel(),), float(head_flops(config, tokens)), dtype=torch.float64),
+            torch.full((neurons.numel(),), float(neuron_flops(config, tokens)), dtype=torch.float64),
+        ]
+    )
     order = torch.cat([heads.flatten(), neurons.flatten()]).argsort(descending=True, stable=True)
     kept, room = torch.zeros(len(costs), dtype=torch.bool), budget * whole_flops(config, tokens)
     for place in order.tolist():
         if costs[place] <= room:
             kept[place], room = True, room - float(costs[place])
-    return kept[: heads.numel()].view(heads.shape), kept[heads.numel():].view(neurons.shape)
+    return kept[: heads.numel()].view(heads.shape), kept[heads.numel() :].view(neurons.shape)
 
 
 def worth(model: Classifier, tokens: Tensor, labels: Tensor, together: int = 128) -> tuple[Tensor, Tensor]:
@@ -39,12 +43,11 @@ def worth(model: Classifier, tokens: Tensor, labels: Tensor, together: int = 128
     sums = [torch.zeros(config.depth, n) for n in (config.heads_by_layer[0], config.hidden_by_layer[0])]
     model.eval()
     for some, their in zip(tokens.split(together), labels.split(together)):
-        gates = [[torch.ones(len(some), total.shape[1], device=tokens.device, requires_grad=True) for _ in total]
-                 for total in sums]
+        gates = [[torch.ones(len(some), total.shape[1], device=tokens.device, requires_grad=True) for _ in total] for total in sums]
         with torch.enable_grad():
             loss = F.cross_entropy(model(some, head_masks=gates[0], neuron_masks=gates[1]).float(), their, reduction="sum")
             found = torch.autograd.grad(loss, gates[0] + gates[1])
-        for total, part in zip(sums, (found[:config.depth], found[config.depth:])):
+        for total, part in zip(sums, (found[: config.depth], found[config.depth :])):
             total += torch.stack([gradient.abs().sum(0).cpu() for gradient in part])
     model.train(mode)
     N = tokens.shape[1]

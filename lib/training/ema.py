@@ -51,6 +51,10 @@ def overwrite(target: dict[str, Tensor], source: dict[str, Tensor]) -> None:
 
 
 def batch_norm_statistics(model: nn.Module) -> dict[str, Tensor]:
-    return {f"{name}.{kind}": getattr(module, kind)
-            for name, module in model.named_modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)
-            for kind in ("running_mean", "running_var") if getattr(module, kind) is not None}
+    return {
+        f"{name}.{kind}": getattr(module, kind)
+        for name, module in model.named_modules()
+        if isinstance(module, nn.modules.batchnorm._BatchNorm)
+        for kind in ("running_mean", "running_var")
+        if getattr(module, kind) is not None
+    }

@@ -105,8 +105,11 @@ def check_progress(epoch: int, step: int, curves: dict[str, list], watch: Watch,
     """Raise ValueError unless these are what training keeps in step ``step`` of ``steps`` after ``epoch`` of ``epochs``."""
     require(type(epoch) is int and 0 <= epoch <= epochs, f"epoch {epoch!r} of {epochs}")
     require(type(step) is int and 0 <= step < steps and epoch + step > 0, f"step {step!r} of {steps} in epoch {epoch}")
-    require(type(curves) is dict and bool(curves) == bool(epoch)
-            and all(type(curve) is list and len(curve) == epoch for curve in curves.values()), f"curves that are not {epoch} epochs long")
-    require(watch.start is None or isinstance(watch.start, (int, float)) and math.isfinite(watch.start),
-            f"a first loss of {watch.start!r}")
+    require(
+        type(curves) is dict
+        and bool(curves) == bool(epoch)
+        and all(type(curve) is list and len(curve) == epoch for curve in curves.values()),
+        f"curves that are not {epoch} epochs long",
+    )
+    require(watch.start is None or isinstance(watch.start, (int, float)) and math.isfinite(watch.start), f"a first loss of {watch.start!r}")
     require(type(watch.high) is int and 0 <= watch.high < Watch.PATIENCE and watch.diverged_at is None, "a loss that diverged")

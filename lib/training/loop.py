@@ -20,11 +20,9 @@ from pathlib import Path
 from typing import Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from lib.data.images import ImageSet, Split, normalise
 from lib.runs import checkpoint as training_state
 from lib.system import distributed
 from lib.system.checks import one_of, require
@@ -33,6 +31,8 @@ from lib.system.precision import PRECISIONS, autocast
 from lib.training import optim
 from lib.training.ema import WeightAverage
 from lib.training.log import Means, Watch, append, check_progress, joined
+from lib.training.losses import Loss
+from lib.training.random_state import random_state, reseed, set_random_state
 from lib.training.schedule import SCHEDULES, rate
 
 #: Steps between looks at the loss.  Looking makes the device wait, so it is not done at every step.
@@ -40,8 +40,6 @@ LOOK_EVERY = 100
 
 #: Training state is written at most this often.
 SAVE_EVERY_SECONDS = 60.0
-
-Loss = Callable[[nn.Module, Tensor, Tensor], tuple[Tensor, dict[str, Tensor]]]
 
 
 class Batches(Protocol):
@@ -123,11 +121,21 @@ class History:
         return self.diverged_at is not None
 
 
-def fit(model: nn.Module, batches: Batches, loss: Loss, recipe: Recipe, *, seed: int,
-        optimizers: list[Optimizer] | None = None, until: int | None = None, within_epochs: bool = False,
-        evaluate: Callable[[nn.Module], dict[str, float | list]] | None = None,
-        after_step: Callable[[nn.Module, int], None] | None = None,
-        checkpoint: Path | None = None, report: Callable[[float, str], None] | None = None) -> History:
+def fit(
+    model: nn.Module,
+    batches: Batches,
+    loss: Loss,
+    recipe: Recipe,
+    *,
+    seed: int,
+    optimizers: list[Optimizer] | None = None,
+    until: int | None = None,
+    within_epochs: bool = False,
+    evaluate: Callable[[nn.Module], dict[str, float | list]] | None = None,
+    after_step: Callable[[nn.Module, int], None] | None = None,
+    checkpoint: Path | None = None,
+    report: Callable[[float, str], None] | None = None,
+) -> History:
     """Train ``model`` where it is, and leave it in evaluation mode, with the averaged weights if any.
 
     loss(model, inputs, targets) returns the scalar to minimise and scalars to log as epoch means.  All
@@ -194,13 +202,14 @@ class Training:
             # for earlier models is dropped: after eight of them torch would stop compiling.
             torch.compiler.reset()
             self.loss = torch.compile(loss)
-        self.optimizers = optimizers or optim.build(model, recipe.optimizer, lr=recipe.lr, weight_decay=recipe.weight_decay,
-                                                    betas=recipe.betas, momentum=recipe.momentum)
+        self.optimizers = optimizers or optim.build(
+            model, recipe.optimizer, lr=recipe.lr, weight_decay=recipe.weight_decay, betas=recipe.betas, momentum=recipe.momentum
+        )
         self.trained = [p for o in self.optimizers for group in o.param_groups for p in group["params"]]
         self.average = WeightAverage(model, recipe.ema) if recipe.ema else None
         self.epoch = self.step = 0
         self.means = Means()
-        self.spent = 0.0   # seconds of the unfinished epoch before it was resumed
+        self.spent = 0.0  # seconds of the unfinished epoch before it was resumed
         self.curves: dict[str, list] = {}
         self.watch = Watch()
         self.saved = time.perf_counter()
@@ -227,7 +236,7 @@ class Training:
                     break
                 if not last:
                     self.report_progress((step + 1) / steps, recent)
-            if checkpoint and not last and distributed.world_size() == 1:   # others hold sums of their own
+            if checkpoint and not last and distributed.world_size() == 1:  # others hold sums of their own
                 self.save(checkpoint)
         synchronise(self.device)
         distributed.average(b for b in self.model.buffers() if b.is_floating_point())
@@ -246,8 +255,7 @@ class Training:
         distributed.average_gradients(self.trained)
         if recipe.clip is not None:
             nn.utils.clip_grad_norm_(self.trained, recipe.clip)
-        optim.set_lr(self.optimizers, rate(recipe.schedule, taken, recipe.epochs * self.batches.steps,
-                                           recipe.warmup, recipe.final_lr))
+        optim.set_lr(self.optimizers, rate(recipe.schedule, taken, recipe.epochs * self.batches.steps, recipe.warmup, recipe.final_lr))
         for optimizer in self.optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
@@ -283,8 +291,11 @@ class Training:
         self.report(done / epochs, f"epoch {done:.3g}/{epochs}{shown}")
 
     def identity(self) -> dict:
-        return {"recipe": dataclasses.asdict(self.recipe) | {"betas": list(self.recipe.betas)},
-                "seed": self.seed, "steps": self.batches.steps}
+        return {
+            "recipe": dataclasses.asdict(self.recipe) | {"betas": list(self.recipe.betas)},
+            "seed": self.seed,
+            "steps": self.batches.steps,
+        }
 
     def save(self, folder: Path, now: bool = False) -> None:
         """Write the state, if the last time is long enough ago or it must be ``now``."""
@@ -292,9 +303,15 @@ class Training:
             return
         average = self.average.average if self.average else {}
         tensors = training_state.tensors_of(self.model, self.optimizers, average) | self.means.tensors()
-        record = {"training": self.identity(), "epoch": self.epoch, "step": self.step, "curves": self.curves,
-                  "watch": dataclasses.asdict(self.watch), "means": self.means.counts_and_sums(),
-                  "spent": self.spent + time.perf_counter() - self.begun if self.step else 0.0}
+        record = {
+            "training": self.identity(),
+            "epoch": self.epoch,
+            "step": self.step,
+            "curves": self.curves,
+            "watch": dataclasses.asdict(self.watch),
+            "means": self.means.counts_and_sums(),
+            "spent": self.spent + time.perf_counter() - self.begun if self.step else 0.0,
+        }
         if self.step:
             tensors |= random_state(self.device)
         training_state.save(folder, tensors, record)
@@ -319,68 +336,10 @@ class Training:
             epoch, step, curves, watch = record["epoch"], record["step"], record["curves"], Watch(**record["watch"])
             check_progress(epoch, step, curves, watch, self.recipe.epochs, self.batches.steps)
             means, spent = Means.restored(record["means"], tensors, self.device), float(record["spent"])
-            if step:   # first, since it may refuse; training that starts again seeds itself
+            if step:  # first, since it may refuse; training that starts again seeds itself
                 set_random_state(self.device, tensors)
             training_state.restore(tensors, self.model, self.optimizers, self.average.average if self.average else {})
         except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
             training_state.set_aside(folder, f"it does not fit ({error})")
             return
         self.epoch, self.step, self.curves, self.watch, self.means, self.spent = epoch, step, curves, watch, means, spent
-
-
-def random_state(device: torch.device) -> dict[str, Tensor]:
-    """The global random state that draws inside the model come from, under names for the training state."""
-    states = {"random.cpu": torch.get_rng_state()}
-    return states | ({"random.cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {})
-
-
-def set_random_state(device: torch.device, tensors: dict[str, Tensor]) -> None:
-    torch.set_rng_state(tensors["random.cpu"])
-    if device.type == "cuda":
-        torch.cuda.set_rng_state(tensors["random.cuda"], device)
-
-
-def reseed(seed: int, epoch: int) -> None:
-    torch.manual_seed((seed << 20) + epoch)
-
-
-def classification_loss(label_smoothing: float = 0.0) -> Loss:
-    """Cross-entropy of ``model(inputs)`` [B, classes] with classes [B] or probabilities [B, classes].
-
-    label_smoothing ε mixes either kind of target with the uniform distribution: (1 - ε)·target + ε/classes
-    (arXiv 1512.00567, section 7).  Logs ``train_accuracy``, against the likeliest class of soft targets.
-    """
-    def loss(model: nn.Module, inputs: Tensor, targets: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        logits = model(inputs).float()
-        labels = targets if targets.ndim == 1 else targets.argmax(1)
-        accuracy = (logits.detach().argmax(1) == labels).float().mean()
-        return F.cross_entropy(logits, targets, label_smoothing=label_smoothing), {"train_accuracy": accuracy}
-    return loss
-
-
-def language_model_loss(model: nn.Module, inputs: Tensor, targets: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-    """Mean cross-entropy per token, in nats, of ``model(inputs)`` [B, N, V] with tokens [B, N]; -100 is skipped."""
-    logits = model(inputs).float()
-    return F.cross_entropy(logits.flatten(0, 1), targets.flatten()), {}
-
-
-@torch.no_grad()
-def evaluate_classifier(model: nn.Module, split: Split, image_set: ImageSet, batch_size: int = 1000,
-                        precision: str = "fp32") -> dict[str, float]:
-    """``{"accuracy", "loss"}`` of a classifier on all images of ``split``, without augmentation.
-
-    Accuracy is a fraction, loss the mean cross-entropy in nats.  The model is evaluated where it is and
-    keeps its mode.
-    """
-    one_of("precision", precision, PRECISIONS)
-    device, mode = next(model.parameters()).device, model.training
-    model.eval()
-    correct = loss = torch.zeros((), device=device)
-    for images, labels in zip(split.images.split(batch_size), split.labels.split(batch_size)):
-        labels = labels.to(device, non_blocking=True)
-        with autocast(device, precision):
-            logits = model(normalise(images.to(device, non_blocking=True), image_set)).float()
-        correct = correct + (logits.argmax(1) == labels).sum()
-        loss = loss + F.cross_entropy(logits, labels, reduction="sum")
-    model.train(mode)
-    return {"accuracy": correct.item() / len(split.labels), "loss": loss.item() / len(split.labels)}

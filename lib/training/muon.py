@@ -31,8 +31,7 @@ class Muon(Optimizer):
     Raises ValueError for a parameter that is a vector.
     """
 
-    def __init__(self, params: Iterable[nn.Parameter], lr: float, weight_decay: float = 0.0, momentum: float = 0.95,
-                 iterations: int = 5):
+    def __init__(self, params: Iterable[nn.Parameter], lr: float, weight_decay: float = 0.0, momentum: float = 0.95, iterations: int = 5):
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum, "iterations": iterations})
         for group in self.param_groups:
             for p in group["params"]:

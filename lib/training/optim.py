@@ -14,8 +14,9 @@ OPTIMIZERS = ("adamw", "sgd", "muon")
 FUSED = ("cpu", "cuda", "mps", "xpu")
 
 
-def build(model: nn.Module, kind: str, *, lr: float, weight_decay: float,
-          betas: tuple[float, float] = (0.9, 0.999), momentum: float = 0.9) -> list[Optimizer]:
+def build(
+    model: nn.Module, kind: str, *, lr: float, weight_decay: float, betas: tuple[float, float] = (0.9, 0.999), momentum: float = 0.9
+) -> list[Optimizer]:
     """Optimisers that together own every trainable parameter of ``model`` once.
 
     "adamw": decoupled weight decay (arXiv 1711.05101).  "sgd": Nesterov momentum, weight decay as an L2
@@ -89,7 +90,7 @@ def hidden_weights(model: nn.Module) -> set[nn.Parameter]:
             else:
                 found.add(module.weight)
         else:
-            found |= {p for own, p in module.named_parameters(recurse=False) if p.ndim == 3 and decays(own, p)}   # experts
+            found |= {p for own, p in module.named_parameters(recurse=False) if p.ndim == 3 and decays(own, p)}  # experts
     return {p for p in found - embedded if p.requires_grad and not reads_pixels(p)}
 
 

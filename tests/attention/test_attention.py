@@ -23,15 +23,23 @@ def case(number: int, dtype: torch.dtype = torch.float32):
     """Queries, keys, values, a mask and a tile, with sizes that divide each other only by chance."""
     draw = random.Random(number)
     generator = torch.Generator().manual_seed(number)
-    batch, shared, times, N, d = draw.randint(1, 3), draw.randint(1, 2), draw.choice([1, 1, 2, 3]), draw.randint(1, 70), draw.choice([1, 4, 16, 24])
+    batch, shared, times, N, d = (
+        draw.randint(1, 3),
+        draw.randint(1, 2),
+        draw.choice([1, 1, 2, 3]),
+        draw.randint(1, 70),
+        draw.choice([1, 4, 16, 24]),
+    )
     causal = draw.random() < 0.5
     L = N + draw.randint(0, 30) if causal else draw.randint(1, 90)
     keep = torch.rand(batch, L, generator=generator) < draw.choice([0.0, 0.5, 0.9]) if draw.random() < 0.5 else None
     tile, blocks = draw.randint(1, 40), None
     if draw.random() < 0.4:
         blocks = Blocks(torch.rand(-(-N // tile), -(-L // tile), generator=generator) < 0.5, tile)
-    q, k, v = (torch.randn(batch, heads, length, d, dtype=dtype, generator=generator)
-               for heads, length in ((times * shared, N), (shared, L), (shared, L)))
+    q, k, v = (
+        torch.randn(batch, heads, length, d, dtype=dtype, generator=generator)
+        for heads, length in ((times * shared, N), (shared, L), (shared, L))
+    )
     return q, k, v, Mask(causal, keep, blocks), tile
 
 
@@ -51,10 +59,15 @@ def by_definition(q: Tensor, k: Tensor, v: Tensor, mask: Mask) -> Tensor:
     for b in range(B):
         for h in range(H):
             for i in range(N):
-                keys = [j for j in range(L) if (not mask.causal or j <= i + L - N) and (mask.keep_BL is None or mask.keep_BL[b, j])
-                        and (mask.blocks is None or mask.blocks.kept[i // mask.blocks.size, j // mask.blocks.size])]
+                keys = [
+                    j
+                    for j in range(L)
+                    if (not mask.causal or j <= i + L - N)
+                    and (mask.keep_BL is None or mask.keep_BL[b, j])
+                    and (mask.blocks is None or mask.blocks.kept[i // mask.blocks.size, j // mask.blocks.size])
+                ]
                 if keys:
-                    p = (k[b, h // times, keys] @ q[b, h, i] / d ** 0.5).softmax(0)
+                    p = (k[b, h // times, keys] @ q[b, h, i] / d**0.5).softmax(0)
                     o[b, h, i] = p @ v[b, h // times, keys]
     return o
 
@@ -181,13 +194,16 @@ def test_attend_takes_the_engine_that_fits():
         assert (attend(q, k, v, mask) - standard(q, k, v, mask)).abs().max() <= 1e-5
 
 
-@pytest.mark.parametrize(("shapes", "mask", "message"), [
-    (((1, 3, 4, 8), (1, 2, 4, 8)), Mask(), "3 query heads cannot share 2"),
-    (((1, 2, 4, 8), (1, 2, 4, 9)), Mask(), "do not fit"),
-    (((1, 2, 5, 8), (1, 2, 4, 8)), Mask(causal=True), "the first queries would see none"),
-    (((1, 2, 4, 8), (1, 2, 4, 8)), Mask(keep_BL=torch.ones(1, 5, dtype=torch.bool)), r"give bool \(1, 4\)"),
-    (((1, 2, 4, 8), (1, 2, 4, 8)), Mask(blocks=butterfly(4, 2)), r"blocks of 2, not \(4, 4\)"),
-])
+@pytest.mark.parametrize(
+    ("shapes", "mask", "message"),
+    [
+        (((1, 3, 4, 8), (1, 2, 4, 8)), Mask(), "3 query heads cannot share 2"),
+        (((1, 2, 4, 8), (1, 2, 4, 9)), Mask(), "do not fit"),
+        (((1, 2, 5, 8), (1, 2, 4, 8)), Mask(causal=True), "the first queries would see none"),
+        (((1, 2, 4, 8), (1, 2, 4, 8)), Mask(keep_BL=torch.ones(1, 5, dtype=torch.bool)), r"give bool \(1, 4\)"),
+        (((1, 2, 4, 8), (1, 2, 4, 8)), Mask(blocks=butterfly(4, 2)), r"blocks of 2, not \(4, 4\)"),
+    ],
+)
 @pytest.mark.parametrize("attention", [standard, tiled, sdpa])
 def test_what_does_not_fit_is_refused(attention, shapes, mask, message):
     q, k = (torch.randn(shape) for shape in shapes)

@@ -21,8 +21,9 @@ def qkv(N: int, d: int = 16, scale: float = 1.0):
 
 def test_performers_features_estimate_the_softmax_kernel_without_bias():
     x, y = 0.25 * torch.randn(2, 1, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    products = torch.stack([(exponents(x, omega) + exponents(y, omega)).exp().mean()
-                            for omega in (features(8, 8, seed) for seed in range(4000))])
+    products = torch.stack(
+        [(exponents(x, omega) + exponents(y, omega)).exp().mean() for omega in (features(8, 8, seed) for seed in range(4000))]
+    )
     error = products.std() / math.sqrt(len(products))
     assert (products.mean() - (x @ y.T).exp().item()).abs() < 4 * error and error < 0.05
 
@@ -52,13 +53,17 @@ def test_linformer_is_exact_where_nothing_is_projected():
 @pytest.mark.parametrize("N, tile", [(64, 16), (64, 64)])
 def test_operations_are_those_that_are_counted(N, tile):
     q, k, v = (x.float().requires_grad_() for x in qkv(N, 8))
-    cases = {standard: io_model.standard_forward(N, 8) + io_model.standard_backward(N, 8),
-             lambda *x: tiled(*x, tile=tile): io_model.flash_forward(N, 8, 10**6) + io_model.flash_backward(N, 8, 10**6)}
+    cases = {
+        standard: io_model.standard_forward(N, 8) + io_model.standard_backward(N, 8),
+        lambda *x: tiled(*x, tile=tile): io_model.flash_forward(N, 8, 10**6) + io_model.flash_backward(N, 8, 10**6),
+    }
     for attention, model in cases.items():
         assert count_flops(lambda: attention(q, k, v).sum().backward()) == model.times(2).flops
     omega, e, f = features(12, 8), projection(5, N, 0), projection(5, N, 1)
-    for call, model in ((lambda: performer(q, k, v, omega), io_model.performer_forward(N, 8, 12)),
-                        (lambda: linformer(q, k, v, e, f), io_model.linformer_forward(N, 8, 5))):
+    for call, model in (
+        (lambda: performer(q, k, v, omega), io_model.performer_forward(N, 8, 12)),
+        (lambda: linformer(q, k, v, e, f), io_model.linformer_forward(N, 8, 5)),
+    ):
         with torch.no_grad():
             assert count_flops(call) == model.times(2).flops
 

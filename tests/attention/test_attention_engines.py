@@ -41,7 +41,9 @@ def test_what_cannot_run_says_why():
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="FlexAttention on the CPU is compiled, and there is no C++ compiler here")
 def test_flex_on_the_cpu(python):
-    done = python("-c", """
+    done = python(
+        "-c",
+        """
 import torch
 from lib.attention.blocks import butterfly
 from lib.attention.engines import flex
@@ -52,7 +54,9 @@ q, k, v = (torch.randn(1, 2, 250, 16) for _ in range(3))
 with torch.no_grad():
     mask = Mask(causal=True, blocks=butterfly(4, 64))   # each further kind of mask is another compilation
     assert (flex(q, k, v, mask) - standard(q, k, v, mask)).abs().max() <= 1e-5
-""", timeout=500)
+""",
+        timeout=500,
+    )
     assert done.returncode == 0, done.stderr
 
 
@@ -63,8 +67,10 @@ def test_the_triton_kernel_in_the_interpreter(python):
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.skipif(hindrance("triton", CUDA if torch.cuda.is_available() else CPU, training=False) is not None,
-                    reason="the Triton kernel needs a CUDA device and the package triton")
+@pytest.mark.skipif(
+    hindrance("triton", CUDA if torch.cuda.is_available() else CPU, training=False) is not None,
+    reason="the Triton kernel needs a CUDA device and the package triton",
+)
 @pytest.mark.parametrize("N", [128, 500, 2048])
 @pytest.mark.parametrize("causal", [False, True])
 def test_the_triton_kernel_on_the_gpu(N, causal):

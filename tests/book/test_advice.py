@@ -8,7 +8,8 @@ import pytest
 from conftest import ROOT
 from lib.book.advice import Advice, box
 from lib.book.page import chip
-from lib.claims.judge import Verdict, claims, find
+from lib.claims.entries import claims, find
+from lib.claims.judge import Verdict
 from lib.measure.statistics import Estimate
 
 CLAIM = "switch-quality"

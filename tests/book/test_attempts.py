@@ -22,12 +22,15 @@ def test_values_in_the_log_are_those_of_the_ledger():
         assert f"[{best.measured if best and best.estimate else 'not measured yet'}](#claim-{name})" in text
 
 
-@pytest.mark.parametrize("text, told", [
-    ("- {date: 2026-01-01, subject: moe, tried: a, found: 'b {switch-qualty}'}", "switch-quality"),
-    ("- {date: 2026-01-01, subject: moo, tried: a, found: b}", "moe"),
-    ("- {date: yesterday, subject: moe, tried: a, found: b}", "2026-11-22"),
-    ("- {date: 2026-01-01, subject: moe, tried: a}", "found"),
-])
+@pytest.mark.parametrize(
+    "text, told",
+    [
+        ("- {date: 2026-01-01, subject: moe, tried: a, found: 'b {switch-qualty}'}", "switch-quality"),
+        ("- {date: 2026-01-01, subject: moo, tried: a, found: b}", "moe"),
+        ("- {date: yesterday, subject: moe, tried: a, found: b}", "2026-11-22"),
+        ("- {date: 2026-01-01, subject: moe, tried: a}", "found"),
+    ],
+)
 def test_a_wrong_entry_says_what_to_mend(tmp_path, text, told):
     path = tmp_path / "attempts.yml"
     path.write_text(text)

@@ -65,8 +65,7 @@ def console():
     return Console(file=io.StringIO(), width=200)
 
 
-def test_a_failing_chapter_harms_no_other_and_without_quarto_a_linked_preview_is_made(tmp_path, console, no_quarto,
-                                                                                      capsys):
+def test_a_failing_chapter_harms_no_other_and_without_quarto_a_linked_preview_is_made(tmp_path, console, no_quarto, capsys):
     project = Project(tmp_path, write_book(tmp_path, "01-first", "02-second", "03-failing"))
     assert book.build("smoke", jobs=2, parameters={"knob": 6}, project=project, console=console) == 1
 
@@ -77,10 +76,8 @@ def test_a_failing_chapter_harms_no_other_and_without_quarto_a_linked_preview_is
     assert f"preview: {tmp_path}/_book/index.html" in told
     assert "Quarto was not found" in capsys.readouterr().out
 
-    pages = {path.relative_to(project.book).as_posix(): Links(path.read_text())
-             for path in project.book.rglob("*.html")}
-    assert set(pages) == {"index.html", "references.html", "chapters/01-first.html", "chapters/02-second.html",
-                          "chapters/03-failing.html"}
+    pages = {path.relative_to(project.book).as_posix(): Links(path.read_text()) for path in project.book.rglob("*.html")}
+    assert set(pages) == {"index.html", "references.html", "chapters/01-first.html", "chapters/02-second.html", "chapters/03-failing.html"}
     for name, page in pages.items():
         for address in [link for link in page.links if "://" not in link] + page.loads:
             path, _, anchor = address.partition("#")
@@ -97,8 +94,12 @@ def test_a_failing_chapter_harms_no_other_and_without_quarto_a_linked_preview_is
 
     executed = notebooks.read(project.build("smoke") / "chapters/01-first.ipynb")
     assert executed.metadata.book == {
-        "chapter": "01-first", "scale": "smoke", "parameters": {"scale": "smoke", "knob": 6},
-        "lib": lib.__version__, "code": code_hash(CHAPTERS["01-first"]())}
+        "chapter": "01-first",
+        "scale": "smoke",
+        "parameters": {"scale": "smoke", "knob": 6},
+        "lib": lib.__version__,
+        "code": code_hash(CHAPTERS["01-first"]()),
+    }
     assert str(tmp_path) not in json.dumps(executed) and "papermill" not in json.dumps(executed)
 
     # Only the second chapter again: the first is shown as it was executed, the failing one too.
@@ -146,11 +147,14 @@ def runs(pid):
 
 
 def test_stopping_leaves_no_process_behind(tmp_path):
-    project, parameters = one_cell_chapter(tmp_path, """
+    project, parameters = one_cell_chapter(
+        tmp_path,
+        """
 import json, os, time
 with open(os.environ["BOOK_PROGRESS"], "a") as events:
     events.write(json.dumps(os.getpid()) + "\\n")
-time.sleep(3600)""")
+time.sleep(3600)""",
+    )
     kernels = []
 
     class Impatient(Watcher):
@@ -231,7 +235,7 @@ def test_an_edition_promotes_results_and_is_the_same_twice(tmp_path, console, mo
     before = project.source(chapters[1]).read_bytes()
 
     def make():
-        assert edition.make_edition(project=project, store=store, console=console) == 1    # chapter 3 fails
+        assert edition.make_edition(project=project, store=store, console=console) == 1  # chapter 3 fails
         return project.source(chapters[0]).read_bytes()
 
     made = make()
@@ -245,13 +249,15 @@ def test_an_edition_promotes_results_and_is_the_same_twice(tmp_path, console, mo
     assert all(isinstance(cell["source"], list) for cell in notebook["cells"])
 
     changed = notebooks.read(project.source(chapters[0]))
-    changed.cells[2].source = changed.cells[2].source.replace("a matrix", "a grid")   # a caption
+    changed.cells[2].source = changed.cells[2].source.replace("a matrix", "a grid")  # a caption
     notebooks.write(changed, project.source(chapters[0]))
     assert edition.stale(Project(root, chapters[:1])) == []
     changed.cells[2].source += "\nprint(1)"
     notebooks.write(changed, project.source(chapters[0]))
-    assert edition.stale(project) == ["02-second has changed since it was executed: `make edition` refreshes it",
-                                      "03-failing is not stamped: `make edition` executes it"]
+    assert edition.stale(project) == [
+        "02-second has changed since it was executed: `make edition` refreshes it",
+        "03-failing is not stamped: `make edition` executes it",
+    ]
 
 
 def test_the_first_page_has_a_row_for_each_finding(tmp_path):
@@ -277,22 +283,31 @@ class Studied(SampleChapter):
     @property
     def module(self):
         names = {"cpu": ("one", "two"), "gpu": ("big",)}
-        return SimpleNamespace(Parameters=SampleParameters, studies=lambda parameters: {
-            "main": [Logged(name=name) for name in names.get(parameters.scale, ())]})
+        return SimpleNamespace(
+            Parameters=SampleParameters,
+            studies=lambda parameters: {"main": [Logged(name=name) for name in names.get(parameters.scale, ())]},
+        )
 
 
 def test_finished_notebooks_are_clean_and_named_alike(tmp_path):
-    cells = [new_markdown_cell("# T"), new_code_cell("a"), new_code_cell("a"),
-             new_code_cell("scale = 'x'", metadata={"tags": ["injected-parameters"]})]
+    cells = [
+        new_markdown_cell("# T"),
+        new_code_cell("a"),
+        new_code_cell("a"),
+        new_code_cell("scale = 'x'", metadata={"tags": ["injected-parameters"]}),
+    ]
     for cell in cells[:3]:
         cell.pop("id")
-    pieces = [("stdout", "1%\r100%\nsaved "), ("stdout", f"{tmp_path}/runs/a.json in {tmp_path}\n"), ("stderr", "beware"),
-              ("stdout", "end")]
+    pieces = [
+        ("stdout", "1%\r100%\nsaved "),
+        ("stdout", f"{tmp_path}/runs/a.json in {tmp_path}\n"),
+        ("stderr", "beware"),
+        ("stdout", "end"),
+    ]
     cells[1].outputs = [nbformat.v4.new_output("stream", name=name, text=text) for name, text in pieces]
     cells[2].metadata = {"papermill": {"duration": 1}, "execution": {}, "tags": []}
     cells[2].execution_count = 7
-    notebook = nbformat.from_dict({"nbformat": 4, "nbformat_minor": 5, "cells": cells,
-                                   "metadata": {"papermill": {}, "widgets": {}}})
+    notebook = nbformat.from_dict({"nbformat": 4, "nbformat_minor": 5, "cells": cells, "metadata": {"papermill": {}, "widgets": {}}})
     done = finished(notebook, SampleChapter(1, "01-x", "x", "X"), {"scale": "smoke"}, tmp_path)
     assert [out.text for out in done.cells[1].outputs] == ["100%\nsaved runs/a.json in .\n", "beware", "end"]
     assert [cell.get("execution_count") for cell in done.cells] == [None, 1, 2]
@@ -323,9 +338,11 @@ def test_quarto_is_found_where_it_is_named_and_must_be_new_enough(tmp_path, monk
     assert render.find_quarto()[0] is None
 
 
-EVENTS = [{"spec": "moe a=1", "done": 0, "total": 2, "fraction": 0.5, "text": "epoch 1"},
-          {"spec": "moe a=1", "done": 1, "total": 2, "fraction": 1.0, "text": "ran"},
-          {"spec": "moe a=2", "done": 2, "total": 2, "fraction": 1.0, "text": "replayed"}]
+EVENTS = [
+    {"spec": "moe a=1", "done": 0, "total": 2, "fraction": 0.5, "text": "epoch 1"},
+    {"spec": "moe a=1", "done": 1, "total": 2, "fraction": 1.0, "text": "ran"},
+    {"spec": "moe a=2", "done": 2, "total": 2, "fraction": 1.0, "text": "replayed"},
+]
 
 
 @pytest.mark.parametrize("terminal", [False, True])
@@ -346,8 +363,13 @@ def test_progress_is_drawn_in_a_terminal_and_told_in_lines_elsewhere(tmp_path, t
         for words in ("cell 4 of 9", "0/2  epoch 1  moe a=1", "done", "stopped"):
             assert words in said(console)
     else:
-        assert said(console).splitlines() == ["01-x  started", "02-y  started", "01-x  [1/2] moe a=1",
-                                              "01-x  executed after 12 s", "02-y  stopped after 3 s"]
+        assert said(console).splitlines() == [
+            "01-x  started",
+            "02-y  started",
+            "01-x  [1/2] moe a=1",
+            "01-x  executed after 12 s",
+            "02-y  stopped after 3 s",
+        ]
 
 
 def test_the_address_reaches_the_cell_that_colab_runs():

@@ -12,8 +12,10 @@ LIGHT = """@charset "UTF-8";:root{--ink:#111;--gap:4px}
 
 def test_what_both_say_is_left_out_and_families_that_differ_stay_whole():
     dark = LIGHT.replace("#111", "#eee").replace("color:red", "color:pink")
-    assert thin(dark, LIGHT) == (":root{--ink:#eee}a{color:pink}b{color:blue}"     # b's blue follows a's pink, as it did
-                                 "@media (max-width:600px){a{color:green}}")
+    assert thin(dark, LIGHT) == (
+        ":root{--ink:#eee}a{color:pink}b{color:blue}"  # b's blue follows a's pink, as it did
+        "@media (max-width:600px){a{color:green}}"
+    )
 
 
 def test_equal_sheets_leave_nothing():
@@ -32,8 +34,7 @@ def test_shorthands_of_other_names_count_as_one_family():
 
 
 def test_rules_that_are_not_looked_into_stay_where_they_differ():
-    assert thin("@keyframes k{from{color:red}to{color:blue}}a{color:red}", "a{color:red}") \
-        == "@keyframes k{from{color:red}to{color:blue}}"
+    assert thin("@keyframes k{from{color:red}to{color:blue}}a{color:red}", "a{color:red}") == "@keyframes k{from{color:red}to{color:blue}}"
 
 
 def test_a_sheet_that_breaks_off_is_an_error():

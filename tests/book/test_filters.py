@@ -11,9 +11,11 @@ from lib import ROOT
 from lib.book.filters import present, present_output, repository_address, with_values
 from samplebook import first
 
-FIGURE = {"data": [{"type": "scatter", "name": "</script><b>", "x": [1, 2], "y": [3, 4]}],
-          "layout": {"meta": {"alt": 'Rises from "3" to 4 & stops.', "provenance": "2 runs < 3 · seeds 0, 1"}},
-          "config": {"plotlyServerURL": "https://example.org"}}
+FIGURE = {
+    "data": [{"type": "scatter", "name": "</script><b>", "x": [1, 2], "y": [3, 4]}],
+    "layout": {"meta": {"alt": 'Rises from "3" to 4 & stops.', "provenance": "2 runs < 3 · seeds 0, 1"}},
+    "config": {"plotlyServerURL": "https://example.org"},
+}
 
 
 def code(source, outputs=(), **metadata):
@@ -49,12 +51,14 @@ def test_injected_parameters_appear_in_the_parameters_cell():
     assert [shown(cell) for cell in cells] == [
         "#| code-summary: Parameters\n"
         'scale: str = "gpu"   # größe: smoke | laptop\nseeds: int | None = 3\nknob = 4  # a knob\n\nextra = [1, 2]',
-        "use(scale)"]
+        "use(scale)",
+    ]
 
 
 def test_parameters_of_a_stamped_chapter_are_shown():
-    cells = present(notebook(code(PARAMETERS, tags=["parameters"]), chapter="01-x", scale="cpu", lib="0.1.0",
-                             parameters={"scale": "cpu", "knob": 7}))["cells"]
+    cells = present(
+        notebook(code(PARAMETERS, tags=["parameters"]), chapter="01-x", scale="cpu", lib="0.1.0", parameters={"scale": "cpu", "knob": 7})
+    )["cells"]
     assert 'scale: str = "cpu"' in shown(cells[0]) and "knob = 7  # a knob" in shown(cells[0])
 
 
@@ -103,8 +107,7 @@ def test_a_figure_without_description_is_named_by_its_title():
 
 
 def test_html_tables_become_markdown_without_style():
-    html = ('<div>\n<style scoped>\n .dataframe {}\n</style>\n'
-            '<table border="1" class="dataframe"><tr><td>1</td></tr></table>\n</div>')
+    html = '<div>\n<style scoped>\n .dataframe {}\n</style>\n<table border="1" class="dataframe"><tr><td>1</td></tr></table>\n</div>'
     data = present_output(output(**{"text/html": [html[:9], html[9:]], "text/plain": "1"}), "")["data"]
     assert list(data) == ["text/markdown"]
     page = data["text/markdown"]
@@ -119,8 +122,7 @@ def test_an_error_cannot_leave_its_block():
 
 
 def test_an_error_says_that_the_chapter_stopped():
-    error = {"output_type": "error", "ename": "ValueError", "evalue": "no <b>",
-             "traceback": ["\x1b[0;31mat\x1b[0m <b>"]}
+    error = {"output_type": "error", "ename": "ValueError", "evalue": "no <b>", "traceback": ["\x1b[0;31mat\x1b[0m <b>"]}
     page = present_output(error, "")["data"]["text/markdown"]
     assert "ValueError: no <b>" in page and "<pre>at &lt;b&gt;</pre>" in page and "\x1b" not in page
 
@@ -138,7 +140,7 @@ def test_colab_is_linked_only_where_the_repository_has_an_address():
         return shown(present(notebook(text("# Title {#sec-x}\n\nWords."), **STAMP), address)["cells"][0])
 
     for address in ("", "https://git.example.org/o/n", "https://github.com/o/n"):
-        assert line(address).startswith("# Title {#sec-x}\n\n`````{=html}\n<p class=\"chapter-line\">")
+        assert line(address).startswith('# Title {#sec-x}\n\n`````{=html}\n<p class="chapter-line">')
         assert line(address).endswith("Words.") and '<a data-href="../notebooks/01-x.ipynb" download' in line(address)
     assert "colab" not in line("") and "colab" not in line("https://git.example.org/o/n")
     colab = 'href="https://colab.research.google.com/github/o/n/blob/main/chapters/01-x.ipynb"'
@@ -156,14 +158,21 @@ def test_sources_lead_to_the_repository_once_it_has_an_address():
     assert linked("") == listing
     assert linked("https://github.com/o/n") == (
         "[lib/runs/scales.py](https://github.com/o/n/blob/main/lib/runs/scales.py#L7), line 7. "
-        "See [this](https://github.com/o/n/blob/main/lib/runs/store.py).")
+        "See [this](https://github.com/o/n/blob/main/lib/runs/store.py)."
+    )
 
 
-@pytest.mark.parametrize("line, address", [
-    ("", ""), ('repository: ""', ""), ("repository:", ""), ("# repository: https://github.com/o/n", ""),
-    ("repository: https://github.com/o/n.git  # ours", "https://github.com/o/n"),
-    ('repository: "https://github.com/o/n/"', "https://github.com/o/n"),
-])
+@pytest.mark.parametrize(
+    "line, address",
+    [
+        ("", ""),
+        ('repository: ""', ""),
+        ("repository:", ""),
+        ("# repository: https://github.com/o/n", ""),
+        ("repository: https://github.com/o/n.git  # ours", "https://github.com/o/n"),
+        ('repository: "https://github.com/o/n/"', "https://github.com/o/n"),
+    ],
+)
 def test_the_repository_setting(tmp_path, line, address):
     (tmp_path / "_variables.yml").write_text(f"edition: 1\n{line}\n")
     assert repository_address(tmp_path / "_variables.yml") == address
@@ -171,9 +180,16 @@ def test_the_repository_setting(tmp_path, line, address):
 
 def test_it_runs_under_a_bare_python_and_changes_nothing_twice():
     """Quarto starts the script with any Python 3; ``-I -S`` hides all installed packages."""
+
     def filtered(content):
-        return subprocess.run([sys.executable, "-I", "-S", ROOT / "lib" / "book" / "filters.py"], input=content, text=True,
-                              capture_output=True, check=True, encoding="utf-8").stdout
+        return subprocess.run(
+            [sys.executable, "-I", "-S", ROOT / "lib" / "book" / "filters.py"],
+            input=content,
+            text=True,
+            capture_output=True,
+            check=True,
+            encoding="utf-8",
+        ).stdout
 
     once = filtered(json.dumps(first()))
     assert json.loads(filtered(once)) == json.loads(once)
@@ -181,19 +197,32 @@ def test_it_runs_under_a_bare_python_and_changes_nothing_twice():
 
 def one_cell(text, *tags, markdown=None):
     outputs = [{"output_type": "display_data", "metadata": {}, "data": {"text/markdown": markdown}}] if markdown else []
-    return {"cell_type": "code", "id": "x", "metadata": {"tags": list(tags)} if tags else {}, "outputs": outputs, "execution_count": None,
-            "source": [text]}
+    return {
+        "cell_type": "code",
+        "id": "x",
+        "metadata": {"tags": list(tags)} if tags else {},
+        "outputs": outputs,
+        "execution_count": None,
+        "source": [text],
+    }
 
 
 def test_a_page_opens_with_what_was_found_and_ends_with_its_plumbing():
     title = {"cell_type": "markdown", "id": "t", "metadata": {}, "source": ["# Title"]}
-    cells = [title, one_cell("scale = 1", "parameters"), one_cell("import sys", "colab"),
-             one_cell('#| code-summary: "Set-up: check the parameters, open the results"\nbook = 1', markdown="Scale **cpu**."),
-             one_cell('#| code-fold: true\n#| code-summary: "Imports"\nimport math'), one_cell("finding(x)", markdown="**Finding.** It works."),
-             one_cell("import torch\nprint(torch)")]
+    cells = [
+        title,
+        one_cell("scale = 1", "parameters"),
+        one_cell("import sys", "colab"),
+        one_cell('#| code-summary: "Set-up: check the parameters, open the results"\nbook = 1', markdown="Scale **cpu**."),
+        one_cell('#| code-fold: true\n#| code-summary: "Imports"\nimport math'),
+        one_cell("finding(x)", markdown="**Finding.** It works."),
+        one_cell("import torch\nprint(torch)"),
+    ]
     shown = ["".join(cell["source"]) for cell in present({"metadata": {}, "cells": [dict(cell) for cell in cells]})["cells"]]
-    order = [next(i for i, text in enumerate(shown) if part in text) for part in
-             ("# Title", "finding(x)", "print(torch)", "Parameters and set-up", "scale = 1", "book = 1", "import math")]
+    order = [
+        next(i for i, text in enumerate(shown) if part in text)
+        for part in ("# Title", "finding(x)", "print(torch)", "Parameters and set-up", "scale = 1", "book = 1", "import math")
+    ]
     assert order == sorted(order)
     without = [cell for cell in cells if "finding" not in cell["source"][0]]
     shown = ["".join(cell["source"]) for cell in present({"metadata": {}, "cells": [dict(cell) for cell in without]})["cells"]]

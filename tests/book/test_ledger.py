@@ -13,7 +13,8 @@ from lib.__main__ import main
 from lib.book import ledger, ledger_page
 from lib.book.ledger import NOT_RUN, entries, is_identity, judged, tally
 from lib.book.notebooks import Project
-from lib.claims.judge import Bound, claims, papers
+from lib.claims.entries import claims, papers
+from lib.claims.verdict import Bound
 from lib.cli.claims import most_run
 from lib.measure.statistics import UNITS
 from lib.runs.replay import Edition
@@ -32,7 +33,8 @@ def committed():
 
 def test_every_claim_stands_once_in_the_order_of_the_chapters(committed):
     assert [entry.claim.id for entry in committed] == [
-        claim.id for chapter in CHAPTERS for claim in claims().values() if claim.subject == chapter.subject]
+        claim.id for chapter in CHAPTERS for claim in claims().values() if claim.subject == chapter.subject
+    ]
     assert len(committed) == len(claims())
 
 
@@ -46,6 +48,7 @@ def test_verdicts_are_those_of_the_chapters(committed):
     for entry in committed:
         if entry.chapter == MOE and entry.edition:
             from lib.claims.judge import judge
+
             assert judge(entry.claim, edition.results(entry.claim.study)) == entry.edition
     assert sum(tally(committed).values()) == len(judged(committed)) == len(committed) - sum(map(is_identity, committed))
     assert any(map(is_identity, committed))

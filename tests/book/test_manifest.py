@@ -34,10 +34,10 @@ def test_a_manifest_is_called_by_its_date_and_device():
 
 
 def test_every_committed_result_belongs_to_an_edition():
-    committed = {path.relative_to(ROOT / "data" / "results").with_suffix("").as_posix()
-                 for path in (ROOT / "data" / "results").glob("*/*.json")}
-    named = {f"{spec.experiment}/{spec.key}" for scale in REFERENCE_SCALES for chapter in CHAPTERS
-             for spec in specs_of(chapter, scale)}
+    committed = {
+        path.relative_to(ROOT / "data" / "results").with_suffix("").as_posix() for path in (ROOT / "data" / "results").glob("*/*.json")
+    }
+    named = {f"{spec.experiment}/{spec.key}" for scale in REFERENCE_SCALES for chapter in CHAPTERS for spec in specs_of(chapter, scale)}
     assert not committed - named, "no chapter names these results any more: remove them"
 
 

@@ -12,7 +12,7 @@ PROJECT = Project()
 
 def first_cell(chapter):
     """What runs before the first import from lib, as plain Python."""
-    cell, = (cell for cell in notebooks.read(PROJECT.source(chapter)).cells if "colab" in notebooks.tags(cell))
+    (cell,) = (cell for cell in notebooks.read(PROJECT.source(chapter)).cells if "colab" in notebooks.tags(cell))
     return TransformerManager().transform_cell(cell.source)
 
 
@@ -20,11 +20,14 @@ def first_cell(chapter):
 def test_a_folder_called_lib_does_not_hide_the_library(python, tmp_path, make):
     (tmp_path / "lib").mkdir()
     make(tmp_path / "lib")
-    start = f"import os, sys; os.chdir({str(tmp_path)!r}); sys.path.insert(0, '')\n"   # as IPython does
+    start = f"import os, sys; os.chdir({str(tmp_path)!r}); sys.path.insert(0, '')\n"  # as IPython does
     done = python("-c", start + first_cell(PROJECT.chapters[0]) + "\nimport lib; print(lib.__file__)", PYTHONPATH=ROOT)
     assert done.stdout.strip() == str(ROOT / "lib" / "__init__.py"), done.stderr
 
 
 def test_all_chapters_see_to_it():
-    assert all(first_cell(chapter).splitlines()[-2:] == first_cell(PROJECT.chapters[0]).splitlines()[-2:]
-               for chapter in PROJECT.chapters if PROJECT.source(chapter).exists())
+    assert all(
+        first_cell(chapter).splitlines()[-2:] == first_cell(PROJECT.chapters[0]).splitlines()[-2:]
+        for chapter in PROJECT.chapters
+        if PROJECT.source(chapter).exists()
+    )

@@ -12,8 +12,9 @@ import pytest
 from lib import ROOT
 from lib.book import page
 from lib.claims import judge as claims
-from lib.claims.judge import Bound, Claim
+from lib.claims.entries import Claim
 from lib.claims.origin import provenance_line, seeds
+from lib.claims.verdict import Bound
 from lib.measure.statistics import number, paired_differences, percent
 from lib.runs.results import Missing, Outcome, Result, Results, write_result
 from lib.runs.spec import Spec
@@ -58,7 +59,9 @@ def shown(monkeypatch, tmp_path) -> list:
     module = types.SimpleNamespace(Parameters=Parameters, studies=studies)
     monkeypatch.setattr(page, "chapter", lambda name: types.SimpleNamespace(module=module))
     monkeypatch.setattr(page, "display", lambda item, raw=False: out.append(item if raw else item.data))
-    monkeypatch.setattr(page.Store, "default", classmethod(lambda cls, own=None: cls(tmp_path / "reference", Path(own or tmp_path / "own"))))
+    monkeypatch.setattr(
+        page.Store, "default", classmethod(lambda cls, own=None: cls(tmp_path / "reference", Path(own or tmp_path / "own")))
+    )
     RUNS.clear()
     return out
 
@@ -74,19 +77,34 @@ def put_reference(tmp_path, specs) -> None:
 
 
 def test_parameters_are_taken_from_the_notebook(shown):
-    run = page.open_chapter("toy", {"scale": "smoke", "experts": 8, "seeds": None, "pd": pd, "_": 1, "In": [], "Out": {},
-                                    "PAPERMILL_INPUT_PATH": "a.ipynb", "PAPERMILL_OUTPUT_PATH": "b.ipynb",
-                                    "Path": ROOT})
+    run = page.open_chapter(
+        "toy",
+        {
+            "scale": "smoke",
+            "experts": 8,
+            "seeds": None,
+            "pd": pd,
+            "_": 1,
+            "In": [],
+            "Out": {},
+            "PAPERMILL_INPUT_PATH": "a.ipynb",
+            "PAPERMILL_OUTPUT_PATH": "b.ipynb",
+            "Path": ROOT,
+        },
+    )
     assert run.parameters == Parameters(scale="smoke", experts=8)
     assert "Scale **smoke**" in shown[0] and "torch" in shown[0]
 
 
-@pytest.mark.parametrize("extra, error, says", [
-    ({"expert": 8}, ValueError, "Did you mean 'experts'"),
-    ({"sede": [1, 2]}, ValueError, "unknown parameter 'sede'"),
-    ({"experts": "8"}, TypeError, "experts"),
-    ({"scale": "laptp"}, ValueError, "Did you mean 'laptop'"),
-])
+@pytest.mark.parametrize(
+    "extra, error, says",
+    [
+        ({"expert": 8}, ValueError, "Did you mean 'experts'"),
+        ({"sede": [1, 2]}, ValueError, "unknown parameter 'sede'"),
+        ({"experts": "8"}, TypeError, "experts"),
+        ({"scale": "laptp"}, ValueError, "Did you mean 'laptop'"),
+    ],
+)
 def test_a_wrong_parameter_is_an_error(shown, extra, error, says):
     with pytest.raises(error, match=says):
         page.open_chapter("toy", {"scale": "smoke"} | extra)
@@ -167,8 +185,19 @@ def test_missing_results_are_listed_by_name_and_reason(shown):
 
 @pytest.fixture
 def toy_claim(monkeypatch):
-    entry = Claim(id="toy-better", subject="toy", paper="fedus2022switch", claim="It is | better.", figure="88 %",
-                  where="Table 1", metric="Accuracy.", unit="percent", study=("main",), values="f", criterion=Bound(at_least=0.7))
+    entry = Claim(
+        id="toy-better",
+        subject="toy",
+        paper="fedus2022switch",
+        claim="It is | better.",
+        figure="88 %",
+        where="Table 1",
+        metric="Accuracy.",
+        unit="percent",
+        study=("main",),
+        values="f",
+        criterion=Bound(at_least=0.7),
+    )
     monkeypatch.setattr(page, "find", lambda claim_id: entry)
     monkeypatch.setattr(Claim, "function", lambda self: lambda by: [r.metrics["accuracy"] for r in by["main"]])
 
@@ -182,9 +211,11 @@ def test_claims_stand_beside_paper_reference_and_this_run(shown, tmp_path, toy_c
     page.ChapterRun("toy", Parameters(scale="smoke")).claims("toy-better")
     row = shown[0].splitlines()[2]
     assert [cell.strip() for cell in row.replace("\\|", "/").split("|")[1:-1]] == [
-        "It is / better. [@fedus2022switch]", "88 % (Table 1)",
+        "It is / better. [@fedus2022switch]",
+        "88 % (Table 1)",
         chip("undecided", "?") + " 90.0 % (n=3)<br><small>All 3 runs gave the same value: without a spread there is no interval.</small>",
-        chip("not seen", "○") + " 61.0 ± 2.5 % (n=3)<br><small>None of the interval is at least 70 %.</small>"]
+        chip("not seen", "○") + " 61.0 ± 2.5 % (n=3)<br><small>None of the interval is at least 70 %.</small>",
+    ]
     assert shown[0].splitlines()[0].count("(NVIDIA H200)") == 1 and "This run" in shown[0]
     assert "Reproduced if at least 70 %" in shown[1] and "<details>" in shown[1]
 
@@ -227,7 +258,11 @@ def test_source_of_methods_properties_and_modules(shown):
     page.source(Results.where, claims.Verdict.marked, page)
     assert "```python\ndef where(" in shown[0] and "lib.runs.results.Results.where" in shown[0]
     assert "```python\n@property\ndef marked(" in shown[1]
-    assert shown[2].startswith("<details>\n") and "[lib/book/page.py](../lib/book/page.py)" in shown[2] and ", line" not in shown[2].rsplit("](", 1)[1]
+    assert (
+        shown[2].startswith("<details>\n")
+        and "[lib/book/page.py](../lib/book/page.py)" in shown[2]
+        and ", line" not in shown[2].rsplit("](", 1)[1]
+    )
 
 
 @pytest.mark.parametrize("thing", [len, json.dumps, 3])
@@ -272,8 +307,15 @@ def test_show_attaches_provenance_and_needs_words(shown):
 
 
 def test_provenance_names_uncommitted_code_and_mixed_devices():
-    first = Result("toy", "k", {"seed": 0}, {}, {}, {}, {"device": "Intel(R) Xeon(R) CPU @ 2.70GHz", "commit": "abcdef1234",
-                                                         "dirty": True, "torch": "2.11"})
+    first = Result(
+        "toy",
+        "k",
+        {"seed": 0},
+        {},
+        {},
+        {},
+        {"device": "Intel(R) Xeon(R) CPU @ 2.70GHz", "commit": "abcdef1234", "dirty": True, "torch": "2.11"},
+    )
     second = replace(first, spec={"seed": 5}, provenance=first.provenance | {"device": "NVIDIA H200"})
     line = provenance_line([first, second])
     assert line == "2 results of toy · seeds 0, 5 · Intel Xeon, NVIDIA H200 · commit abcdef1 with uncommitted changes · torch 2.11"
@@ -284,8 +326,8 @@ def test_seeds_are_those_that_varied_of_the_run_or_of_what_it_was_made_from():
     def told(*pairs):
         return seeds(Result("toy", str(pair), {"seed": pair[0], "parent": {"seed": pair[1]}}, {}, {}, {}, {}) for pair in pairs)
 
-    assert told((0, 0), (1, 0), (2, 0)) == "seeds 0–2"      # one checkpoint, tuned three times
-    assert told((0, 3), (0, 4)) == "seeds 3, 4"             # two checkpoints
+    assert told((0, 0), (1, 0), (2, 0)) == "seeds 0–2"  # one checkpoint, tuned three times
+    assert told((0, 3), (0, 4)) == "seeds 3, 4"  # two checkpoints
     assert told((7, 1)) == "seed 1"
 
 

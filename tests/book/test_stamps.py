@@ -13,14 +13,13 @@ from lib.book.headlines import MOSAIC, TABLE, table
 from lib.book.ledger import of_chapter
 from lib.book.mosaic import ledger_address, mosaic
 from lib.book.notebooks import Project
-from lib.claims.judge import claims
+from lib.claims.entries import claims
 from lib.runs.store import Store
 from lib.studies import CHAPTERS
 
 PROJECT = Project()
 WRITTEN = [chapter for chapter in CHAPTERS if PROJECT.source(chapter).exists()]
-LISTING = re.compile(r"^(`{3,})python\n(.*?)\n\1\n\n\[(lib/[^\]]+\.py)\]\(\.\./\3\)",
-                     flags=re.MULTILINE | re.DOTALL)
+LISTING = re.compile(r"^(`{3,})python\n(.*?)\n\1\n\n\[(lib/[^\]]+\.py)\]\(\.\./\3\)", flags=re.MULTILINE | re.DOTALL)
 
 #: Bytes of a notebook without its indentation, which is a quarter of some files and says nothing of what readers load.
 LARGEST = 400_000
@@ -47,7 +46,9 @@ def test_no_stamp_is_stale():
 
 
 def test_the_first_page_tells_what_the_chapters_tell():
-    entries = [entry for chapter in WRITTEN for entry in of_chapter(chapter, "cpu", Store(ROOT / "data" / "results", Path("none")), PROJECT)]
+    entries = [
+        entry for chapter in WRITTEN for entry in of_chapter(chapter, "cpu", Store(ROOT / "data" / "results", Path("none")), PROJECT)
+    ]
     told = table(ROOT, entries)
     assert (ROOT / TABLE).read_text(encoding="utf-8") == told, "`make edition` writes it"
     assert [chapter.slug for chapter in WRITTEN if f"chapters/{chapter.slug}.ipynb" not in told] == []

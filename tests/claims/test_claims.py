@@ -2,9 +2,12 @@
 
 import pytest
 
-from lib.claims import judge as claims
-from lib.claims.judge import IDENTITY, Bound, Claim, Need, judge
+from lib import ROOT
+from lib.claims import entries as claims
+from lib.claims.entries import Claim, Need
+from lib.claims.judge import IDENTITY, judge
 from lib.claims.judge import tested_items as items_of
+from lib.claims.verdict import Bound
 from lib.measure.statistics import UNITS, Estimate, NotTestable
 from lib.runs.results import Missing, Result, Results
 from lib.runs.spec import Spec
@@ -18,23 +21,40 @@ class Run(Spec):
 
 
 def results(*values: float) -> Results:
-    found = tuple(Result("test", f"k{seed}", {"seed": seed}, {"accuracy": value}, {}, {}, {"device": "cpu"})
-                  for seed, value in enumerate(values))
+    found = tuple(
+        Result("test", f"k{seed}", {"seed": seed}, {"accuracy": value}, {}, {}, {"device": "cpu"}) for seed, value in enumerate(values)
+    )
     return Results(found)
 
 
 def claim(**changes) -> Claim:
-    return Claim(**{"id": "c", "subject": "moe", "paper": "p", "claim": "A claim.", "figure": "1", "where": "Table 1",
-                    "metric": "A metric.", "unit": "points", "study": ("s",), "values": "f",
-                    "criterion": Bound(at_least=0.0), "no_effect": 0.0} | changes)
+    return Claim(
+        **{
+            "id": "c",
+            "subject": "moe",
+            "paper": "p",
+            "claim": "A claim.",
+            "figure": "1",
+            "where": "Table 1",
+            "metric": "A metric.",
+            "unit": "points",
+            "study": ("s",),
+            "values": "f",
+            "criterion": Bound(at_least=0.0),
+            "no_effect": 0.0,
+        }
+        | changes
+    )
 
 
 @pytest.fixture
 def verdict_of(monkeypatch):
     """Judge values directly: the claim's function returns them as they are."""
+
     def verdict(*values: float, **changes) -> str:
         monkeypatch.setattr(Claim, "function", lambda self: lambda studies: list(values))
         return judge(claim(**changes), {"s": results(*(values or (0.0,)))}).verdict
+
     return verdict
 
 
@@ -68,16 +88,24 @@ def test_parts_are_judged_one_by_one(monkeypatch):
 
 def test_two_variants_of_one_data_set_are_not_compared(monkeypatch):
     monkeypatch.setattr(Claim, "function", lambda self: lambda studies: [0.01, 0.02, 0.015])
-    made = [Result("t", variant, {}, {}, {}, {}, {"device": "cpu", "data": {"name": name, "variant": variant}})
-            for name, variant in (("cifar10", "JPEG re-encoding"), ("cifar10", "original pixels"), ("mnist", "official"))]
+    made = [
+        Result("t", variant, {}, {}, {}, {}, {"device": "cpu", "data": {"name": name, "variant": variant}})
+        for name, variant in (("cifar10", "JPEG re-encoding"), ("cifar10", "original pixels"), ("mnist", "official"))
+    ]
     verdict = judge(claim(study=("s", "t")), {"s": Results((made[0],)), "t": Results((made[1],))})
     assert verdict.verdict == "not testable" and "JPEG re-encoding; original pixels" in verdict.text
     assert judge(claim(study=("s", "t")), {"s": Results((made[0],)), "t": Results((made[2],))}).verdict == "reproduced"
 
 
 def test_each_part_has_its_own_number_of_items(monkeypatch):
-    studies = {"s": Results(tuple(Result("t", name, {}, {}, {}, {}, {"device": "cpu", "data": {"name": name, "test": test}})
-                                  for name, test in (("name", 1000), ("sst2", 872))))}
+    studies = {
+        "s": Results(
+            tuple(
+                Result("t", name, {}, {}, {}, {}, {"device": "cpu", "data": {"name": name, "test": test}})
+                for name, test in (("name", 1000), ("sst2", 872))
+            )
+        )
+    }
     assert [items_of(claim(items="test"), studies, part) for part in ("name", "SST-2", None, "another")] == [1000, 872, 872, 872]
     assert items_of(claim(items=None), studies, "name") is None
 
@@ -135,7 +163,7 @@ def test_a_verdict_carries_its_numbers(monkeypatch):
     monkeypatch.setattr(Claim, "function", lambda self: lambda studies: [0.01, 0.02, 0.03])
     verdict = judge(claim(), {"s": results(1.0)})
     assert verdict.n == 3 and verdict.mean == pytest.approx(0.02)
-    assert verdict.low == pytest.approx(0.02 - 4.302653 * 0.01 / 3 ** 0.5)
+    assert verdict.low == pytest.approx(0.02 - 4.302653 * 0.01 / 3**0.5)
     assert verdict.measured == "+2.00 ± 2.48 points (n=3)" and verdict.marked == "? undecided"
 
 
@@ -216,5 +244,5 @@ def test_without_results_a_claim_is_not_testable(entry):
 
 
 def test_no_verdict_is_typed_in_the_ledger():
-    text = (claims.ROOT / "data" / "claims.yml").read_text(encoding="utf-8")
+    text = (ROOT / "data" / "claims.yml").read_text(encoding="utf-8")
     assert "verdict:" not in text

@@ -4,7 +4,8 @@ import pytest
 
 from lib import ROOT
 from lib.book.page import ChapterRun
-from lib.claims.judge import claims, judge
+from lib.claims.entries import claims
+from lib.claims.judge import judge
 from lib.claims.mix import MixedData, check_unmixed
 from lib.claims.origin import provenance_line
 from lib.runs.replay import Edition
@@ -23,16 +24,24 @@ def result(data, seed=0):
     return Result.of(spec, Outcome({"accuracy": 0.5}, data=data), {"device": "CPU", "torch": "2.11", "commit": "a" * 40, "dirty": False})
 
 
-@pytest.mark.parametrize("others", [
-    JPEG | {"train": 50}, {"name": "digits", "variant": "embedded", "fingerprint": "d1", "train": 5}, {},
-    EXACT | {"fingerprint": "e8"}])   # the same pixels in another file
+@pytest.mark.parametrize(
+    "others",
+    [JPEG | {"train": 50}, {"name": "digits", "variant": "embedded", "fingerprint": "d1", "train": 5}, {}, EXACT | {"fingerprint": "e8"}],
+)  # the same pixels in another file
 def test_what_was_made_from_the_same_or_from_another_data_set_may_stand_together(others):
     check_unmixed([result(JPEG), result(others)])
 
 
-@pytest.mark.parametrize("one, other", [
-    (JPEG, EXACT), (JPEG, EXACT | {"train": 50}), (JPEG, JPEG | {"fingerprint": "00"}),
-    (STORIES, STORIES | {"fingerprint": "00"}), (STORIES, STORIES | {"variant": "official", "vocabulary": 4096, "train": 10**6})])
+@pytest.mark.parametrize(
+    "one, other",
+    [
+        (JPEG, EXACT),
+        (JPEG, EXACT | {"train": 50}),
+        (JPEG, JPEG | {"fingerprint": "00"}),
+        (STORIES, STORIES | {"fingerprint": "00"}),
+        (STORIES, STORIES | {"variant": "official", "vocabulary": 4096, "train": 10**6}),
+    ],
+)
 def test_two_variants_of_a_data_set_may_not(one, other):
     with pytest.raises(MixedData, match=f"two variants of {one['name']}.*{one['variant']}.*{other['variant']}"):
         check_unmixed([result(one), result({}), result(other)])
@@ -40,9 +49,14 @@ def test_two_variants_of_a_data_set_may_not(one, other):
         provenance_line([result(one), result(other)])
 
 
-@pytest.mark.parametrize("other", [
-    STORIES | {"vocabulary": 4096, "fingerprint": "ab"}, STORIES | {"train": 100, "fingerprint": "cd"},
-    STORIES | {"variant": "sample of 4043 stories, in Pig Latin", "fingerprint": "1a"}])
+@pytest.mark.parametrize(
+    "other",
+    [
+        STORIES | {"vocabulary": 4096, "fingerprint": "ab"},
+        STORIES | {"train": 100, "fingerprint": "cd"},
+        STORIES | {"variant": "sample of 4043 stories, in Pig Latin", "fingerprint": "1a"},
+    ],
+)
 def test_stories_in_other_tokens_in_part_or_translated_may_be_compared(other):
     check_unmixed([result(STORIES), result(other)])
 

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from lib import ROOT
-from lib.claims.judge import claims, papers
+from lib.claims.entries import claims, papers
 from lib.studies import CHAPTERS
 
 ALL = list(papers().values())
@@ -21,8 +21,12 @@ def chapter_text(chapter) -> str:
     """Markdown of a chapter: its cells and its stored Markdown outputs."""
     cells = json.loads(chapter.path.read_text(encoding="utf-8"))["cells"]
     texts = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown"]
-    texts += ["".join(output["data"]["text/markdown"]) for cell in cells for output in cell.get("outputs", [])
-              if "text/markdown" in output.get("data", {})]
+    texts += [
+        "".join(output["data"]["text/markdown"])
+        for cell in cells
+        for output in cell.get("outputs", [])
+        if "text/markdown" in output.get("data", {})
+    ]
     return "\n".join(texts)
 
 
@@ -34,7 +38,7 @@ def resolve(dotted: str):
             item = importlib.import_module(module)
             break
         except ModuleNotFoundError as error:
-            if "." not in module or not module.startswith(error.name):   # a module's own import is broken
+            if "." not in module or not module.startswith(error.name):  # a module's own import is broken
                 raise
             module, _, name = module.rpartition(".")
             names.insert(0, name)

@@ -39,7 +39,7 @@ class Full:
 
     def get(self, spec):
         named = spec.named(spec.offered or spec.space) if isinstance(spec, ElasticRun) else {}
-        sizes = {f"size_{name}": size.label for name, size in named.items()}   # by which twins are found
+        sizes = {f"size_{name}": size.label for name, size in named.items()}  # by which twins are found
         return Result.of(spec, Outcome(Measured(0.5 + 0.01 * spec.seed, **sizes), data={"name": "made-up"}), {})
 
 
@@ -74,18 +74,21 @@ def test_every_row_says_where_ours_comes_from(table):
         assert line.corrected is None or line.corrected.why.endswith(".")
 
 
-@pytest.mark.parametrize("change, said", [
-    (lambda entry: entry["rows"][0].update(ours="switch_vit_acuracy"), "Did you mean 'switch_vit_accuracy'"),
-    (lambda entry: entry["rows"][0].update(given={"expert": 3}), "switch_vit_accuracy got an unexpected keyword"),
-    (lambda entry: entry["rows"][0].update(ours=0.44), "no function 0.44"),
-    (lambda entry: entry["rows"][0].update(ours=None), "why_not, one of the two"),
-    (lambda entry: entry["rows"][0].update(value=0.44), "unexpected keyword argument 'value'"),
-    (lambda entry: entry["rows"][0].update(column="acuracy"), "column of row 'dense' is 'acuracy'"),
-    (lambda entry: entry["rows"][0].update(figure=None), "give a number in the column's unit"),
-    (lambda entry: entry["columns"]["accuracy"].update(unit="furlongs"), "use one of 'percent'"),
-    (lambda entry: entry.update(subject="moee"), "subject is 'moee'"),
-    (lambda entry: entry.update(rows=[]), "a table needs rows"),
-])
+@pytest.mark.parametrize(
+    "change, said",
+    [
+        (lambda entry: entry["rows"][0].update(ours="switch_vit_acuracy"), "Did you mean 'switch_vit_accuracy'"),
+        (lambda entry: entry["rows"][0].update(given={"expert": 3}), "switch_vit_accuracy got an unexpected keyword"),
+        (lambda entry: entry["rows"][0].update(ours=0.44), "no function 0.44"),
+        (lambda entry: entry["rows"][0].update(ours=None), "why_not, one of the two"),
+        (lambda entry: entry["rows"][0].update(value=0.44), "unexpected keyword argument 'value'"),
+        (lambda entry: entry["rows"][0].update(column="acuracy"), "column of row 'dense' is 'acuracy'"),
+        (lambda entry: entry["rows"][0].update(figure=None), "give a number in the column's unit"),
+        (lambda entry: entry["columns"]["accuracy"].update(unit="furlongs"), "use one of 'percent'"),
+        (lambda entry: entry.update(subject="moee"), "subject is 'moee'"),
+        (lambda entry: entry.update(rows=[]), "a table needs rows"),
+    ],
+)
 def test_what_is_wrong_in_the_file_is_named(tmp_path, change, said):
     with pytest.raises(ValueError, match="projects.yml: 'switch-vit'") as error:
         read_projects(edited(tmp_path, change))
@@ -112,12 +115,11 @@ def test_without_results_there_is_no_number_but_what_is_counted(table, nothing):
 @tables
 def test_every_row_that_has_a_counterpart_gets_a_number_at_full_scale(table):
     found = rows(table, Full())
-    lacking = {f"{row.label}, {row.column.id}": row.reason
-               for row, line in zip(found, table.rows) if line.ours and not row.ours}
+    lacking = {f"{row.label}, {row.column.id}": row.reason for row, line in zip(found, table.rows) if line.ours and not row.ours}
     assert lacking == {}
     for row in found:
         assert row.scale in ("gpu", "any scale", COUNTED, None)
-        if row.results:   # no run of another method has slipped in
+        if row.results:  # no run of another method has slipped in
             assert row.n <= len({first_seed(result.spec) for result in row.results}), row.label
 
 
@@ -136,6 +138,7 @@ def test_the_geometry_of_switch_vit_has_the_projects_number_of_parameters():
 def test_the_best_scale_with_everything_stored_is_read():
     class UpTo(Full):
         """Only what the cpu scale runs is there, and one result of gpu."""
+
         def get(self, spec):
             return super().get(spec) if spec in there else None
 
@@ -164,8 +167,9 @@ def test_the_table_for_the_page():
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 TRANSLATED = re.search(r"\| There \| Here \|\n\|[-|]+\|\n((?:\|.*\|\n)+)", README)[1].splitlines()
 #: Those that name a chapter.
-COMMANDS = [command for command in re.findall(r"(?<![\w`])`?((?:papermill chapters/|python -m lib run )[^`#\n]+)", README)
-            if "--all" not in command]
+COMMANDS = [
+    command for command in re.findall(r"(?<![\w`])`?((?:papermill chapters/|python -m lib run )[^`#\n]+)", README) if "--all" not in command
+]
 
 
 def called(command):

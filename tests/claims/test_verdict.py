@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from lib.claims.judge import Bound, Claim, of_values
-from lib.claims.verdict import MARKS, decide, seeds_to_decide
+from lib.claims.entries import Claim
+from lib.claims.judge import of_values
+from lib.claims.verdict import MARKS, Bound, decide, seeds_to_decide
 from lib.claims.verdict_errors import FIGURE, SEEDS, error_rates, simulated
 from lib.measure.statistics import Estimate, exactly, items_alone, student
 
@@ -13,9 +14,19 @@ def estimate(low, high):
     return Estimate((low + high) / 2, low, high, 3)
 
 
-@pytest.mark.parametrize("low, high, verdict", [
-    (1.1, 1.4, "reproduced"), (1.0, 1.4, "reproduced"), (0.2, 0.8, "weaker"), (-0.2, 0.8, "not seen"), (-0.8, -0.2, "not seen"),
-    (0.0, 0.0, "not seen"), (0.5, 1.5, "undecided"), (-9.0, 9.0, "undecided")])
+@pytest.mark.parametrize(
+    "low, high, verdict",
+    [
+        (1.1, 1.4, "reproduced"),
+        (1.0, 1.4, "reproduced"),
+        (0.2, 0.8, "weaker"),
+        (-0.2, 0.8, "not seen"),
+        (-0.8, -0.2, "not seen"),
+        (0.0, 0.0, "not seen"),
+        (0.5, 1.5, "undecided"),
+        (-9.0, 9.0, "undecided"),
+    ],
+)
 def test_the_interval_decides(low, high, verdict):
     assert decide(estimate(low, high), Bound(at_least=1.0), no_effect=0.0) == verdict
     assert decide(estimate(-high, -low), Bound(at_most=-1.0), no_effect=0.0) == verdict
@@ -33,29 +44,53 @@ def test_without_an_interval_nothing_is_decided():
 
 
 def test_the_number_of_seeds_that_would_decide():
-    found = student([0.05, -0.01, 0.02])                       # mean 0.02, deviation 0.03
+    found = student([0.05, -0.01, 0.02])  # mean 0.02, deviation 0.03
     n = seeds_to_decide(found, Bound(at_least=0.0))
     assert n == 12
     from scipy import stats
+
     half = [stats.t.ppf(0.975, k - 1) * 0.03 / k**0.5 for k in (n - 1, n)]
     assert half[0] >= 0.02 > half[1]
-    assert seeds_to_decide(found, Bound(at_least=0.02)) is None        # the mean lies on the criterion
-    assert seeds_to_decide(found, Bound(at_least=0.0), least_half_width=0.03) is None   # the items leave more open
+    assert seeds_to_decide(found, Bound(at_least=0.02)) is None  # the mean lies on the criterion
+    assert seeds_to_decide(found, Bound(at_least=0.0), least_half_width=0.03) is None  # the items leave more open
     assert seeds_to_decide(Estimate(0.02, None, None, 1), Bound(at_least=0.0)) is None
 
 
 # Constructed results
 
+
 def judged(values, items=None, **changes):
-    claim = Claim(**{"id": "c", "subject": "moe", "paper": "p", "claim": "A claim.", "figure": "1", "where": "1", "metric": "M.",
-                     "unit": "points", "study": ("s",), "values": "f", "criterion": Bound(at_least=0.0), "no_effect": 0.0} | changes)
+    claim = Claim(
+        **{
+            "id": "c",
+            "subject": "moe",
+            "paper": "p",
+            "claim": "A claim.",
+            "figure": "1",
+            "where": "1",
+            "metric": "M.",
+            "unit": "points",
+            "study": ("s",),
+            "values": "f",
+            "criterion": Bound(at_least=0.0),
+            "no_effect": 0.0,
+        }
+        | changes
+    )
     return of_values(claim, values, items, {})
 
 
-@pytest.mark.parametrize("values", [
-    (0.0001, 0.0001, 0.0001),       # one image of ten thousand, three times
-    (0.0001, 0.0001, 0.0002), (0.0, 0.0001, 0.0),
-    (0.05, 0.05, -0.09), (0.0, 0.0, 0.0), (0.02,)])
+@pytest.mark.parametrize(
+    "values",
+    [
+        (0.0001, 0.0001, 0.0001),  # one image of ten thousand, three times
+        (0.0001, 0.0001, 0.0002),
+        (0.0, 0.0001, 0.0),
+        (0.05, 0.05, -0.09),
+        (0.0, 0.0, 0.0),
+        (0.02,),
+    ],
+)
 def test_next_to_nothing_decides_nothing(values):
     for criterion in (Bound(at_least=0.0), Bound(at_most=0.0)):
         assert judged(values, 10_000, criterion=criterion).verdict == "undecided"
@@ -71,7 +106,7 @@ def test_items_widen_an_interval_and_never_narrow_it():
     wide = student([0.1, -0.1, 0.3])
     assert items_alone(wide, 100)[0] == wide and items_alone(wide, None) == (wide, 0.0)
     narrow, least = items_alone(student([0.01, 0.01, 0.0101]), 1000)
-    assert narrow.high - narrow.mean == pytest.approx(least) == pytest.approx(1.96 * (0.01003 * 0.98997 / 1000)**0.5, rel=1e-3)
+    assert narrow.high - narrow.mean == pytest.approx(least) == pytest.approx(1.96 * (0.01003 * 0.98997 / 1000) ** 0.5, rel=1e-3)
 
 
 def test_what_is_exact_is_said_to_be_exact():
@@ -79,7 +114,7 @@ def test_what_is_exact_is_said_to_be_exact():
     assert (verdict.verdict, verdict.measured) == ("reproduced", "38.67× (exact)")
     assert exactly([1.0, 3.0]) == Estimate(2.0, 1.0, 3.0, 2, exact=True)
     assert judged((1.0, 3.0), unit="number", criterion=Bound(at_least=2.0), exact=True).verdict == "undecided"
-    assert judged((1.0, 1.0), unit="number").verdict == "undecided"         # equal, and not said to be exact
+    assert judged((1.0, 1.0), unit="number").verdict == "undecided"  # equal, and not said to be exact
 
 
 def test_a_goal_stands_beside_the_criterion():
@@ -88,6 +123,7 @@ def test_a_goal_stands_beside_the_criterion():
 
 
 # How often it errs
+
 
 @pytest.mark.parametrize("seeds", SEEDS)
 def test_error_rates_are_those_of_an_interval(seeds):

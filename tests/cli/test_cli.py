@@ -156,31 +156,33 @@ def test_what_could_not_run_is_named():
     assert Logged(name="thirteen").key in output
 
 
-@pytest.mark.parametrize("words, message", [
-    (["run", "smal"], "no chapter 'smal'; there are 98 (small). Did you mean 'small'?"),
-    (["run", "small", "-p", "rat", "2"], "unknown parameter 'rat'. Did you mean 'rate'?"),
-    (["run", "small", "-p", "rate", "fast"], "parameter 'rate' takes float, not 'fast' (str)"),
-    (["run", "small", "-p", "seeds", "0"], "must be at least 1, not 0"),
-    (["run", "small", "--scale", "labtop"], "unknown scale 'labtop'; choose one of smoke, laptop, cpu, gpu. "
-                                            "Did you mean 'laptop'?"),
-    (["run", "small", "--study", "mian"], "no study 'mian'; there are main, other. Did you mean 'main'?"),
-    (["run", "small", "--key", "zz"], "0 results have a name beginning with 'zz'"),
-    (["run", "small", "--device", "abacus"], "unknown device 'abacus'"),
-    (["results", "--scale", "tiny"], "unknown scale 'tiny'"),
-    (["run", "small", "-p", "scale", "cpu"], "give --scale instead of -p scale"),
-    (["book", "-p", "scale", "cpu"], "give --scale instead of -p scale"),
-    (["run", "small", "-p", "rate", "1", "-p", "rate", "2"], "'rate' is given twice"),
-    (["run", "small", "-p", "rate", "inf"], "parameter 'rate' takes numbers below 1,000,000,000,000, not inf"),
-    (["run", "small", "-p", "rate", "nan"], "parameter 'rate' takes numbers below 1,000,000,000,000, not nan"),
-    (["run", "small", "-p", "rate", "-1e400"], "parameter 'rate' takes numbers below 1,000,000,000,000, not -inf"),
-    (["run", "small", "-p", "seeds", "1" * 5000], "parameter 'seeds' takes numbers below"),
-    (["run", "small", "-p", "seeds", "1" * 50], "parameter 'seeds' takes numbers below 1,000,000,000,000, not more"),
-    (["run", "small", "-p", "seeds", "101"], "must be at most 100, not 101"),
-    (["run", "small", "-p", "seeds", "many " * 100], "parameter 'seeds' takes int or None, not 'many many"),
-    (["run", "small", "--time-limit", "nan"], "'nan' is no length of time"),
-    (["run", "small", "--time-limit", "8m"], "'8m' is not a valid float"),
-    (["run", "small", "-p", "output", "~nobody-here/x"], "the folder '~nobody-here/x' cannot be found"),
-])
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["run", "smal"], "no chapter 'smal'; there are 98 (small). Did you mean 'small'?"),
+        (["run", "small", "-p", "rat", "2"], "unknown parameter 'rat'. Did you mean 'rate'?"),
+        (["run", "small", "-p", "rate", "fast"], "parameter 'rate' takes float, not 'fast' (str)"),
+        (["run", "small", "-p", "seeds", "0"], "must be at least 1, not 0"),
+        (["run", "small", "--scale", "labtop"], "unknown scale 'labtop'; choose one of smoke, laptop, cpu, gpu. Did you mean 'laptop'?"),
+        (["run", "small", "--study", "mian"], "no study 'mian'; there are main, other. Did you mean 'main'?"),
+        (["run", "small", "--key", "zz"], "0 results have a name beginning with 'zz'"),
+        (["run", "small", "--device", "abacus"], "unknown device 'abacus'"),
+        (["results", "--scale", "tiny"], "unknown scale 'tiny'"),
+        (["run", "small", "-p", "scale", "cpu"], "give --scale instead of -p scale"),
+        (["book", "-p", "scale", "cpu"], "give --scale instead of -p scale"),
+        (["run", "small", "-p", "rate", "1", "-p", "rate", "2"], "'rate' is given twice"),
+        (["run", "small", "-p", "rate", "inf"], "parameter 'rate' takes numbers below 1,000,000,000,000, not inf"),
+        (["run", "small", "-p", "rate", "nan"], "parameter 'rate' takes numbers below 1,000,000,000,000, not nan"),
+        (["run", "small", "-p", "rate", "-1e400"], "parameter 'rate' takes numbers below 1,000,000,000,000, not -inf"),
+        (["run", "small", "-p", "seeds", "1" * 5000], "parameter 'seeds' takes numbers below"),
+        (["run", "small", "-p", "seeds", "1" * 50], "parameter 'seeds' takes numbers below 1,000,000,000,000, not more"),
+        (["run", "small", "-p", "seeds", "101"], "must be at most 100, not 101"),
+        (["run", "small", "-p", "seeds", "many " * 100], "parameter 'seeds' takes int or None, not 'many many"),
+        (["run", "small", "--time-limit", "nan"], "'nan' is no length of time"),
+        (["run", "small", "--time-limit", "8m"], "'8m' is not a valid float"),
+        (["run", "small", "-p", "output", "~nobody-here/x"], "the folder '~nobody-here/x' cannot be found"),
+    ],
+)
 def test_wrong_use_says_what_is_right(words, message):
     assert message in " ".join(call(*words, status=2).split())
 
@@ -217,14 +219,26 @@ def test_results_are_shown_as_tables_and_json():
     assert listed.count("missing") == 1 and all(Logged(name=name).key in listed for name in ("one", "two", "three"))
     assert "test-logged name=three" in listed
     rows = json.loads(call("results", "--json"))
-    assert [(row["study"], row["stored"]) for row in rows] == [
-        ("main", "own"), ("main", "own"), ("other", None), ("other", "own")]
+    assert [(row["study"], row["stored"]) for row in rows] == [("main", "own"), ("main", "own"), ("other", None), ("other", "own")]
     assert rows[0]["metrics"]["length"] == 3 and rows[0]["seconds"] >= 0 and rows[2]["device"] is None
 
 
-@pytest.mark.parametrize("text, value", [
-    ("3", 3), ("1e-3", 0.001), ("True", True), ("false", False), ("None", None), ("null", None),
-    ("cifar10", "cifar10"), ("[1", "[1"), ("01-moe", "01-moe"), ("no", "no"), ("", "")])
+@pytest.mark.parametrize(
+    "text, value",
+    [
+        ("3", 3),
+        ("1e-3", 0.001),
+        ("True", True),
+        ("false", False),
+        ("None", None),
+        ("null", None),
+        ("cifar10", "cifar10"),
+        ("[1", "[1"),
+        ("01-moe", "01-moe"),
+        ("no", "no"),
+        ("", ""),
+    ],
+)
 def test_values_are_read_as_papermill_reads_them(text, value):
     assert value_of(text) == value and type(value_of(text)) is type(value)
 
@@ -232,11 +246,10 @@ def test_values_are_read_as_papermill_reads_them(text, value):
 def test_gpus_start_torchrun(monkeypatch):
     started = []
     monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
-    monkeypatch.setattr(launch.subprocess, "run", lambda command, env: started.append(command) or
-                        types.SimpleNamespace(returncode=1))
+    monkeypatch.setattr(launch.subprocess, "run", lambda command, env: started.append(command) or types.SimpleNamespace(returncode=1))
     output = call("run", "small", "-p", "gpus", "2", "-p", "rate", "3", "--study", "main", status=1)
     assert "2 missing, not finished by its 2 processes" in output
-    command, = started
+    (command,) = started
     assert command[1:6] == ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     assert command[6:] == ["-m", "lib", "run", "small", "--scale", "laptop", "-p", "rate", "3.0", "--study=main"]
     monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
@@ -290,7 +303,7 @@ def test_a_result_that_is_not_one_of_the_book_is_refused():
 
 
 def test_a_claim_is_shown_with_all_that_decides_it(monkeypatch):
-    monkeypatch.undo()   # the real book
+    monkeypatch.undo()  # the real book
     told = call("claims", "smoothing-teacher", "--scale", "cpu")
     assert "When does label smoothing help?" in told and "hard_teacher_minus_smoothed" in told and "Reproduced if" in told
     assert told.count("(n=3)") >= 2 and "\nedition " in told and "\ncpu " in told

@@ -16,8 +16,11 @@ from lib.studies.base.worth import FIRST, in_order_of_worth
 @pytest.fixture
 def environment(tmp_path):
     folders = [ROOT / "tests" / "small_book", ROOT / "tests", ROOT]
-    return os.environ | {"PYTHONPATH": os.pathsep.join(map(str, folders)), "LOG": str(tmp_path / "log"),
-                         "BOOK_RUNS": str(tmp_path / "runs")}
+    return os.environ | {
+        "PYTHONPATH": os.pathsep.join(map(str, folders)),
+        "LOG": str(tmp_path / "log"),
+        "BOOK_RUNS": str(tmp_path / "runs"),
+    }
 
 
 def command(*words):
@@ -47,8 +50,13 @@ def test_a_time_limit_leaves_the_rest_for_the_next_call(environment):
 @pytest.mark.skipif(os.name != "posix", reason="signals")
 def test_stopping_the_queue_stops_its_processes_and_loses_nothing(environment, tmp_path):
     environment |= {"PAUSE": "3"}
-    running = subprocess.Popen(command("--all", "--scale", "smoke", "--processes", "2"), env=environment, cwd=ROOT,
-                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    running = subprocess.Popen(
+        command("--all", "--scale", "smoke", "--processes", "2"),
+        env=environment,
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     log = tmp_path / "log"
     while not (log.exists() and len(log.read_text().splitlines()) == 2):
         assert running.poll() is None
@@ -62,10 +70,15 @@ def test_stopping_the_queue_stops_its_processes_and_loses_nothing(environment, t
     assert sorted(set(log.read_text().split()[::2])) == ["one", "three", "two"]
 
 
-@pytest.mark.parametrize("words, message", [
-    (("--all", "moe"), "name a chapter, or ask for --all"), ((), "name a chapter, or ask for --all"),
-    (("moe", "--processes", "2"), "--processes goes with --all"), (("--all", "--study", "main"), "--all takes no parameters"),
-])
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (("--all", "moe"), "name a chapter, or ask for --all"),
+        ((), "name a chapter, or ask for --all"),
+        (("moe", "--processes", "2"), "--processes goes with --all"),
+        (("--all", "--study", "main"), "--all takes no parameters"),
+    ],
+)
 def test_wrong_use_is_refused_in_a_line(environment, words, message):
     status, output = call(environment, *words)
     assert status == 2 and message in output

@@ -32,6 +32,7 @@ def furthest(a: torch.Tensor, b: torch.Tensor) -> int:
 
 # ---- crop and flip ------------------------------------------------------------------------------------------
 
+
 @shapes
 @pytest.mark.parametrize("mode", augment.PADDINGS)
 def test_crop_is_a_window_of_the_padded_image_at_every_offset(shape, mode):
@@ -40,7 +41,7 @@ def test_crop_is_a_window_of_the_padded_image_at_every_offset(shape, mode):
     cropped = augment.random_crop(image.expand(n, *shape), pad, seeded(), mode)
     padded = F.pad(image[None].float(), [pad] * 4, "reflect" if mode == "reflect" else "constant")[0].to(torch.uint8)
     height, width = shape[1:]
-    windows = torch.stack([padded[:, y:y + height, x:x + width] for y in range(5) for x in range(5)])
+    windows = torch.stack([padded[:, y : y + height, x : x + width] for y in range(5) for x in range(5)])
     matches = (cropped[:, None] == windows[None]).flatten(2).all(2)
     assert (matches.sum(1) == 1).all()
     counts = matches.sum(0)
@@ -57,6 +58,7 @@ def test_flip_mirrors_about_half(shape):
 
 
 # ---- colour -------------------------------------------------------------------------------------------------
+
 
 @shapes
 @pytest.mark.parametrize("name", ["brightness", "contrast", "saturation", "sharpness"])
@@ -83,18 +85,24 @@ def test_colour_jitter_draws_factors_over_the_whole_range(shape):
 
 # ---- RandAugment --------------------------------------------------------------------------------------------
 
+
 @shapes
 @pytest.mark.parametrize("magnitude", [0, 9, 30])
 def test_randaugment_has_torchvisions_space(shape, magnitude):
     """Whatever torchvision makes of a picture is one of our 14 operations, and each of ours occurs."""
     image = pictures(1, shape)
-    ours = torch.cat([augment_randaugment.apply_operation(name, image, magnitude, torch.tensor([sign]))
-                      for name in augment_randaugment.OPERATIONS for sign in (-1, 1)])
+    ours = torch.cat(
+        [
+            augment_randaugment.apply_operation(name, image, magnitude, torch.tensor([sign]))
+            for name in augment_randaugment.OPERATIONS
+            for sign in (-1, 1)
+        ]
+    )
     reference = v2.RandAugment(num_ops=1, magnitude=magnitude)
     with torch.random.fork_rng():
         torch.manual_seed(0)
         theirs = torch.cat([reference(image) for _ in range(500)])
-    close = ((ours[:, None].int() - theirs[None].int()).abs().flatten(2).amax(2) <= 1)
+    close = (ours[:, None].int() - theirs[None].int()).abs().flatten(2).amax(2) <= 1
     assert close.any(0).all() and close.any(1).all()
 
 
@@ -103,7 +111,7 @@ def test_randaugment_has_torchvisions_space(shape, magnitude):
 def test_each_operation_treats_each_image_on_its_own(shape, name):
     images, sign = pictures(6, shape), torch.tensor([1, -1, -1, 1, 1, -1])
     together = augment_randaugment.apply_operation(name, images, 17, sign)
-    alone = torch.cat([augment_randaugment.apply_operation(name, images[i:i + 1], 17, sign[i:i + 1]) for i in range(6)])
+    alone = torch.cat([augment_randaugment.apply_operation(name, images[i : i + 1], 17, sign[i : i + 1]) for i in range(6)])
     assert together.dtype == torch.uint8 and together.shape == images.shape
     assert furthest(together, alone) <= 1
     unchanged = name == "identity" or (name in ("colour", "equalize") and shape == (1, 8, 8))
@@ -126,8 +134,10 @@ def test_geometry_is_torchvisions_exactly():
 def test_randaugment_draws_operations_evenly_and_per_image():
     image, n = pictures(1, (3, 32, 32)), 4000
     got = augment_randaugment.randaugment(image.expand(n, -1, -1, -1), 1, 20, seeded())
-    made = {name: torch.cat([augment_randaugment.apply_operation(name, image, 20, torch.tensor([sign]))
-                             for sign in (-1, 1)]) for name in augment_randaugment.OPERATIONS}
+    made = {
+        name: torch.cat([augment_randaugment.apply_operation(name, image, 20, torch.tensor([sign])) for sign in (-1, 1)])
+        for name in augment_randaugment.OPERATIONS
+    }
     for name, (minus, plus) in made.items():
         hits = [(got == each).flatten(1).all(1).sum().item() for each in (minus, plus)]
         if torch.equal(minus, plus):
@@ -145,6 +155,7 @@ def test_randaugment_keeps_the_order_of_the_batch(shape):
 
 
 # ---- masks --------------------------------------------------------------------------------------------------
+
 
 @shapes
 @pytest.mark.parametrize("size", [3, 4])
@@ -179,6 +190,7 @@ def test_random_erasing_areas_ratios_and_probability(shape):
 
 # ---- mixing -------------------------------------------------------------------------------------------------
 
+
 def solve_mix(targets: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """λ of each image, from its own class's weight; images mixed within one class give 1."""
     return targets.gather(1, labels[:, None])[:, 0]
@@ -204,7 +216,7 @@ def test_cutmix_targets_match_the_pixels_pasted(shape):
     inputs = labels.float()[:, None, None, None].expand(n, *shape)
     mixed, targets = augment.cutmix(inputs, F.one_hot(labels, n).float(), 1.0, seeded())
     torch.testing.assert_close(targets.sum(1), torch.ones(n))
-    own = (mixed[:, 0] == inputs[:, 0])
+    own = mixed[:, 0] == inputs[:, 0]
     torch.testing.assert_close(solve_mix(targets, labels), own.flatten(1).float().mean(1))
     pasted = ~own
     assert torch.equal(pasted.flatten(1).sum(1), pasted.any(2).sum(1) * pasted.any(1).sum(1))  # a rectangle
@@ -219,8 +231,7 @@ def test_with_both_each_batch_uses_one():
     inputs = torch.arange(64.0)[:, None, None, None].expand(64, 1, 8, 8)
     labels = torch.arange(64) % 10
     both = Augmentation(mixup=1.0, cutmix=1.0)
-    flat = [bool((m == m[:, :, :1, :1]).all()) for seed in range(60)
-            for m in [mask_and_mix(inputs, labels, 10, both, seeded(seed))[0]]]
+    flat = [bool((m == m[:, :, :1, :1]).all()) for seed in range(60) for m in [mask_and_mix(inputs, labels, 10, both, seeded(seed))[0]]]
     assert 15 < sum(flat) < 45
     only = mask_and_mix(inputs, labels, 10, Augmentation(cutmix=1.0), seeded())
     assert only[1].shape == (64, 10) and only[1].dtype == torch.float32
@@ -228,10 +239,20 @@ def test_with_both_each_batch_uses_one():
 
 # ---- the whole ----------------------------------------------------------------------------------------------
 
+
 @shapes
 def test_everything_together(shape):
-    whole = Augmentation(crop=2, flip=True, cutout=3, colour_jitter=0.4, randaugment=(2, 9), random_erasing=0.25,
-                         mixup=0.8, cutmix=1.0, crop_padding="reflect")
+    whole = Augmentation(
+        crop=2,
+        flip=True,
+        cutout=3,
+        colour_jitter=0.4,
+        randaugment=(2, 9),
+        random_erasing=0.25,
+        mixup=0.8,
+        cutmix=1.0,
+        crop_padding="reflect",
+    )
     images, labels = pictures(50, shape), torch.arange(50) % 10
     before = images.clone()
     runs = []
@@ -254,9 +275,21 @@ def test_no_augmentation_changes_nothing():
     assert torch.equal(inputs, images.float()) and targets is labels
 
 
-@pytest.mark.parametrize("wrong", [
-    {"crop": -1}, {"cutout": -2}, {"colour_jitter": -0.1}, {"mixup": -1.0}, {"cutmix": -1.0}, {"random_erasing": 1.5},
-    {"randaugment": (2, 31)}, {"randaugment": (-1, 3)}, {"randaugment": (2,)}, {"crop_padding": "wrap"}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"crop": -1},
+        {"cutout": -2},
+        {"colour_jitter": -0.1},
+        {"mixup": -1.0},
+        {"cutmix": -1.0},
+        {"random_erasing": 1.5},
+        {"randaugment": (2, 31)},
+        {"randaugment": (-1, 3)},
+        {"randaugment": (2,)},
+        {"crop_padding": "wrap"},
+    ],
+)
 def test_impossible_settings_are_refused(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         Augmentation(**wrong)
@@ -271,8 +304,7 @@ def test_settings_survive_json():
 def test_global_random_state_is_left_alone():
     torch.manual_seed(7)
     states = torch.get_rng_state(), np.random.get_state()[1].copy()
-    whole = Augmentation(crop=2, flip=True, cutout=3, colour_jitter=0.4, randaugment=(2, 9), random_erasing=0.5,
-                         mixup=1.0)
+    whole = Augmentation(crop=2, flip=True, cutout=3, colour_jitter=0.4, randaugment=(2, 9), random_erasing=0.5, mixup=1.0)
     generator = seeded()
     mask_and_mix(distort(pictures(9, (1, 8, 8)), whole, generator) / 255, torch.arange(9), 10, whole, generator)
     assert torch.equal(torch.get_rng_state(), states[0]) and np.array_equal(np.random.get_state()[1], states[1])

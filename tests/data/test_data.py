@@ -20,7 +20,8 @@ from PIL import Image
 
 from lib.data import files as data_files
 from lib.data.augment import Augmentation
-from lib.data.files import CIFAR10, find
+from lib.data.catalogue import CIFAR10, CIFAR100, DATASETS
+from lib.data.files import find
 from lib.data.images import (
     DATA_NAMES,
     DataDamaged,
@@ -36,10 +37,8 @@ from lib.data.images import (
 from lib.runs.results import Unavailable
 from lib.studies.base.images import available_images
 
-real_data = pytest.mark.skipif(not os.environ.get("BOOK_DATA"),
-                               reason="needs BOOK_DATA, a folder with CIFAR-10 and MNIST")
-EVERYTHING = Augmentation(crop=2, flip=True, cutout=3, colour_jitter=0.3, randaugment=(2, 9), random_erasing=0.5,
-                          mixup=0.4, cutmix=1.0)
+real_data = pytest.mark.skipif(not os.environ.get("BOOK_DATA"), reason="needs BOOK_DATA, a folder with CIFAR-10 and MNIST")
+EVERYTHING = Augmentation(crop=2, flip=True, cutout=3, colour_jitter=0.3, randaugment=(2, 9), random_erasing=0.5, mixup=0.4, cutmix=1.0)
 
 
 @pytest.fixture
@@ -71,8 +70,7 @@ def write_pickles(folder: Path, images, labels, files: list[str], key: str = "la
         (folder / name).write_bytes(pickle.dumps(batch, protocol=2))
 
 
-def write_parquet(path: Path, images, labels, kind: str = "PNG", label: str = "label", image: str = "img",
-                  **options) -> None:
+def write_parquet(path: Path, images, labels, kind: str = "PNG", label: str = "label", image: str = "img", **options) -> None:
     def encode(pixels: np.ndarray) -> dict:
         buffer = io.BytesIO()
         Image.fromarray(pixels.transpose(1, 2, 0).squeeze()).save(buffer, kind, **options)
@@ -88,12 +86,15 @@ def idx(array: np.ndarray) -> bytes:
 
 def same_pixels(got: torch.Tensor, expected: np.ndarray) -> bool:
     """Equal as sets of images: the loader shuffles."""
+
     def as_set(array):
         return sorted(pixels.tobytes() for pixels in array)
+
     return as_set(got.numpy()) == as_set(expected)
 
 
 # ---- reading ------------------------------------------------------------------------------------------------
+
 
 @pytest.mark.parametrize("name", ["cifar10", "cifar100"])
 def test_pickles_in_torchvision_layout(given, name):
@@ -132,9 +133,15 @@ def test_idx_files_plain_and_zipped(given, folder, zipped):
     assert torch.equal(mnist.test.labels, torch.from_numpy(test[1]))
 
 
-@pytest.mark.parametrize("kind, options, variant", [
-    ("PNG", {}, "parquet, lossless"), ("JPEG", {}, "parquet, JPEG re-encoding"),
-    ("WEBP", {"lossless": True}, "parquet, lossless"), ("WEBP", {}, "parquet, WEBP re-encoding")])
+@pytest.mark.parametrize(
+    "kind, options, variant",
+    [
+        ("PNG", {}, "parquet, lossless"),
+        ("JPEG", {}, "parquet, JPEG re-encoding"),
+        ("WEBP", {"lossless": True}, "parquet, lossless"),
+        ("WEBP", {}, "parquet, WEBP re-encoding"),
+    ],
+)
 def test_parquet_says_which_variant_it_is(given, kind, options, variant):
     train, test = pictures(60), pictures(20, seed=1)
     write_parquet(given / "cifar10/train.parquet", *train, kind, **options)
@@ -152,7 +159,7 @@ def test_the_variant_counts_images_that_are_listed_as_not_exact(given):
         write_parquet(given / f"cifar10/{split}.parquet", *pictures(60), "WEBP", lossless=True)
     exact = load_images("cifar10")
     (given / "cifar10/not_exact.tsv").write_text("split\trow\tlabel\ntrain\t4\t8\ntest\t2\t7\n")
-    noted = load_images("cifar10")   # from the cache, which knows nothing of the list
+    noted = load_images("cifar10")  # from the cache, which knows nothing of the list
     assert noted.variant == exact.variant + ", 2 of 60000 images with a JPEG's pixels"
     assert noted.fingerprint == exact.fingerprint
     row = next(row for row in find_data() if row["name"] == "cifar10")
@@ -228,6 +235,7 @@ def test_cache_goes_to_the_results_folder_where_the_checkout_is_read_only(given,
 
 # ---- what goes wrong ----------------------------------------------------------------------------------------
 
+
 def test_unknown_dataset_suggests_a_name():
     with pytest.raises(UnknownDataset, match="Did you mean 'cifar10'"):
         load_images("CIFAR-10")
@@ -258,12 +266,14 @@ def test_a_damaged_pickle_is_named(given, damage):
     write_pickles(folder, *pictures(50), [f"data_batch_{i}" for i in range(1, 6)])
     write_pickles(folder, *pictures(10), ["test_batch"])
     victim = folder / "data_batch_3"
-    victim.write_bytes({
-        "cut": victim.read_bytes()[:-500],
-        "garbage": b"<html>404</html>",
-        "code": pickle.dumps(print),
-        "labels": pickle.dumps({"data": np.zeros((4, 3072), np.uint8), "labels": [1, 2]}, protocol=2),
-    }[damage])
+    victim.write_bytes(
+        {
+            "cut": victim.read_bytes()[:-500],
+            "garbage": b"<html>404</html>",
+            "code": pickle.dumps(print),
+            "labels": pickle.dumps({"data": np.zeros((4, 3072), np.uint8), "labels": [1, 2]}, protocol=2),
+        }[damage]
+    )
     with pytest.raises(DataDamaged, match="data_batch_3 cannot be read"):
         load_images("cifar10")
 
@@ -276,21 +286,30 @@ def test_a_damaged_idx_file_is_named(given, damage):
         (given / f"mnist/{prefix}-images-idx3-ubyte.gz").write_bytes(gzip.compress(idx(images)))
         (given / f"mnist/{prefix}-labels-idx1-ubyte.gz").write_bytes(gzip.compress(idx(labels)))
     victim = given / "mnist/t10k-images-idx3-ubyte.gz"
-    victim.write_bytes({
-        "cut": victim.read_bytes()[:-100],
-        "garbage": b"<html>404</html>",
-        "short": gzip.compress(idx(images)[:-10]),
-        "type": gzip.compress(b"\x00\x00\x0d" + idx(images)[3:]),
-    }[damage])
+    victim.write_bytes(
+        {
+            "cut": victim.read_bytes()[:-100],
+            "garbage": b"<html>404</html>",
+            "short": gzip.compress(idx(images)[:-10]),
+            "type": gzip.compress(b"\x00\x00\x0d" + idx(images)[3:]),
+        }[damage]
+    )
     with pytest.raises(DataDamaged, match="t10k-images-idx3-ubyte.gz cannot be read"):
         load_images("mnist")
     assert "t10k-images" in find_data()[1]["notes"] or damage in ("short", "type")
 
 
-@pytest.mark.parametrize("damage, words", [
-    ("cut", "test.parquet cannot be read"), ("column", "has columns picture, label; expected img"),
-    ("picture", "row 1 is not a picture"), ("size", "row 0 is not a picture of shape .*: it has 16 by 16 pixels"), ("label", "labels 0 to 12"),
-    ("empty", "0 labels")])
+@pytest.mark.parametrize(
+    "damage, words",
+    [
+        ("cut", "test.parquet cannot be read"),
+        ("column", "has columns picture, label; expected img"),
+        ("picture", "row 1 is not a picture"),
+        ("size", "row 0 is not a picture of shape .*: it has 16 by 16 pixels"),
+        ("label", "labels 0 to 12"),
+        ("empty", "0 labels"),
+    ],
+)
 def test_a_damaged_parquet_file_is_named(given, damage, words):
     write_parquet(given / "cifar10/train.parquet", *pictures(20))
     victim = given / "cifar10/test.parquet"
@@ -314,9 +333,15 @@ def test_a_damaged_parquet_file_is_named(given, damage, words):
     assert re.search(words, str(error.value))
 
 
-@pytest.mark.parametrize("labels, words", [
-    ([0, None, 1], "row 1 has the label None, which is no whole number"), (["cat", "dog", "cat"], "row 0 has the label 'cat'"),
-    ([0.0, 3.5, 1.0], "row 0 has the label 0.0"), ([True, False, True], "row 0 has the label True")])
+@pytest.mark.parametrize(
+    "labels, words",
+    [
+        ([0, None, 1], "row 1 has the label None, which is no whole number"),
+        (["cat", "dog", "cat"], "row 0 has the label 'cat'"),
+        ([0.0, 3.5, 1.0], "row 0 has the label 0.0"),
+        ([True, False, True], "row 0 has the label True"),
+    ],
+)
 def test_a_label_that_is_no_whole_number_is_named(given, labels, words):
     write_parquet(given / "cifar10/train.parquet", pictures(3)[0], labels)
     write_parquet(given / "cifar10/test.parquet", *pictures(20))
@@ -375,15 +400,18 @@ def test_download_lands_in_the_cache_folder(given, monkeypatch):
 
 def test_checksums_agree_with_torchvision():
     from torchvision import datasets
-    for ours, theirs in ((data_files.CIFAR10, datasets.CIFAR10), (data_files.CIFAR100, datasets.CIFAR100)):
+
+    for ours, theirs in ((CIFAR10, datasets.CIFAR10), (CIFAR100, datasets.CIFAR100)):
         listed = [tuple(pair) for pair in theirs.train_list + theirs.test_list]
         assert listed == list(zip(ours.train_files + ours.test_files, ours.checks))
         assert (ours.official, ours.url) == (theirs.base_folder, theirs.url)
     assert sorted(f"{name}.gz" for name in data_files.MNIST.train_files + data_files.MNIST.test_files) == sorted(
-        name for name, _ in datasets.MNIST.resources)
+        name for name, _ in datasets.MNIST.resources
+    )
 
 
 # ---- splits and statistics ----------------------------------------------------------------------------------
+
 
 def test_digits_are_always_there():
     digits = load_images("digits")
@@ -391,8 +419,14 @@ def test_digits_are_always_there():
     assert digits.train.images.shape[1:] == digits.shape == (1, 8, 8) and digits.train.images.dtype == torch.uint8
     assert digits.train.images.max() == 255 and digits.train.labels.dtype == torch.int64
     assert digits.fingerprint == load_images("digits").fingerprint
-    assert digits.provenance() == {"name": "digits", "variant": "scikit-learn, embedded",
-                                   "fingerprint": digits.fingerprint, "train": 1200, "validation": 200, "test": 397}
+    assert digits.provenance() == {
+        "name": "digits",
+        "variant": "scikit-learn, embedded",
+        "fingerprint": digits.fingerprint,
+        "train": 1200,
+        "validation": 200,
+        "test": 397,
+    }
 
 
 def test_splits_are_disjoint_fixed_and_stratified():
@@ -437,11 +471,12 @@ def test_normalised_train_images_have_zero_mean_and_unit_deviation(given):
         assert inputs.dtype == torch.float32 and inputs.shape == images.train.images.shape
         std, mean = torch.std_mean(inputs.double(), dim=(0, 2, 3), correction=0)
         assert mean.abs().max() < 1e-5 and (std - 1).abs().max() < 1e-5
-        expected = (images.train.images[0] / 255 - torch.tensor(images.mean)[:, None, None])
+        expected = images.train.images[0] / 255 - torch.tensor(images.mean)[:, None, None]
         torch.testing.assert_close(inputs[0], expected / torch.tensor(images.std)[:, None, None], rtol=1e-5, atol=1e-5)
 
 
 # ---- batches ------------------------------------------------------------------------------------------------
+
 
 def test_an_epoch_visits_each_image_of_its_split_once_in_a_new_order():
     digits = load_images("digits")
@@ -503,14 +538,17 @@ def test_each_device_sees_the_same_batches():
 # ---- the real files -----------------------------------------------------------------------------------------
 
 #: md5 of the decoded train and test images [N, H, W, C] of the copies that the book's results are made from.
-KNOWN_PIXELS = {"cifar10": ["625b19eea08a630340830cb99379f2b3", "af4c7d079bc3d2fac510dff9a968a417"],
-                "cifar100": ["111db26282d380128f3126515677de38", "be0c700682a2a7c28dc926c097ee7f4d"]}
+KNOWN_PIXELS = {
+    "cifar10": ["625b19eea08a630340830cb99379f2b3", "af4c7d079bc3d2fac510dff9a968a417"],
+    "cifar100": ["111db26282d380128f3126515677de38", "be0c700682a2a7c28dc926c097ee7f4d"],
+}
 
 
 def md5_of_pixels(name):
-    decoded = data_files.load(data_files.DATASETS[name])
-    return [hashlib.md5(pixels.permute(0, 2, 3, 1).contiguous().numpy()).hexdigest()
-            for pixels in (decoded.train_images, decoded.test_images)]
+    decoded = data_files.load(DATASETS[name])
+    return [
+        hashlib.md5(pixels.permute(0, 2, 3, 1).contiguous().numpy()).hexdigest() for pixels in (decoded.train_images, decoded.test_images)
+    ]
 
 
 @real_data
@@ -537,7 +575,7 @@ def test_real_cifar100():
     if KNOWN_PIXELS["cifar100"] == md5_of_pixels("cifar100"):
         assert images.variant == "parquet, lossless"
     else:
-        assert images.variant == "official"   # whose test images stand in another order
+        assert images.variant == "official"  # whose test images stand in another order
 
 
 @real_data

@@ -57,6 +57,7 @@ def told(grammar):
 
 # ---- two independent readings of a grammar ------------------------------------------------------------------
 
+
 def spell(row, slot):
     value = row[slot.form]
     return value[0].upper() + value[1:] if slot.capital else value
@@ -64,6 +65,7 @@ def spell(row, slot):
 
 def enumerate_texts(grammar):
     """Every text with its probability, by writing out all derivations."""
+
     def expand(parts, rows):
         if not parts:
             yield "", 1.0
@@ -127,21 +129,28 @@ def derivations(grammar, text):
 
 def shrunk(grammar, rules, rows=2):
     """The book's grammar with two options for these rules and one for all others, and short tables."""
+
     def fewer(name, options):
         kept = options[:2] if name in rules else options[:1]
         total = sum(option.probability for option in kept)
         return tuple(Option(option.probability / total, option.parts) for option in kept)
-    return Grammar({name: fewer(name, options) for name, options in grammar.rules.items()},
-                   {name: table[:rows] for name, table in grammar.pools.items()})
+
+    return Grammar(
+        {name: fewer(name, options) for name, options in grammar.rules.items()},
+        {name: table[:rows] for name, table in grammar.pools.items()},
+    )
 
 
 # ---- exact numbers ------------------------------------------------------------------------------------------
 
+
 @pytest.mark.parametrize("case", ["small", "lost", "stuck"])
 def test_entropy_and_bytes_are_those_of_the_enumerated_texts(grammar, case):
-    small = {"small": lambda: read_grammar(SMALL_RULES, SMALL_POOLS),
-             "lost": lambda: shrunk(grammar, {"OPENING", "HABIT", "time", "FOUND", "THANKS"}),
-             "stuck": lambda: shrunk(grammar, {"PLOT", "TRY", "SAD"})}[case]()
+    small = {
+        "small": lambda: read_grammar(SMALL_RULES, SMALL_POOLS),
+        "lost": lambda: shrunk(grammar, {"OPENING", "HABIT", "time", "FOUND", "THANKS"}),
+        "stuck": lambda: shrunk(grammar, {"PLOT", "TRY", "SAD"}),
+    }[case]()
     texts = enumerate_texts(small)
     assert 500 < len(texts) < 50_000
     assert math.fsum(texts.values()) == pytest.approx(1, abs=1e-12)
@@ -163,8 +172,10 @@ def test_samples_follow_the_enumerated_probabilities():
 
 
 def test_entropy_is_the_mean_of_sampled_stories(grammar, told):
-    for exact, sampled in ((grammar.entropy, [-story.log_prob for story in told]),
-                           (grammar.bytes, [len(story.text.encode()) for story in told])):
+    for exact, sampled in (
+        (grammar.entropy, [-story.log_prob for story in told]),
+        (grammar.bytes, [len(story.text.encode()) for story in told]),
+    ):
         error = statistics.stdev(sampled) / math.sqrt(len(sampled))
         assert abs(statistics.mean(sampled) - exact) < 4 * error < 0.01 * exact
 
@@ -183,9 +194,9 @@ def test_the_parser_sees_ambiguity():
 
 # ---- the stories --------------------------------------------------------------------------------------------
 
+
 def test_every_rule_and_option_is_used(grammar):
-    used = {part.name for options in grammar.rules.values() for option in options for part in option.parts
-            if isinstance(part, Symbol)}
+    used = {part.name for options in grammar.rules.values() for option in options for part in option.parts if isinstance(part, Symbol)}
     assert used == grammar.rules.keys() - {grammar.start}
     for name, options in grammar.rules.items():
         assert sum(option.probability for option in options) == pytest.approx(1)
@@ -236,22 +247,28 @@ def test_splits_hardly_overlap(grammar, told):
 
 # ---- the notation -------------------------------------------------------------------------------------------
 
+
 def test_sentences_and_weights_are_read():
-    made = read_grammar('STORY\n    3: One, <two>. / "{Hero}!" [hero: name] LAST\n    -\ntwo\n    two\nLAST\n    End.',
-                        "name\nme")
+    made = read_grammar('STORY\n    3: One, <two>. / "{Hero}!" [hero: name] LAST\n    -\ntwo\n    two\nLAST\n    End.', "name\nme")
     assert made.rules["STORY"] == (
-        Option(0.75, ("One, ", Symbol("two"), ".", "\n", '"', Slot("hero", None, True), '!"', "\n", Draw(("hero",), "name"),
-                      Symbol("LAST"))), Option(0.25, ()))
+        Option(
+            0.75, ("One, ", Symbol("two"), ".", "\n", '"', Slot("hero", None, True), '!"', "\n", Draw(("hero",), "name"), Symbol("LAST"))
+        ),
+        Option(0.25, ()),
+    )
 
 
-@pytest.mark.parametrize("rules, message", [
-    ("STORY\n    NEXT", "NEXT, which is no rule"),
-    ("STORY\n    [hero: names] {hero}.", "names, which is no table"),
-    ("STORY\n    {hero}.", "hero, which is never drawn"),
-    ("STORY\n    [hero: name] {hero.her}.", "no such column"),
-    ("STORY\n    [hero: name] [hero: toy] {hero}.", "two tables"),
-    ("STORY\n    NEXT\nNEXT\n    -\n    STORY", "contains itself"),
-])
+@pytest.mark.parametrize(
+    "rules, message",
+    [
+        ("STORY\n    NEXT", "NEXT, which is no rule"),
+        ("STORY\n    [hero: names] {hero}.", "names, which is no table"),
+        ("STORY\n    {hero}.", "hero, which is never drawn"),
+        ("STORY\n    [hero: name] {hero.her}.", "no such column"),
+        ("STORY\n    [hero: name] [hero: toy] {hero}.", "two tables"),
+        ("STORY\n    NEXT\nNEXT\n    -\n    STORY", "contains itself"),
+    ],
+)
 def test_mistakes_are_named(rules, message):
     with pytest.raises(ValueError, match=message):
         read_grammar(rules, SMALL_POOLS)

@@ -50,20 +50,21 @@ def test_the_second_text_follows_the_first_in_half_of_the_pairs(read):
     for row, apart in zip(whole.tolist(), elsewhere.tolist()):
         # Stories end with separators too: one of those inside the row is the one between the texts.
         inside = [place for place in range(9, 18) if row[place] == read.special.sep]
-        joined = (" ".join(map(str, row[1:place] + row[place + 1:-1])) for place in inside)
+        joined = (" ".join(map(str, row[1:place] + row[place + 1 : -1])) for place in inside)
         assert inside and any(text in stream for text in joined) == (not apart)
 
 
 def test_sentences_begin_after_full_stops(read):
     starts = sentence_starts(read.train, read.special, read.enders)
     before = {read.tokenizer.decode([token]) for token in read.train[starts - 1].unique().tolist()}
-    assert before and all(text[-1] in ".!?\"" for text in before)
+    assert before and all(text[-1] in '.!?"' for text in before)
     assert not (read.train[starts] == read.special.sep).any()
 
 
 def test_a_batch_depends_on_seed_epoch_and_step_alone(read):
     def batch(seed, epoch, step):
         return pairs(read, 32, 4, 5, seed).batch(epoch, step)[0][0]
+
     batches = pairs(read, 32, 4, 5, 7)
     later = batches.batch(1, 3)[0][0]
     assert torch.equal(later, batch(7, 1, 3)) and torch.equal(batches.batch(1, 3)[0][0], later)
@@ -106,6 +107,7 @@ def test_classes_are_balanced_and_a_bag_of_words_does_not_tell_them_apart(name, 
         for row, tokens in zip(counts, split.tokens.numpy()):
             np.add.at(row, tokens, 1)
         return (counts > 0).astype(float) if present else counts
+
     for present in (False, True):
         guess = LogisticRegression(C=0.1, max_iter=200).fit(bag(task.train, present), task.train.labels)
         assert guess.score(bag(task.test, present), task.test.labels) < 0.6
@@ -134,7 +136,12 @@ def test_examples_do_not_depend_on_how_many_are_asked_for(read):
 
 def test_sentences_keep_who_said_it():
     assert sentences('Tim ran. "Look at me!" Tim said. "I can see you." Then he sat down.\nThe end.') == [
-        "Tim ran.", '"Look at me!" Tim said.', '"I can see you."', "Then he sat down.", "The end."]
+        "Tim ran.",
+        '"Look at me!" Tim said.',
+        '"I can see you."',
+        "Then he sat down.",
+        "The end.",
+    ]
 
 
 def test_names_are_told_from_other_capitals():
@@ -160,12 +167,12 @@ def test_evaluation_sees_every_row_once(read):
     task = task_of(SOURCE, "order", 1_200, 400)
 
     class Knows(torch.nn.Linear):
-        answers = {tuple(row[row != read.special.pad].tolist()): label for row, label in
-                   zip(task.test.tokens, task.test.labels.tolist())}
+        answers = {tuple(row[row != read.special.pad].tolist()): label for row, label in zip(task.test.tokens, task.test.labels.tolist())}
 
         def forward(self, tokens):
             found = torch.tensor([self.answers[tuple(row[row != read.special.pad].tolist())] for row in tokens])
             return torch.nn.functional.one_hot(found, 2).float() * 9
+
     assert evaluate_task(Knows(1, 1), task.test)["accuracy"] == 1.0
 
 
@@ -191,7 +198,7 @@ def test_sst2_is_read_and_split(tmp_path, monkeypatch, read):
     reviews(tmp_path)
     monkeypatch.setenv("BOOK_DATA", str(tmp_path))
     found = sst2.load()
-    assert (len(found.train), len(found.validation), len(found.test)) in {(27, 3, 9), (28, 2, 9)}   # "seen twice" is in dev too
+    assert (len(found.train), len(found.validation), len(found.test)) in {(27, 3, 9), (28, 2, 9)}  # "seen twice" is in dev too
     assert "seen twice" not in {text for text, _ in found.train + found.validation}
     assert found.variant.startswith("sample of 31 rows")
     task = sst2_task(read.tokenizer, read.special, 16, train=10)
@@ -200,11 +207,13 @@ def test_sst2_is_read_and_split(tmp_path, monkeypatch, read):
 
 def test_sst2_may_be_parquet_and_damage_is_named(tmp_path, monkeypatch):
     import pandas as pd
+
     home = tmp_path / "sst2"
     home.mkdir()
     for name in ("train", "validation"):
         pd.DataFrame({"sentence": [f"{name} {i}" for i in range(20)], "label": [i % 2 for i in range(20)]}).to_parquet(
-            home / f"{name}.parquet")
+            home / f"{name}.parquet"
+        )
     monkeypatch.setenv("BOOK_DATA", str(tmp_path))
     assert len(sst2.load().test) == 20
     assert sst2.find_reviews()[0]["found"]
@@ -217,6 +226,7 @@ def test_sst2_may_be_parquet_and_damage_is_named(tmp_path, monkeypatch):
 @pytest.mark.parametrize("labels", [[0, 0.5], [0, None], [1, 2], [True, False], ["0", "positive"]])
 def test_a_label_of_sst2_is_0_or_1_and_a_wrong_row_is_named(tmp_path, labels):
     import pandas as pd
+
     pd.DataFrame({"sentence": ["one", "two"], "label": labels}).to_parquet(tmp_path / "train.parquet")
     with pytest.raises(DataDamaged, match=r"train.parquet cannot be read .*row [12] has the sentence '(one|two)' and the label"):
         sst2.read(tmp_path / "train.parquet")
@@ -224,6 +234,7 @@ def test_a_label_of_sst2_is_0_or_1_and_a_wrong_row_is_named(tmp_path, labels):
 
 def test_sst2_may_be_a_snapshot_of_hugging_face_or_begin_with_a_mark(tmp_path, monkeypatch):
     import pandas as pd
+
     monkeypatch.setenv("BOOK_DATA", str(tmp_path))
     home = reviews(tmp_path)
     plain = sst2.load()

@@ -21,8 +21,7 @@ from lib.data.grammar import story_grammar
 from lib.data.images import UnknownDataset
 from lib.data.text import GRAMMAR_HELD_OUT, TextBatches, TextSplit, evaluate_text, find_text, load_text
 
-real_data = pytest.mark.skipif(not os.environ.get("BOOK_DATA"),
-                               reason="needs BOOK_DATA, a folder with tinystories/ and gpt2/")
+real_data = pytest.mark.skipif(not os.environ.get("BOOK_DATA"), reason="needs BOOK_DATA, a folder with tinystories/ and gpt2/")
 
 
 @pytest.fixture
@@ -67,14 +66,18 @@ def write_both(given, train, validation):
 def told(text_set, split):
     """The stories of a split, read back from its tokens."""
     ends = (split.tokens == text_set.end).nonzero().flatten().tolist()
-    return [text_set.decode(split.tokens[start + 1:end].tolist()) for start, end in zip([-1, *ends], ends)]
+    return [text_set.decode(split.tokens[start + 1 : end].tolist()) for start, end in zip([-1, *ends], ends)]
 
 
 # ---- the grammar's stories ----------------------------------------------------------------------------------
 
+
 def test_grammar_stories_come_from_three_seeds(text):
-    for split, seed, count in ((text.train, "train", 600), (text.validation, "validation", GRAMMAR_HELD_OUT),
-                               (text.test, "test", GRAMMAR_HELD_OUT)):
+    for split, seed, count in (
+        (text.train, "train", 600),
+        (text.validation, "validation", GRAMMAR_HELD_OUT),
+        (text.test, "test", GRAMMAR_HELD_OUT),
+    ):
         expected = [story.text for story in story_grammar().sample(count, seed)]
         assert told(text, split) == expected
         assert split.stories == count and split.tokens.dtype == torch.int64
@@ -82,9 +85,16 @@ def test_grammar_stories_come_from_three_seeds(text):
         assert split.token_bytes[split.tokens].sum() == split.bytes
     known = set(told(text, text.train))
     assert len(known & {*told(text, text.validation), *told(text, text.test)}) <= 1
-    assert text.provenance() == {"name": "grammar", "variant": "made by a grammar", "fingerprint": text.fingerprint,
-                                 "vocabulary": 384, "train": 600, "validation": 400, "test": 400,
-                                 "train_tokens": len(text.train.tokens)}
+    assert text.provenance() == {
+        "name": "grammar",
+        "variant": "made by a grammar",
+        "fingerprint": text.fingerprint,
+        "vocabulary": 384,
+        "train": 600,
+        "validation": 400,
+        "test": 400,
+        "train_tokens": len(text.train.tokens),
+    }
     assert len(text.fingerprint) == 16
 
 
@@ -98,12 +108,13 @@ def test_the_floor_is_that_of_the_stories(text):
 
 def test_fewer_train_stories_are_the_first_ones_in_the_same_tokens(given, text):
     fewer = load_text("grammar", 384, train_stories=100)
-    assert torch.equal(fewer.train.tokens, text.train.tokens[:len(fewer.train.tokens)]) and fewer.train.stories == 100
+    assert torch.equal(fewer.train.tokens, text.train.tokens[: len(fewer.train.tokens)]) and fewer.train.stories == 100
     assert torch.equal(fewer.test.tokens, text.test.tokens)
     assert fewer.tokenizer.to_str() == text.tokenizer.to_str() and fewer.fingerprint != text.fingerprint
 
 
 # ---- TinyStories on disk ------------------------------------------------------------------------------------
+
 
 def test_tinystories_splits(given, stories):
     train, validation = stories[:500], stories[500:560]
@@ -129,7 +140,7 @@ def test_copies_of_held_out_stories_leave_the_train_split(given, stories):
 def test_numbered_parts_in_a_folder(given, stories):
     home = given / "tinystories" / "data"
     for i in range(2):
-        write(home / f"train-0000{i}-of-00002.parquet", stories[i * 200:i * 200 + 200])
+        write(home / f"train-0000{i}-of-00002.parquet", stories[i * 200 : i * 200 + 200])
     write(home / "validation-00000-of-00001.parquet", stories[400:420])
     loaded = load_text("tinystories", 300)
     assert loaded.train.stories == loaded.validation.stories == 200 and loaded.test.stories == 20
@@ -177,7 +188,7 @@ def test_the_second_load_reads_the_cache(given, stories, monkeypatch):
 def test_a_damaged_cache_is_made_anew(given, stories, damage):
     write_both(given, stories[:300], stories[300:320])
     first = load_text("tinystories", 300)
-    path, = (data_files.ROOT / "data" / "cache" / "tokens").iterdir()
+    (path,) = (data_files.ROOT / "data" / "cache" / "tokens").iterdir()
     raw = bytearray(path.read_bytes())
     raw[-1] ^= 1
     path.write_bytes(raw[:-100] if damage == "cut" else raw)
@@ -200,15 +211,18 @@ def test_without_a_place_to_write_everything_still_works(given, stories, monkeyp
     assert load_text("tinystories", 300).test.stories == 20
 
 
-@pytest.mark.parametrize("damage, message", [
-    (lambda path: path.write_bytes(b"no parquet"), "train.parquet cannot be read"),
-    (lambda path: path.write_bytes(path.read_bytes()[:2_000]), "train.parquet cannot be read"),
-    (lambda path: path.write_bytes(path.read_bytes()[:40] + bytes(4_000) + path.read_bytes()[4_040:]), "cannot be read"),
-    (lambda path: write(path, ["a"], "story"), "has columns story; expected text"),
-    (lambda path: write(path, [1, 2]), "no text"),
-    (lambda path: write(path, ["a", None]), "no text"),
-    (lambda path: write(path, ["a", "b"]), "holds 2 train and 20 validation stories: more than 200"),
-])
+@pytest.mark.parametrize(
+    "damage, message",
+    [
+        (lambda path: path.write_bytes(b"no parquet"), "train.parquet cannot be read"),
+        (lambda path: path.write_bytes(path.read_bytes()[:2_000]), "train.parquet cannot be read"),
+        (lambda path: path.write_bytes(path.read_bytes()[:40] + bytes(4_000) + path.read_bytes()[4_040:]), "cannot be read"),
+        (lambda path: write(path, ["a"], "story"), "has columns story; expected text"),
+        (lambda path: write(path, [1, 2]), "no text"),
+        (lambda path: write(path, ["a", None]), "no text"),
+        (lambda path: write(path, ["a", "b"]), "holds 2 train and 20 validation stories: more than 200"),
+    ],
+)
 def test_damaged_files_are_named(given, stories, damage, message):
     write_both(given, stories[:300], stories[300:320])
     damage(given / "tinystories" / "train.parquet")
@@ -239,13 +253,13 @@ def test_download_through_datasets(given, stories, monkeypatch):
 
     class Answer:
         __enter__ = __exit__ = lambda *_: None
+
     monkeypatch.setattr(urllib.request, "urlopen", lambda *_, **__: Answer())
     assert load_text("tinystories", 300).test.stories == 20
     assert (data_files.ROOT / "data" / "cache" / "tinystories" / "validation.parquet").is_file()
 
 
-@pytest.mark.parametrize("name, hint", [("grammer", "grammar"), ("tiny-stories", "tinystories"),
-                                        ("Tiny_Stories", "tinystories")])
+@pytest.mark.parametrize("name, hint", [("grammer", "grammar"), ("tiny-stories", "tinystories"), ("Tiny_Stories", "tinystories")])
 def test_unknown_names(name, hint):
     with pytest.raises(UnknownDataset, match=f"Did you mean '{hint}'"):
         load_text(name, 300)
@@ -277,11 +291,12 @@ def test_the_real_files():
     again = load_text("tinystories", 50_257, train_stories=300)
     assert told(again, again.train) == told(loaded, loaded.train)[:300]
     assert told(again, again.test) == told(loaded, loaded.test) and again.test.bytes == loaded.test.bytes
-    if loaded.variant.startswith("sample of 4043 stories (and 1059"):   # the book's own results are made from it
+    if loaded.variant.startswith("sample of 4043 stories (and 1059"):  # the book's own results are made from it
         assert load_text("tinystories", 512).fingerprint == "1dfd3e2e50da061e"
 
 
 # ---- batches ------------------------------------------------------------------------------------------------
+
 
 def test_windows_are_cut_from_the_stream(text):
     batches = TextBatches(text.train, context=32, batch_size=8, steps=5, seed=1)
@@ -329,13 +344,15 @@ def test_windows_that_do_not_fit(text):
 
 # ---- bits per byte ------------------------------------------------------------------------------------------
 
+
 class Bigram(nn.Module):
     """Logits from the token itself and the mean of the tokens so far: depends on the whole window."""
 
     def __init__(self, vocabulary):
         super().__init__()
-        self.table = nn.Embedding(vocabulary, vocabulary, _weight=torch.randn(
-            vocabulary, vocabulary, generator=torch.Generator().manual_seed(0)))
+        self.table = nn.Embedding(
+            vocabulary, vocabulary, _weight=torch.randn(vocabulary, vocabulary, generator=torch.Generator().manual_seed(0))
+        )
 
     def forward(self, tokens):
         logits = self.table(tokens)
@@ -349,7 +366,7 @@ def test_each_token_is_predicted_once_and_counted_in_bytes(text, tokens):
     stream, nats = [text.end, *text.test.tokens[:tokens].tolist()], []
     with torch.no_grad():
         for start in range(0, len(stream) - 1, 64):
-            window = torch.tensor(stream[start:start + 65])
+            window = torch.tensor(stream[start : start + 65])
             logp = model(window[None, :-1])[0].log_softmax(-1)
             nats += (-logp[torch.arange(len(window) - 1), window[1:]]).tolist()
     assert len(nats) == (tokens or len(text.test.tokens))

@@ -21,8 +21,17 @@ from lib.data.tokenizer import (
     train_tokenizer,
 )
 
-ODD = ["", " ", "  two  spaces \n\n and\r\nlines\t", "Zoë’s “café” — naïve 日本語 🦊🏽 \x00\x7f", f"before {END} after", END,
-       "don't I'LL we've", "1234567890 !!??", "ﬁ e\u0301 \u200b\ufeff"]
+ODD = [
+    "",
+    " ",
+    "  two  spaces \n\n and\r\nlines\t",
+    "Zoë’s “café” — naïve 日本語 🦊🏽 \x00\x7f",
+    f"before {END} after",
+    END,
+    "don't I'LL we've",
+    "1234567890 !!??",
+    "ﬁ e\u0301 \u200b\ufeff",
+]
 
 
 @pytest.fixture(scope="module")
@@ -78,9 +87,11 @@ def test_more_tokens_than_the_stories_can_give(stories):
 
 
 def test_training_is_deterministic(python, tokenizer):
-    code = ("import hashlib; from lib.data.grammar import story_grammar; from lib.data.tokenizer import train_tokenizer;"
-            "texts = [story.text for story in story_grammar().sample(800, 'tokenizer tests')];"
-            "print(hashlib.sha256(train_tokenizer(texts, 400).to_str().encode()).hexdigest())")
+    code = (
+        "import hashlib; from lib.data.grammar import story_grammar; from lib.data.tokenizer import train_tokenizer;"
+        "texts = [story.text for story in story_grammar().sample(800, 'tokenizer tests')];"
+        "print(hashlib.sha256(train_tokenizer(texts, 400).to_str().encode()).hexdigest())"
+    )
     printed = {python("-c", code, PYTHONHASHSEED=seed, RAYON_NUM_THREADS=seed).stdout for seed in (1, 2)}
     assert printed == {hashlib.sha256(tokenizer.to_str().encode()).hexdigest() + "\n"}
 

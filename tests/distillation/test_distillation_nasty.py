@@ -35,6 +35,7 @@ def ce(logits, labels):
 
 # The nasty objective
 
+
 @pytest.mark.parametrize("temperature", [1.0, 4.0])
 def test_contradiction(temperature):
     own, normal = draw(BATCH, CLASSES), draw(BATCH, CLASSES)
@@ -47,8 +48,7 @@ def test_contradiction(temperature):
 
 
 def test_the_nasty_loss_keeps_labels_and_leaves_the_normal_network():
-    own, normal, labels = Fixed(draw(BATCH, CLASSES).detach()), Fixed(draw(BATCH, CLASSES).detach()), torch.randint(CLASSES,
-                                                                                                                    (BATCH,))
+    own, normal, labels = Fixed(draw(BATCH, CLASSES).detach()), Fixed(draw(BATCH, CLASSES).detach()), torch.randint(CLASSES, (BATCH,))
     total, logged = nasty_loss(normal, temperature=4.0, omega=0.1)(own, torch.zeros(BATCH, 1), labels)
     apart = contradiction(own.values.float(), normal.values.float(), 4.0).item()
     assert total.item() == pytest.approx(ce(own.values, labels) - 0.1 * apart, rel=1e-5)
@@ -84,6 +84,7 @@ def test_peaks_are_counted():
 
 # The skeptical objective
 
+
 def test_hybrid():
     logits, taught, labels = draw(3, BATCH, CLASSES), draw(BATCH, CLASSES), torch.randint(CLASSES, (BATCH,))
     first, deepest, last = logits.detach()
@@ -96,45 +97,46 @@ def test_hybrid():
     fixed = taught.detach()
     assert torch.autograd.gradcheck(lambda z: hybrid(z, fixed, labels, listener=1)["heard"], draw(3, BATCH, CLASSES))
     for name in ("heard", "itself", "labels"):
-        slope, = torch.autograd.grad(hybrid(logits, taught, labels)[name], logits)
+        (slope,) = torch.autograd.grad(hybrid(logits, taught, labels)[name], logits)
         touched = [place for place in range(3) if slope[place].abs().sum() > 0]
-        assert touched == [{"heard": 0, "itself": 1,
-                            "labels": 2}[name]]              # the last one hears nothing of the teacher
+        assert touched == [{"heard": 0, "itself": 1, "labels": 2}[name]]  # the last one hears nothing of the teacher
     with pytest.raises(ValueError, match="0 to 1"):
         hybrid(logits, taught, labels, listener=2)
 
 
 def test_the_teacher_reaches_only_what_lies_below_the_listener():
-    model, teacher = ExitNet(ExitConfig(ResNetConfig((4, 8, 8), (1, 1, 1), channels=1),
-                                        places=(1, 2))), nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    model, teacher = (
+        ExitNet(ExitConfig(ResNetConfig((4, 8, 8), (1, 1, 1), channels=1), places=(1, 2))),
+        nn.Sequential(nn.Flatten(), nn.Linear(64, 10)),
+    )
     logits, _ = model.all_exits(torch.randn(8, 1, 8, 8))
     hybrid(logits, torch.randn(8, 10), torch.arange(8), listener=0)["heard"].backward()
     reached = {name for name, p in model.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
-    assert any(name.startswith("backbone.blocks.0") for name in reached) and any(name.startswith("exits.0")
-                                                                                 for name in reached)
-    assert not any(name.startswith(("backbone.blocks.1", "backbone.blocks.2", "backbone.head", "exits.1"))
-                   for name in reached)
+    assert any(name.startswith("backbone.blocks.0") for name in reached) and any(name.startswith("exits.0") for name in reached)
+    assert not any(name.startswith(("backbone.blocks.1", "backbone.blocks.2", "backbone.head", "exits.1")) for name in reached)
     total, logged = skeptical_loss(teacher)(model, torch.randn(8, 1, 8, 8), torch.arange(8))
     assert total.item() == pytest.approx(sum(logged[name].item() for name in ("heard", "itself", "labels")), rel=1e-5)
 
 
 def test_without_data_the_listener_teaches_the_rest():
     logits, taught = draw(3, BATCH, CLASSES), draw(BATCH, CLASSES)
-    expected = plain_divergence(logits[0], taught, 1.0) + plain_divergence(logits[1], logits[0],
-                                                                           1.0) + plain_divergence(logits[2], logits[0], 1.0)
+    expected = (
+        plain_divergence(logits[0], taught, 1.0) + plain_divergence(logits[1], logits[0], 1.0) + plain_divergence(logits[2], logits[0], 1.0)
+    )
     assert whispered()(logits, taught).item() == pytest.approx(expected.item() / CLASSES)
-    slope, = torch.autograd.grad(plain_divergence(logits[2], logits[0], 1.0), logits)
+    (slope,) = torch.autograd.grad(plain_divergence(logits[2], logits[0], 1.0), logits)
     assert slope[0].abs().sum() == 0 and slope[2].abs().sum() > 0
 
 
 # Pictures
 
+
 def test_pictures_can_be_read_back():
     import io
 
     from PIL import Image
-    sheet = Image.open(io.BytesIO(base64.b64decode(contact_sheet(torch.full((5, 1, 8, 8), 7, dtype=torch.uint8),
-                                                                 columns=3))))
+
+    sheet = Image.open(io.BytesIO(base64.b64decode(contact_sheet(torch.full((5, 1, 8, 8), 7, dtype=torch.uint8), columns=3))))
     assert sheet.size == (3 * 9 - 1, 2 * 9 - 1) and sheet.getpixel((0, 0)) == 7 and sheet.getpixel((8, 0)) == 255
     inputs = torch.tensor([-1.0, 0.0, 100.0]).view(3, 1, 1, 1)
     assert as_pixels(inputs, (0.5,), (0.25,)).flatten().tolist() == [64, 128, 255]
@@ -147,11 +149,16 @@ def test_the_first_of_each_class():
 
 # Specs
 
+
 def test_specs_refuse_what_makes_no_sense():
     base = PlainRun(model=TINY)
-    for spec, fields, message in ((NastyRun, {"omega": -1.0}, "omega"), (NastyRun, {"temperature": 0.0}, "temperature"),
-                                  (SkepticalRun, {"listener": 5}, "from 0"), (SkepticalRun, {"places": (9,)}, "places"),
-                                  (SkepticalRun, {"alpha": 2.0}, "alpha")):
+    for spec, fields, message in (
+        (NastyRun, {"omega": -1.0}, "omega"),
+        (NastyRun, {"temperature": 0.0}, "temperature"),
+        (SkepticalRun, {"listener": 5}, "from 0"),
+        (SkepticalRun, {"places": (9,)}, "places"),
+        (SkepticalRun, {"alpha": 2.0}, "alpha"),
+    ):
         with pytest.raises(ValueError, match=message):
             spec(parent=base, **fields)
     with pytest.raises(ValueError, match="at least"):
@@ -165,8 +172,7 @@ def test_from_beginning_to_end(tmp_path):
     skeptical = SkepticalRun(parent=nasty, model=TINY, places=(1,), recipe=recipe, train_examples=100)
     secondary = PairRun(parent=skeptical, model=TINY, recipe=Recipe(epochs=1, batch_size=32), train_examples=64)
     gallery = GalleryRun(parent=nasty, examples=4, points=20)
-    plain, bad, student, second, shown = obtain([base, nasty, skeptical, secondary, gallery],
-                                                store=Store(tmp_path / "none", tmp_path))
+    plain, bad, student, second, shown = obtain([base, nasty, skeptical, secondary, gallery], store=Store(tmp_path / "none", tmp_path))
     assert bad.metrics["normal_accuracy"] == pytest.approx(plain.metrics["test_accuracy"])
     assert bad.curves["contradiction"][-1] > 0 and bad.metrics["peaks"] >= 1
     assert student.metrics["teacher_accuracy"] == pytest.approx(bad.metrics["test_accuracy"])
@@ -177,5 +183,4 @@ def test_from_beginning_to_end(tmp_path):
     assert second.metrics["teacher_accuracy"] == pytest.approx(student.metrics["test_accuracy"])
     assert len(shown.arrays["map_logits_nasty"]) == len(shown.arrays["labels"]) == 20 and len(shown.arrays["pictures"]) == 4
     assert all(sum(row) == pytest.approx(1, abs=1e-3) for row in shown.arrays["probabilities_normal"])
-    assert set(shown.metrics) == {f"silhouette_{what}_{name}" for what in ("features", "logits")
-                                  for name in ("normal", "nasty")}
+    assert set(shown.metrics) == {f"silhouette_{what}_{name}" for what in ("features", "logits") for name in ("normal", "nasty")}

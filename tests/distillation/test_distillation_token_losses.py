@@ -18,10 +18,10 @@ def seeded():
 
 # DeiT
 
+
 @pytest.mark.parametrize("reduction, divisor", [("batchmean", 1), ("numel", CLASSES)])
 def test_deit_soft(reduction, divisor):
-    own, token, other, labels = draw(BATCH, CLASSES), draw(BATCH, CLASSES), draw(BATCH,
-                                                                                 CLASSES), torch.tensor([0, 3, 1, 1, 2])
+    own, token, other, labels = draw(BATCH, CLASSES), draw(BATCH, CLASSES), draw(BATCH, CLASSES), torch.tensor([0, 3, 1, 1, 2])
     ce = -sum(math.log(softmax(z, 1.0)[y]) for z, y in zip(own.tolist(), labels.tolist())) / BATCH
     far = sum(kl(softmax(v, 3.0), softmax(z, 3.0)) for z, v in zip(token.tolist(), other.tolist())) / BATCH / divisor
     assert deit.soft_loss(own, token, other, labels, reduction=reduction).item() == pytest.approx(0.9 * ce + 0.1 * 9 * far)
@@ -29,8 +29,7 @@ def test_deit_soft(reduction, divisor):
 
 
 def test_deit_hard():
-    own, token, other, labels = draw(BATCH, CLASSES), draw(BATCH, CLASSES), draw(BATCH,
-                                                                                 CLASSES), torch.tensor([0, 3, 1, 1, 2])
+    own, token, other, labels = draw(BATCH, CLASSES), draw(BATCH, CLASSES), draw(BATCH, CLASSES), torch.tensor([0, 3, 1, 1, 2])
     total = 0.0
     for z, d, v, y in zip(own.tolist(), token.tolist(), other.tolist(), labels.tolist()):
         total -= 0.5 * math.log(softmax(z, 1.0)[y]) + 0.5 * math.log(softmax(d, 1.0)[v.index(max(v))])
@@ -43,6 +42,7 @@ def test_deit_hard():
 
 
 # TinyBERT
+
 
 def test_tinybert_attention_and_states():
     own, other = draw(2, 3, 4, 4), draw(2, 3, 4, 4)
@@ -62,8 +62,7 @@ def test_tinybert_attention_and_states():
 
 def test_tinybert_predictions():
     own, other = draw(BATCH, CLASSES), draw(BATCH, CLASSES)
-    total = -sum(p * math.log(q) for z, v in zip(own.tolist(), other.tolist()) for p,
-                 q in zip(softmax(v, 2.0), softmax(z, 2.0)))
+    total = -sum(p * math.log(q) for z, v in zip(own.tolist(), other.tolist()) for p, q in zip(softmax(v, 2.0), softmax(z, 2.0)))
     assert tinybert.prediction_loss(own, other, 2.0).item() == pytest.approx(total / BATCH)
     check_gradient(tinybert.prediction_loss, own, other)
 
@@ -78,15 +77,15 @@ def test_layer_maps():
 
 # Self-distillation
 
+
 def test_self_distillation():
     own, deepest, labels = draw(BATCH, CLASSES), draw(BATCH, CLASSES), torch.tensor([0, 3, 1, 1, 2])
     near, far = draw(BATCH, 2, 3), draw(BATCH, 2, 3)
     ce = -sum(math.log(softmax(z, 1.0)[y]) for z, y in zip(own.tolist(), labels.tolist())) / BATCH
     belief = sum(kl(softmax(v, 3.0), softmax(z, 3.0)) for z, v in zip(own.tolist(), deepest.tolist())) / BATCH
-    norm = math.dist(near.flatten().tolist(), far.flatten().tolist())          # one norm of the whole batch
+    norm = math.dist(near.flatten().tolist(), far.flatten().tolist())  # one norm of the whole batch
     assert self_losses.belief_loss(own, deepest).item() == pytest.approx(belief)
     assert self_losses.hint_loss(near, far).item() == pytest.approx(norm)
-    assert self_losses.shallow_loss(own, labels, deepest, near,
-                                    far).item() == pytest.approx(0.7 * ce + 0.3 * belief + 0.03 * norm)
+    assert self_losses.shallow_loss(own, labels, deepest, near, far).item() == pytest.approx(0.7 * ce + 0.3 * belief + 0.03 * norm)
     check_gradient(self_losses.belief_loss, own, deepest)
     check_gradient(self_losses.hint_loss, near, far)

@@ -78,8 +78,7 @@ def test_the_loss_weights_teacher_and_labels():
     ce = -(smooth * student.values.double().log_softmax(-1)).sum(-1).mean()
     assert total.item() == pytest.approx(0.7 * reference(student.values, teacher.values, 4.0) + 0.3 * ce.item(), rel=1e-5)
     assert logged["train_accuracy"].item() == pytest.approx((student.values.argmax(-1) == labels).float().mean().item())
-    assert logged["agreement"].item() == pytest.approx(
-        (student.values.argmax(-1) == teacher.values.argmax(-1)).float().mean().item())
+    assert logged["agreement"].item() == pytest.approx((student.values.argmax(-1) == teacher.values.argmax(-1)).float().mean().item())
     assert not any(value.requires_grad for value in logged.values())
 
 

@@ -39,6 +39,7 @@ def net(places=(1, 2, 3), **changes):
 
 # The network
 
+
 def test_every_classifier_answers_and_the_deepest_is_the_plain_network():
     model, images = net().eval(), torch.randn(3, 1, 8, 8)
     logits, features = model.all_exits(images)
@@ -63,7 +64,7 @@ def test_shallow_classifiers_only_see_what_lies_before_them():
     model, images = net().eval(), torch.randn(2, 1, 8, 8)
     before = model.all_exits(images)[0].detach()
     with torch.no_grad():
-        for parameter in model.backbone.blocks[2].parameters():      # the third block, behind which exit 3 stands
+        for parameter in model.backbone.blocks[2].parameters():  # the third block, behind which exit 3 stands
             parameter.add_(0.5)
     after = model.all_exits(images)[0].detach()
     assert torch.equal(before[:2], after[:2]) and not torch.allclose(before[2], after[2])
@@ -93,9 +94,9 @@ def test_places_that_are_none_are_refused(places):
 
 # The loss
 
+
 def sample(dtype=torch.float64):
-    return (2 * torch.randn(K, BATCH, CLASSES, dtype=dtype), torch.randn(K, BATCH, WIDTH, dtype=dtype),
-            torch.randint(CLASSES, (BATCH,)))
+    return (2 * torch.randn(K, BATCH, CLASSES, dtype=dtype), torch.randn(K, BATCH, WIDTH, dtype=dtype), torch.randint(CLASSES, (BATCH,)))
 
 
 def by_hand(logits, features, labels, alpha, weight, temperature, chosen):
@@ -121,8 +122,12 @@ def by_hand(logits, features, labels, alpha, weight, temperature, chosen):
 
 
 #: Of each shallow classifier: its references, each the classifiers whose mean it is.
-CHOSEN = {"deepest": [[[3]], [[3]], [[3]]], "ensemble": [[[0, 1, 2, 3]]] * 3, "transitive": [[[1]], [[2]], [[3]]],
-          "dense": [[[1], [2], [3]], [[2], [3]], [[3]]]}
+CHOSEN = {
+    "deepest": [[[3]], [[3]], [[3]]],
+    "ensemble": [[[0, 1, 2, 3]]] * 3,
+    "transitive": [[[1]], [[2]], [[3]]],
+    "dense": [[[1], [2], [3]], [[2], [3]], [[3]]],
+}
 
 
 @pytest.mark.parametrize("reference", REFERENCES)
@@ -145,8 +150,8 @@ def test_gradients_pass_to_learners_and_not_to_references(reference):
 
     z, f = logits.clone().requires_grad_(), features.clone().requires_grad_()
     total(z, f).backward()
-    assert z.grad[-1].abs().max() == 0 and f.grad[-1].abs().max() == 0       # the deepest teaches and is not taught
-    assert f.grad[-2].abs().max() == 0 and f.grad[0].abs().max() > 0         # no hint for the deepest shallow one
+    assert z.grad[-1].abs().max() == 0 and f.grad[-1].abs().max() == 0  # the deepest teaches and is not taught
+    assert f.grad[-2].abs().max() == 0 and f.grad[0].abs().max() > 0  # no hint for the deepest shallow one
     # One shallow classifier's gradient, the references held fixed as the formula has them.
     step, place = 1e-6, (0, 2, 1)
     fixed = references(logits, reference)
@@ -180,17 +185,21 @@ def test_references_have_no_gradient_and_unknown_ones_are_refused():
 def test_the_loss_for_training_logs_its_parts():
     model, images, labels = net().train(), torch.randn(4, 1, 8, 8), torch.randint(5, (4,))
     total, logged = self_distillation_loss()(model, images, labels)
-    assert total.item() == pytest.approx(sum(logged[f"{name}_loss"] for name in ("labels", "teacher", "hints")).item(),
-                                         rel=1e-5)
+    assert total.item() == pytest.approx(sum(logged[f"{name}_loss"] for name in ("labels", "teacher", "hints")).item(), rel=1e-5)
     total.backward()
     assert all(parameter.grad is not None for parameter in model.parameters())
-    for bad, message in (({"alpha": 1.5}, "alpha"), ({"weight": -1.0}, "λ"), ({"temperature": 0.0}, "temperature"),
-                         ({"reference": "x"}, "reference")):
+    for bad, message in (
+        ({"alpha": 1.5}, "alpha"),
+        ({"weight": -1.0}, "λ"),
+        ({"temperature": 0.0}, "temperature"),
+        ({"reference": "x"}, "reference"),
+    ):
         with pytest.raises(ValueError, match=message):
             self_distillation_loss(**bad)
 
 
 # Leaving early
+
 
 def test_the_ensemble_leaves_the_shallowest_out_of_three_or_more():
     logits = torch.randn(4, 2, 5)
@@ -200,8 +209,7 @@ def test_the_ensemble_leaves_the_shallowest_out_of_three_or_more():
 
 
 def test_images_leave_at_the_first_classifier_that_is_sure():
-    p = torch.tensor([[[0.9, 0.1], [0.6, 0.4], [0.6, 0.4]], [[0.2, 0.8], [0.1, 0.9], [0.4, 0.6]],
-                      [[0.3, 0.7], [0.3, 0.7], [0.7, 0.3]]])
+    p = torch.tensor([[[0.9, 0.1], [0.6, 0.4], [0.6, 0.4]], [[0.2, 0.8], [0.1, 0.9], [0.4, 0.6]], [[0.3, 0.7], [0.3, 0.7], [0.7, 0.3]]])
     left, predicted = leave(p, [0.8, 0.8])
     assert left.tolist() == [0, 1, 2] and predicted.tolist() == [0, 1, 0]
     assert leave(p, [NEVER, NEVER])[0].tolist() == [2, 2, 2]
@@ -256,7 +264,7 @@ def test_the_search_is_no_worse_than_one_threshold_for_all():
     alike = sweep_thresholds(probabilities, labels, flops)
     whole = max(alike, key=lambda s: s.accuracy)
     assert max(s.accuracy for s in found) >= whole.accuracy - 0.005
-    assert found[0].flops == 10                                   # everything to the shallowest is on the front
+    assert found[0].flops == 10  # everything to the shallowest is on the front
 
 
 def test_a_front_keeps_what_nothing_beats():

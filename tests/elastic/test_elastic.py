@@ -27,15 +27,20 @@ from lib.moe.routers.token_choice import gates
 
 SPACE = Space(depth=(2, 3, 4), heads=(1, 2, 3), hidden=(8, 16, 32), experts=(2, 4, 8), k=(1, 2, 3))
 DENSE = Space(depth=(1, 3), heads=(1, 2), hidden=(4, 16))
-MIXTURES = {"switch": MoEConfig(), "share": MoEConfig(single_gate="share"), "bias": MoEConfig(router="bias"),
-            "softmax bias": MoEConfig(router="bias", scores="softmax"), "dense": None}
+MIXTURES = {
+    "switch": MoEConfig(),
+    "share": MoEConfig(single_gate="share"),
+    "bias": MoEConfig(router="bias"),
+    "softmax bias": MoEConfig(router="bias", scores="softmax"),
+    "dense": None,
+}
 
 
 def supernet(kind: str = "switch", **changes) -> ElasticViT:
     moe = MIXTURES[kind]
     torch.manual_seed(0)
     model = ElasticViT(geometry(SPACE if moe else DENSE, width=24, moe=moe, image_size=8, channels=1, patch=2, **changes))
-    for name, tensor in model.state_dict().items():   # nothing is zero or one any more, biases included
+    for name, tensor in model.state_dict().items():  # nothing is zero or one any more, biases included
         tensor.add_(0.1 * torch.randn_like(tensor))
     return model.eval()
 
@@ -286,8 +291,12 @@ def test_spaces_presets_and_sizes():
     assert Space.only(space.smallest).largest == space.smallest == Size(3, 6, 96, 4, 1)
     assert Size(5, 6, 96, 10, 2) not in space and Size(5, 6, 96) not in space
     assert Size(2, (1, 3), 8, 4, (1, 2)).label == "2 layers, 1–3 heads, 4 experts of 8, k=1–2"
-    for wrong, words in (({"depth": 0}, "at least one layer"), ({"k": 9}, "between 1 and"),
-                         ({"hidden": (1, 2)}, "per active layer"), ({"experts": None}, "neither")):
+    for wrong, words in (
+        ({"depth": 0}, "at least one layer"),
+        ({"k": 9}, "between 1 and"),
+        ({"hidden": (1, 2)}, "per active layer"),
+        ({"experts": None}, "neither"),
+    ):
         with pytest.raises(ValueError, match=words):
             replace(Size(3, 2, 8, 4, 2), **wrong)
     with pytest.raises(ValueError, match="Did you mean"):
@@ -300,8 +309,12 @@ def test_choosing_units():
     whole = Size(6, 4, 32, 8, 2)
     strided = choose(Size(3, 4, 32, 8, 2), whole, Policy(depth="strided"))
     assert [units.layer for units in strided.layers] == [0, 2, 5]
-    best = choose(Size(2, 4, 32, 3, 2), whole, Policy("importance", "importance"),
-                  Ranking(experts=((5, 0, 7, 1, 2, 3, 4, 6),) * 6, layers=(4, 1, 0, 2, 3, 5)))
+    best = choose(
+        Size(2, 4, 32, 3, 2),
+        whole,
+        Policy("importance", "importance"),
+        Ranking(experts=((5, 0, 7, 1, 2, 3, 4, 6),) * 6, layers=(4, 1, 0, 2, 3, 5)),
+    )
     assert [units.layer for units in best.layers] == [1, 4] and best.layers[0].experts == (0, 5, 7)
     torch.manual_seed(0)
     drawn = {choose(Size(6, 4, 32, 3, 2), whole, Policy(experts="random")) for _ in range(5)}
@@ -324,9 +337,15 @@ def test_only_what_is_to_recover_is_trained():
         pass
 
 
-@pytest.mark.parametrize("moe, words", [(MoEConfig(router="soft"), "router"), (MoEConfig(k=2, shared=1), "unshared"),
-                                        (MoEConfig(policy="arrival"), "dropless"),
-                                        (MoEConfig(router_bias=True), "router_bias")])
+@pytest.mark.parametrize(
+    "moe, words",
+    [
+        (MoEConfig(router="soft"), "router"),
+        (MoEConfig(k=2, shared=1), "unshared"),
+        (MoEConfig(policy="arrival"), "dropless"),
+        (MoEConfig(router_bias=True), "router_bias"),
+    ],
+)
 def test_mixtures_that_cannot_be_elastic(moe, words):
     with pytest.raises(ValueError, match=words):
         ElasticViT(replace(preset("tiny"), moe=moe))

@@ -12,7 +12,8 @@ from lib.models.cnn import BaselineCNN, preset
 from lib.runs.spec import changed_fields
 from lib.runs.store import Store, obtain
 from lib.studies.elastic.baselines import CNNRun, PrunedRun, flops_per_image
-from lib.training.loop import Recipe, evaluate_classifier
+from lib.training.evaluate import evaluate_classifier
+from lib.training.loop import Recipe
 
 RECIPE = Recipe(epochs=2, batch_size=64, lr=1e-2, channels_last=True)
 LARGE = CNNRun(size="large", train_examples=300, recipe=RECIPE)
@@ -20,8 +21,21 @@ SCRATCH = replace(LARGE, size="small")
 DISTILLED = replace(SCRATCH, teacher=LARGE)
 PRUNED = PrunedRun(parent=LARGE, keep=1 / 8, recipe=replace(RECIPE, epochs=4))
 
-METRICS = {"test_accuracy", "val_accuracy", "test_loss", "val_loss", "parameters", "active_parameters", "flops_per_image",
-           "file_bytes", "latency_ms_1", "latency_ms_256", "train_seconds", "train_flops", "diverged"}
+METRICS = {
+    "test_accuracy",
+    "val_accuracy",
+    "test_loss",
+    "val_loss",
+    "parameters",
+    "active_parameters",
+    "flops_per_image",
+    "file_bytes",
+    "latency_ms_1",
+    "latency_ms_256",
+    "train_seconds",
+    "train_flops",
+    "diverged",
+}
 
 #: Images that one epoch shows: full batches only.
 SEEN = 300 // 64 * 64
@@ -68,7 +82,7 @@ def test_metrics_are_of_the_network_that_was_kept(spec, results, store, images):
     assert measure.parameters(model) == metrics["parameters"] == metrics["active_parameters"]
     assert measure.file_bytes(model) == metrics["file_bytes"]
     kept = (store.scratch(spec) / "weights.safetensors").stat().st_size
-    assert 64 < kept - metrics["file_bytes"] < 128   # the checksum in its header
+    assert 64 < kept - metrics["file_bytes"] < 128  # the checksum in its header
     assert measure.flops(model, torch.zeros(1, 1, 8, 8)) == metrics["flops_per_image"]
     for split, name in ((images.test, "test"), (images.validation, "val")):
         scores = evaluate_classifier(model, split, images)
@@ -109,8 +123,7 @@ def test_training_flops_are_three_forwards_per_image_and_all_that_went_before(re
     assert results[LARGE].metrics["train_flops"] == 3 * large * 2 * SEEN
     assert results[SCRATCH].metrics["train_flops"] == 3 * small * 2 * SEEN
     assert results[DISTILLED].metrics["train_flops"] == (3 * small + large) * 2 * SEEN + 3 * large * 2 * SEEN
-    assert results[PRUNED].metrics["train_flops"] == (3 * results[PRUNED].metrics["flops_per_image"] * 4 * SEEN
-                                                      + 3 * large * 2 * SEEN)
+    assert results[PRUNED].metrics["train_flops"] == (3 * results[PRUNED].metrics["flops_per_image"] * 4 * SEEN + 3 * large * 2 * SEEN)
 
 
 def test_flops_by_hand(images):
@@ -121,14 +134,15 @@ def test_flops_by_hand(images):
 
 
 def test_a_result_repeats(results, store, images):
-    again, = obtain([PRUNED], store=store, device="cpu", recompute=True)
+    (again,) = obtain([PRUNED], store=store, device="cpu", recompute=True)
     timed = {"train_seconds", "latency_ms_1", "latency_ms_256"}
     assert {n: v for n, v in again.metrics.items() if n not in timed} == {
-        n: v for n, v in results[PRUNED].metrics.items() if n not in timed}
+        n: v for n, v in results[PRUNED].metrics.items() if n not in timed
+    }
 
 
 def test_pruning_alone_is_a_run_without_epochs(results, store):
-    alone, = obtain([replace(PRUNED, recipe=replace(RECIPE, epochs=0))], store=store, device="cpu")
+    (alone,) = obtain([replace(PRUNED, recipe=replace(RECIPE, epochs=0))], store=store, device="cpu")
     assert alone.metrics["val_accuracy"] == alone.metrics["val_accuracy_before_finetuning"]
     assert alone.metrics["train_flops"] == results[LARGE].metrics["train_flops"] and alone.curves == {}
 
@@ -142,8 +156,7 @@ def test_the_parent_is_trained_once(results, store):
 def test_what_does_not_fit_is_refused():
     with pytest.raises(ValueError, match="dataset and train_examples"):
         replace(SCRATCH, train_examples=200, teacher=LARGE)
-    for changes, words in (({"size": "huge"}, "size is 'huge'"), ({"temperature": 0.0}, "temperature is"),
-                           ({"alpha": 1.5}, "alpha is")):
+    for changes, words in (({"size": "huge"}, "size is 'huge'"), ({"temperature": 0.0}, "temperature is"), ({"alpha": 1.5}, "alpha is")):
         with pytest.raises(ValueError, match=words):
             replace(SCRATCH, **changes)
     with pytest.raises(ValueError, match=r"\(0, 1\]"):

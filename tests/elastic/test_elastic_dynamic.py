@@ -55,8 +55,11 @@ def masked(mlp, x_TD, size_T):
     return mlp.fc2(F.gelu(mlp.fc1(x_TD)) * kept_TH)
 
 
-@pytest.mark.parametrize("size_T", [torch.arange(50) % 3, torch.zeros(50, dtype=torch.long), torch.full((50,), 2),
-                                    torch.arange(50) % 2 * 2], ids=["mixed", "smallest", "largest", "without middle"])
+@pytest.mark.parametrize(
+    "size_T",
+    [torch.arange(50) % 3, torch.zeros(50, dtype=torch.long), torch.full((50,), 2), torch.arange(50) % 2 * 2],
+    ids=["mixed", "smallest", "largest", "without middle"],
+)
 def test_tokens_by_size_equal_masks(mlp, x_TD, size_T):
     upstream_TD = torch.randn(50, 12, dtype=torch.float64)
     results = []
@@ -78,7 +81,7 @@ def test_chunks_add_up_to_the_experts(mlp, x_TD):
     parts = nested.chunks(x_TD)
     for size, width in enumerate(WIDTHS):
         expert = prefix(mlp, width)
-        torch.testing.assert_close(sum(parts[:size + 1]) + mlp.fc2.bias, expert(x_TD))
+        torch.testing.assert_close(sum(parts[: size + 1]) + mlp.fc2.bias, expert(x_TD))
         torch.testing.assert_close(nested(x_TD, torch.full((50,), size)), expert(x_TD))
 
 
@@ -107,9 +110,13 @@ def test_activation_importance_is_the_mean_contribution(mlp, x_TD):
 
 def test_difficulty_is_the_smallest_size_that_agrees():
     whole = torch.tensor([1.0, 0.0])
-    y_ETD = torch.stack([torch.tensor([[2.0, 0.1], [1, 1], [0, 1], [0, 0]]),
-                         torch.tensor([[0.0, 1], [1, 0.1], [0, 1], [0, 0]]),
-                         whole.expand(4, 2) * torch.tensor([[1.0], [1], [1], [0]])])
+    y_ETD = torch.stack(
+        [
+            torch.tensor([[2.0, 0.1], [1, 1], [0, 1], [0, 0]]),
+            torch.tensor([[0.0, 1], [1, 0.1], [0, 1], [0, 0]]),
+            whole.expand(4, 2) * torch.tensor([[1.0], [1], [1], [0]]),
+        ]
+    )
     assert difficulty(y_ETD, 0.9).tolist() == [0, 1, 2, 2]
     assert difficulty(y_ETD, 0.7).tolist() == [0, 0, 2, 2]
 
@@ -224,12 +231,14 @@ def test_labels_of_bfloat16_outputs_are_added_up_in_fp32(vit, images):
     ffn = DynamicViT.from_dense(vit, images).blocks[0].ffn
     parts = [part.bfloat16() for part in ffn.experts.chunks(torch.randn(2000, 48))]
     y_ETD = torch.stack(parts).float().cumsum(0)
-    ffn.theta = F.cosine_similarity(y_ETD[1], y_ETD[2], dim=-1).median().item()   # where a little noise decides
+    ffn.theta = F.cosine_similarity(y_ETD[1], y_ETD[2], dim=-1).median().item()  # where a little noise decides
     assert torch.equal(ffn.label(parts), difficulty(y_ETD, ffn.theta))
 
 
-@pytest.mark.parametrize("sizes, theta, words", [((0.5,), 0.9, "must grow"), ((0.5, 0.25, 1), 0.9, "must grow"),
-                                                 ((), 0.9, "must grow"), ((0.5, 1), 0, "must be in")])
+@pytest.mark.parametrize(
+    "sizes, theta, words",
+    [((0.5,), 0.9, "must grow"), ((0.5, 0.25, 1), 0.9, "must grow"), ((), 0.9, "must grow"), ((0.5, 1), 0, "must be in")],
+)
 def test_wrong_settings_are_refused(vit, images, sizes, theta, words):
     with pytest.raises(ValueError, match=words):
         DynamicViT.from_dense(vit, images, sizes, theta)
@@ -285,8 +294,10 @@ def test_run_on_digits(result, store):
 def test_controls_have_the_routers_flops(result):
     """The same sizes, dealt out otherwise, cost the same; the routers themselves come on top."""
     dense, routers = result.metrics["dense_flops_per_image"], 2 * 2 * 16 * (48 * 12 + 12 * 3)
-    rows = [(result.metrics["relative_flops"], result.metrics["relative_flops_random"]),
-            *zip(result.arrays["sweep_relative_flops"], result.arrays["sweep_relative_flops_random"])]
+    rows = [
+        (result.metrics["relative_flops"], result.metrics["relative_flops_random"]),
+        *zip(result.arrays["sweep_relative_flops"], result.arrays["sweep_relative_flops_random"]),
+    ]
     for relative, chance in rows:
         assert relative * dense - routers == pytest.approx(chance * dense, rel=1e-6)
     assert result.metrics["relative_flops_fixed"] == pytest.approx(result.metrics["relative_flops_random"], abs=0.01)
@@ -306,10 +317,16 @@ def test_the_address_depends_on_the_parent():
     assert len({spec.key for spec in (SPEC, replace(SPEC, parent=replace(PARENT, seed=1)), replace(SPEC, theta=0.5))}) == 3
 
 
-@pytest.mark.parametrize("changes, words", [({"importance": "size"}, "'activation', 'weight'"),
-                                            ({"theta": 0.0}, "theta is 0"), ({"theta": 1.5}, "theta is 1.5"),
-                                            ({"sizes": (0.5, 0.25, 1)}, "must grow"),
-                                            ({"sizes": (0.25, 0.5)}, "must grow")])
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        ({"importance": "size"}, "'activation', 'weight'"),
+        ({"theta": 0.0}, "theta is 0"),
+        ({"theta": 1.5}, "theta is 1.5"),
+        ({"sizes": (0.5, 0.25, 1)}, "must grow"),
+        ({"sizes": (0.25, 0.5)}, "must grow"),
+    ],
+)
 def test_a_spec_that_cannot_run_is_refused_at_once(changes, words):
     with pytest.raises(ValueError, match=words):
         replace(SPEC, **changes)

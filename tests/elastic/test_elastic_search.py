@@ -43,10 +43,14 @@ def everything(space: Space) -> list[Size]:
 
 def believed(sizes: list[Size]) -> np.ndarray:
     """An accuracy with diminishing returns, in which layers matter differently and heads help experts."""
+
     def one(size: Size) -> float:
-        gain = sum((place + 1) * (np.log2(layer.hidden * layer.k) + 0.6 * layer.heads * layer.experts ** 0.5)
-                   for place, layer in enumerate(size.layers))
+        gain = sum(
+            (place + 1) * (np.log2(layer.hidden * layer.k) + 0.6 * layer.heads * layer.experts**0.5)
+            for place, layer in enumerate(size.layers)
+        )
         return 1 - np.exp(-gain / 12)
+
     return np.array([one(size) for size in sizes])
 
 
@@ -62,8 +66,8 @@ def network() -> ElasticViT:
 
 # Genomes
 
-@pytest.mark.parametrize("space", [SPACE, DENSE, Space((2,), (2,), (8, 16), (4,), (1, 2)),
-                                   Space((1, 3), (2,), (8,), (1, 4), (2, 4))])
+
+@pytest.mark.parametrize("space", [SPACE, DENSE, Space((2,), (2,), (8, 16), (4,), (1, 2)), Space((1, 3), (2,), (8,), (1, 4), (2, 4))])
 def test_every_genome_means_one_valid_size_and_back(space):
     encoding = Encoding(space)
     genomes = encoding.random(300, np.random.default_rng(0))
@@ -106,13 +110,16 @@ def test_what_cannot_be_encoded_is_refused():
 
 # Search
 
+
 def test_the_search_finds_the_true_front():
     sizes = everything(SPACE)
     true = front(sizes, believed(sizes), [flops(size) for size in sizes])
     found = search(SPACE, believed, flops, population=32, generations=20, seed=3)
     whole = flops(SPACE.largest)
-    area = {name: hypervolume(believed(part), [flops(size) for size in part], whole) for name, part in
-            {"true": true, "found": found, "random": random_search(SPACE, believed, flops, evaluations=100, seed=3)}.items()}
+    area = {
+        name: hypervolume(believed(part), [flops(size) for size in part], whole)
+        for name, part in {"true": true, "found": found, "random": random_search(SPACE, believed, flops, evaluations=100, seed=3)}.items()
+    }
     assert 0.995 * area["true"] <= area["found"] <= area["true"] + 1e-12
     assert area["random"] < area["found"]
     costs, accuracies = [flops(size) for size in found], believed(found)
@@ -149,14 +156,17 @@ def test_a_front_is_what_nothing_beats():
 
 
 def test_the_library_prints_nothing_and_warns_of_nothing():
-    program = ("from lib.elastic.search import *; from lib.elastic.config import Space\n"
-               "search(Space((1, 2), (1, 2), (8, 16)), lambda sizes: np.array([float(s.depth) for s in sizes]), "
-               "lambda s: s.depth, population=8, generations=3)")
+    program = (
+        "from lib.elastic.search import *; from lib.elastic.config import Space\n"
+        "search(Space((1, 2), (1, 2), (8, 16)), lambda sizes: np.array([float(s.depth) for s in sizes]), "
+        "lambda s: s.depth, population=8, generations=3)"
+    )
     done = subprocess.run([sys.executable, "-W", "error", "-c", program], capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 # Predictors
+
 
 def test_accuracy_is_learnt_and_judged_on_what_was_held_out():
     sizes = random_sizes(SPACE, 80, seed=0)
@@ -168,7 +178,7 @@ def test_accuracy_is_learnt_and_judged_on_what_was_held_out():
     assert quality(predictor(unseen), believed(unseen)).kendall_tau > 0.8
 
     lost = AccuracyPredictor.fit(SPACE, sizes, np.random.default_rng(1).permutation(believed(sizes)))
-    assert lost.held_out.kendall_tau < 0.5   # nothing to learn, and it says so
+    assert lost.held_out.kendall_tau < 0.5  # nothing to learn, and it says so
 
 
 def test_quality_of_constants_has_no_rank_correlation():
@@ -198,6 +208,7 @@ def test_the_latency_table_adds_up(network):
 
 def test_where_time_is_arithmetic_the_parts_predict_whole_networks(network, monkeypatch):
     """With FLOPs for seconds, which no other process disturbs; experts one by one, so that none are padding."""
+
     def count(calls, rounds, device):
         return {name: [count_flops(call)] * rounds for name, call in calls.items()}
 
@@ -216,7 +227,7 @@ def test_where_time_is_arithmetic_the_parts_predict_whole_networks(network, monk
 def test_looking_at_a_layers_input_leaves_the_network_as_it_was(network):
     chosen = network.use(SPACE.smallest).subnet
     with pytest.raises(RuntimeError):
-        latency.input_of(network, 0, torch.randn(2, 3, 8, 8))   # colour, which it cannot take
+        latency.input_of(network, 0, torch.randn(2, 3, 8, 8))  # colour, which it cannot take
     assert network.subnet == chosen and not network.blocks[0]._forward_pre_hooks and not network.training
 
 
@@ -228,6 +239,7 @@ def test_a_dense_space_has_a_table_too():
 
 
 # The Spec
+
 
 @dataclass(frozen=True, kw_only=True)
 class Parent(Spec):
@@ -248,8 +260,17 @@ class Parent(Spec):
         return ElasticViT(CONFIG).eval()
 
 
-SMALL = {"samples": 16, "validation_images": 64, "check_images": 100, "population": 12, "generations": 4, "members": 6,
-         "budgets": (1.0, 0.5, 0.25, 0.01), "latency_batch": 8, "rounds": 2}
+SMALL = {
+    "samples": 16,
+    "validation_images": 64,
+    "check_images": 100,
+    "population": 12,
+    "generations": 4,
+    "members": 6,
+    "budgets": (1.0, 0.5, 0.25, 0.01),
+    "latency_batch": 8,
+    "rounds": 2,
+}
 
 
 @pytest.fixture(scope="module")
@@ -273,12 +294,12 @@ def test_a_result_is_small_and_complete(result):
 def test_budgets_are_kept_and_the_searchs_choices_are_extracted(result):
     rows = result.arrays["budgets"]
     assert {row["method"] for row in rows} == set(METHODS)
-    assert 0.01 not in {row["budget"] for row in rows}   # nothing is that small, and none is claimed to be
+    assert 0.01 not in {row["budget"] for row in rows}  # nothing is that small, and none is claimed to be
     for row in rows:
         assert row[row["cost"]] <= row["budget"] * result.metrics[f"whole_{row['cost']}"]
         if row["method"] == "search":
             assert row["measured_ms"] > 0 and 0 <= row["test_accuracy"] <= 1
-            assert row["file_bytes"] == pytest.approx(4 * row["parameters"], rel=0.3)   # a header beside few weights
+            assert row["file_bytes"] == pytest.approx(4 * row["parameters"], rel=0.3)  # a header beside few weights
 
 
 def test_measured_accuracy_is_that_of_the_named_sub_network(result):

@@ -28,8 +28,17 @@ from lib.training.loop import Recipe
 SPACE = Space(depth=(2, 3, 4), heads=(3,), hidden=(16,), experts=(2, 4, 8), k=(1, 2))
 DENSE = Space(depth=(3,), heads=(3,), hidden=(4, 8, 16))
 CONFIG = geometry(SPACE, width=24, moe=MoEConfig(single_gate="share"), image_size=8, channels=1, patch=2)
-SAMPLERS = [ERNIE(), Uniform(), Sandwich(), Sandwich(distil=False), Weighted(), Weighted(phases=True), LayerwiseK(),
-            Progressive(), CoActivation()]
+SAMPLERS = [
+    ERNIE(),
+    Uniform(),
+    Sandwich(),
+    Sandwich(distil=False),
+    Weighted(),
+    Weighted(phases=True),
+    LayerwiseK(),
+    Progressive(),
+    CoActivation(),
+]
 
 
 def drawn(sampler, steps=4000, progress=0.99, space=SPACE):
@@ -46,13 +55,14 @@ def test_every_sampler_draws_from_the_space_and_repeats_itself(sampler):
 
 def test_ernie_keeps_each_axis_whole_as_often_as_it_says():
     sizes = [step[0].size for step in drawn(ERNIE())]
-    share = {axis: sum(getattr(size, axis) == getattr(SPACE.largest, axis) for size in sizes) / len(sizes)
-             for axis in ("depth", "experts", "k")}
+    share = {
+        axis: sum(getattr(size, axis) == getattr(SPACE.largest, axis) for size in sizes) / len(sizes) for axis in ("depth", "experts", "k")
+    }
     assert share == pytest.approx({"depth": 0.75, "experts": 0.80, "k": 0.80}, abs=0.025)
     whole = sum(size == SPACE.largest for size in sizes) / len(sizes)
-    assert whole == pytest.approx(0.75 * 0.8 * 0.8, abs=0.03)   # the axes are independent
+    assert whole == pytest.approx(0.75 * 0.8 * 0.8, abs=0.03)  # the axes are independent
     subsets = Counter(step[0].subnet.layers[0].experts for step in drawn(ERNIE()) if step[0].size.experts == 4)
-    assert len(subsets) > 20   # of 70
+    assert len(subsets) > 20  # of 70
 
 
 def test_sandwich_trains_both_ends_and_only_the_largest_sees_labels():
@@ -81,18 +91,22 @@ def test_progressive_shrinking_opens_one_axis_after_another():
     seen = {}
     for progress in (0.45, 0.55, 0.65, 0.75, 0.85, 0.95):
         sizes = [step[1].size for step in drawn(sampler, 300, progress)]
-        seen[progress] = [{size.depth for size in sizes}, {layer.experts for size in sizes for layer in size.layers},
-                          {layer.k for size in sizes for layer in size.layers}]
+        seen[progress] = [
+            {size.depth for size in sizes},
+            {layer.experts for size in sizes for layer in size.layers},
+            {layer.k for size in sizes for layer in size.layers},
+        ]
     assert seen[0.45] == [{3, 4}, {8}, {2}] and seen[0.55] == [{2, 3, 4}, {8}, {2}]
     assert seen[0.65] == [{2, 3, 4}, {4, 8}, {2}] and seen[0.75][1] == {2, 4, 8}
     assert seen[0.95] == [{2, 3, 4}, {2, 4, 8}, {1, 2}]
-    assert any(isinstance(size.experts, tuple) and len(set(size.experts)) > 1 for size in
-               (step[1].size for step in drawn(sampler, 50, 0.99)))
+    assert any(
+        isinstance(size.experts, tuple) and len(set(size.experts)) > 1 for size in (step[1].size for step in drawn(sampler, 50, 0.99))
+    )
 
 
 def test_layerwise_k_and_nested_widths():
     ks = {step[0].size.k for step in drawn(LayerwiseK(), 500)}
-    assert len(ks) == 2**4   # every combination of four layers
+    assert len(ks) == 2**4  # every combination of four layers
     sizes = {step[0].size for step in drawn(Nested(), 100, space=DENSE)}
     assert sizes == {replace(DENSE.largest, hidden=width) for width in DENSE.hidden}
 
@@ -107,7 +121,7 @@ def test_co_activation_draws_from_a_pool_in_training_only():
     inside = (routing.expert_TK[..., None] == best_T4[:, None]).any(-1)
     assert inside.all() and routing.expert_TK.shape[1] == 2
     top2 = (routing.expert_TK[..., None] == best_T4[:, None, :2]).any(-1).float().mean()
-    assert 0.35 < top2 < 0.65   # half of the pool
+    assert 0.35 < top2 < 0.65  # half of the pool
     torch.testing.assert_close(routing.gate_TK.sum(-1), torch.ones(len(routing.gate_TK)))
     assert set(routing.losses) == {"balance", "sharpen"}
     _, (routing, *_) = model.eval().with_routing(images)
@@ -117,8 +131,9 @@ def test_co_activation_draws_from_a_pool_in_training_only():
 def test_a_pool_that_meets_inactive_experts_has_finite_gradients():
     torch.manual_seed(0)
     model = ElasticViT(CONFIG).train()
-    model.select(Subnet((LayerUnits(0, range(3), range(16), range(4), 2, pool=4),
-                         LayerUnits(2, range(3), range(16), range(3), 2, pool=4))))   # the last: fewer than the pool
+    model.select(
+        Subnet((LayerUnits(0, range(3), range(16), range(4), 2, pool=4), LayerUnits(2, range(3), range(16), range(3), 2, pool=4)))
+    )  # the last: fewer than the pool
     logits, routings = model.with_routing(torch.randn(16, 1, 8, 8))
     (logits.square().mean() + sum(routing.loss for routing in routings)).backward()
     assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
@@ -126,13 +141,19 @@ def test_a_pool_that_meets_inactive_experts_has_finite_gradients():
     assert routings[0].load_E[4:].sum() == 0
 
 
-@pytest.mark.parametrize("make, words", [
-    (lambda: ERNIE(depth=1.5), "depth is 1.5"), (lambda: ERNIE(sparsity=-0.1), "sparsity is"),
-    (lambda: Sandwich(random=-1), "random is -1"),
-    (lambda: Weighted(weights=(0.0, 0.5, 0.5)), "above 0"), (lambda: Weighted(weights=(0.5, -0.2, 0.3)), "none below 0"),
-    (lambda: Progressive(order=("depth", "width")), "an axis in order is 'width'"),
-    (lambda: LayerwiseK().passes(DENSE, 0.0), "give the space experts and k"),
-    (lambda: CoActivation().passes(DENSE, 0.0), "give the space experts and k")])
+@pytest.mark.parametrize(
+    "make, words",
+    [
+        (lambda: ERNIE(depth=1.5), "depth is 1.5"),
+        (lambda: ERNIE(sparsity=-0.1), "sparsity is"),
+        (lambda: Sandwich(random=-1), "random is -1"),
+        (lambda: Weighted(weights=(0.0, 0.5, 0.5)), "above 0"),
+        (lambda: Weighted(weights=(0.5, -0.2, 0.3)), "none below 0"),
+        (lambda: Progressive(order=("depth", "width")), "an axis in order is 'width'"),
+        (lambda: LayerwiseK().passes(DENSE, 0.0), "give the space experts and k"),
+        (lambda: CoActivation().passes(DENSE, 0.0), "give the space experts and k"),
+    ],
+)
 def test_samplers_that_cannot_work_are_refused(make, words):
     with pytest.raises(ValueError, match=words):
         make()
@@ -179,8 +200,14 @@ def test_paced_batches_go_on_where_the_epoch_stopped_and_know_the_time():
     assert paced.progress() == pytest.approx(10 / 20)
 
 
-ELASTIC = ElasticRun(train_examples=256, space=SPACE, sampler=ERNIE(), moe=MoEConfig(single_gate="share"), d_model=24,
-                     recipe=Recipe(epochs=2, batch_size=32, lr=3e-3))
+ELASTIC = ElasticRun(
+    train_examples=256,
+    space=SPACE,
+    sampler=ERNIE(),
+    moe=MoEConfig(single_gate="share"),
+    d_model=24,
+    recipe=Recipe(epochs=2, batch_size=32, lr=3e-3),
+)
 RUNS = [ELASTIC, replace(ELASTIC, space=Space.only(SPACE.largest), offered=SPACE, sampler=None)]
 
 
@@ -230,7 +257,7 @@ def test_stages_and_knobs():
     assert wide.space.experts == (16,) and wide.offered.experts == (4, 8, 12, 16) and wide.recipe.epochs == 3
     other = studies(Parameters(scale="cpu", dataset="digits"))["samplers"][0]
     assert (other.dataset, other.train_examples, other.patch) == ("digits", None, 2) and other.augmentation == Augmentation()
-    alike = studies(Parameters(scale="cpu", dataset="cifar100"))["samplers"][0]   # of the same shape: all else stays
+    alike = studies(Parameters(scale="cpu", dataset="cifar100"))["samplers"][0]  # of the same shape: all else stays
     usual = studies(Parameters(scale="cpu"))["samplers"][0]
     assert alike == replace(usual, dataset="cifar100")
 
@@ -241,7 +268,7 @@ def test_spaces_of_all_scales(scale):
     assert {found[name].largest for name in ("whole", "three", "depth", "experts", "k")} == {found["whole"].largest}
     assert set(found["five"].elastic_axes) >= {"depth", "hidden", "experts", "k"}
     whole = SCALES[scale].geometry
-    assert found["widths"].largest.hidden == whole.k * whole.hidden   # as many FLOPs as k experts
+    assert found["widths"].largest.hidden == whole.k * whole.hidden  # as many FLOPs as k experts
 
 
 def test_the_width_tells_the_scale():

@@ -12,7 +12,12 @@ from lib.figures.drawing import Drawing, text
 
 #: The text's size on a phone, in units, and a letter's width of it in a wide font; other letters and digits are 0.64 wide.
 SIZE = 19
-WIDTHS = {**dict.fromkeys("ijlI.,:;'′|· ", 0.32), **dict.fromkeys("frt()-", 0.4), **dict.fromkeys("mMwW%", 0.98), **dict.fromkeys("+−=×≠→↓", 0.84)}
+WIDTHS = {
+    **dict.fromkeys("ijlI.,:;'′|· ", 0.32),
+    **dict.fromkeys("frt()-", 0.4),
+    **dict.fromkeys("mMwW%", 0.98),
+    **dict.fromkeys("+−=×≠→↓", 0.84),
+}
 
 SMALL = Layer((0,), 12, (1, 3), 1)
 WHOLE = {place: Layer((0, 1, 2), 48, tuple(range(8)), 2) for place in range(4)}
@@ -22,25 +27,67 @@ MASK = [[True, False, True], [False, True, False], [True, True, False]]
 KEPT = [([1.0, 0.0, 0.5], [1.0, 0.25]), ([0.0, 0.0, 1.0], [1.0, 0.0])]
 
 DRAWINGS = {
-    "layer": lambda: moe.layer([0.83, -1.42], [0.16, 0.24, 0.06, 0.54], [0, 0.31, 0, 0.69], [[9, 9], [-0.21, 0.07], [9, 9], [0.33, 0.53]], [0.17, 0.39]),
-    "grid": lambda: moe.grid([0, 0, 1], [[0.71, 0, 0, 0], [0, 0, 0, 0], [0, 0.62, 0, 0]], [[0.72, 0.28, 0, 0], [0, 0.44, 0, 0], [0, 0, 0, 0]],
-                             [[0.73, 0.17, 0.04, 0.06], [0.55, 0.15, 0.19, 0.11], [0.36, 0.41, 0.13, 0.10]]),
-    "structures": lambda: pruning.structures([[3.0, 1.0] * 4, [-2.0, 0.0] * 4] * 4, {"unstructured": [[True, False] * 4] * 8, "filter": [[True] * 8, [False] * 8] * 4}),
-    "packed_file": lambda: pruning.packed_file([0, -0.32, 0, 0.21, 0, 0, 0, -0.28], [1, 2, 3], [4, 12, 7], {"codes": 262, "positions": 214, "norms": 0, "header": 196}, 9480),
-    "widening": lambda: growth.widening([[0.81, -0.42], [0.33, 0.64]], [1, -1], [1.23, -0.31], [[-0.09, -0.08, 0.90, -0.34]] + [[0.11] * 4] * 3, [1.24, -0.32, 1.25, -0.33]),
-    "deepening": lambda: growth.deepening(4, {"stack": [(i % 4, False) for i in range(8)], "interleaved": [(i // 2, i % 2 == 1) for i in range(8)]},
-                                          {"stack": 2.49, "interleaved": 0.0}),
+    "layer": lambda: moe.layer(
+        [0.83, -1.42], [0.16, 0.24, 0.06, 0.54], [0, 0.31, 0, 0.69], [[9, 9], [-0.21, 0.07], [9, 9], [0.33, 0.53]], [0.17, 0.39]
+    ),
+    "grid": lambda: moe.grid(
+        [0, 0, 1],
+        [[0.71, 0, 0, 0], [0, 0, 0, 0], [0, 0.62, 0, 0]],
+        [[0.72, 0.28, 0, 0], [0, 0.44, 0, 0], [0, 0, 0, 0]],
+        [[0.73, 0.17, 0.04, 0.06], [0.55, 0.15, 0.19, 0.11], [0.36, 0.41, 0.13, 0.10]],
+    ),
+    "structures": lambda: pruning.structures(
+        [[3.0, 1.0] * 4, [-2.0, 0.0] * 4] * 4, {"unstructured": [[True, False] * 4] * 8, "filter": [[True] * 8, [False] * 8] * 4}
+    ),
+    "packed_file": lambda: pruning.packed_file(
+        [0, -0.32, 0, 0.21, 0, 0, 0, -0.28], [1, 2, 3], [4, 12, 7], {"codes": 262, "positions": 214, "norms": 0, "header": 196}, 9480
+    ),
+    "widening": lambda: growth.widening(
+        [[0.81, -0.42], [0.33, 0.64]], [1, -1], [1.23, -0.31], [[-0.09, -0.08, 0.90, -0.34]] + [[0.11] * 4] * 3, [1.24, -0.32, 1.25, -0.33]
+    ),
+    "deepening": lambda: growth.deepening(
+        4,
+        {"stack": [(i % 4, False) for i in range(8)], "interleaved": [(i // 2, i % 2 == 1) for i in range(8)]},
+        {"stack": 2.49, "interleaved": 0.0},
+    ),
     "tile": lambda: attention.tile(3, 2, 1, 1, [[1.42, -0.31], [-0.98, 0.21]], [0.55, 1.33, 0.61], [1.43, 1.73, 0.28]),
     "masks": lambda: attention.masks({"causal": [[True, False], [True, True]], "window": [[True, False], [False, False]]}),
-    "losses": lambda: distillation.losses({"features": {"FitNets": 1.62, "AT": 0.018}, "embedding": {"RKD": 0.27}, "logits": {"KD": 0.21, "DKD": 1.7, "DIST": 33.0}}),
+    "losses": lambda: distillation.losses(
+        {"features": {"FitNets": 1.62, "AT": 0.018}, "embedding": {"RKD": 0.27}, "logits": {"KD": 0.21, "DKD": 1.7, "DIST": 33.0}}
+    ),
     "exits": lambda: distillation.exits([0.90, 0.85], [[0.97, 0.11, 0.12], [0.55, 0.71, 0.83]], [0, 2], [0.43, 0.73, 1.0]),
-    "nested": lambda: elastic.nested(4, 3, 48, 8, {"whole": WHOLE, "one size for all": {0: SMALL}, "by layer": {0: SMALL, 2: SMALL}}, {"whole": 1.0, "one size for all": 0.21, "by layer": 0.37}),
-    "steps": lambda: elastic.steps(4, 48, 8, {"sandwich": [(WHOLE, "labels"), ({0: SMALL}, "largest"), (WHOLE, "largest"), (WHOLE, "largest")], "progressive": [({1: SMALL}, "both")]}),
-    "triple": lambda: privacy.triple([("X", -16, 22, "secret"), ("Z = A · B", -17, -10, "dealer"), ("E = X − A", -165, 189, "opened"), ("X · Y", 1, 2, "result")]),
-    "replacements": lambda: privacy.replacements([-1, 0, 1], {"ReLU": [0, 0, 1], "parabola (DaPa)": [0.1, 0.1, 0.9], "identity (SNL)": [-1, 0, 1]},
-                                                 {"ReLU": 1168, "parabola (DaPa)": 16, "identity (SNL)": 0}, {"ReLU": 0.0, "parabola (DaPa)": 0.03, "identity (SNL)": 1.69}),
+    "nested": lambda: elastic.nested(
+        4,
+        3,
+        48,
+        8,
+        {"whole": WHOLE, "one size for all": {0: SMALL}, "by layer": {0: SMALL, 2: SMALL}},
+        {"whole": 1.0, "one size for all": 0.21, "by layer": 0.37},
+    ),
+    "steps": lambda: elastic.steps(
+        4,
+        48,
+        8,
+        {
+            "sandwich": [(WHOLE, "labels"), ({0: SMALL}, "largest"), (WHOLE, "largest"), (WHOLE, "largest")],
+            "progressive": [({1: SMALL}, "both")],
+        },
+    ),
+    "triple": lambda: privacy.triple(
+        [("X", -16, 22, "secret"), ("Z = A · B", -17, -10, "dealer"), ("E = X − A", -165, 189, "opened"), ("X · Y", 1, 2, "result")]
+    ),
+    "replacements": lambda: privacy.replacements(
+        [-1, 0, 1],
+        {"ReLU": [0, 0, 1], "parabola (DaPa)": [0.1, 0.1, 0.9], "identity (SNL)": [-1, 0, 1]},
+        {"ReLU": 1168, "parabola (DaPa)": 16, "identity (SNL)": 0},
+        {"ReLU": 0.0, "parabola (DaPa)": 0.03, "identity (SNL)": 1.69},
+    ),
     "removals": lambda: tickets.removals({name: KEPT for name in ("whole", "LTH", "Prasanna et al.", "EBERT, text 1")}),
-    "rewinding": lambda: tickets.rewinding([[-0.24, -0.31, -0.28], [0.33, -0.11, 0.97], [-0.71, -0.38, 0.32]], [[0.44, 0.02, 0.45], [0.03, 0.46, 0.04], [0.47, 0.48, 0.05]], MASK),
+    "rewinding": lambda: tickets.rewinding(
+        [[-0.24, -0.31, -0.28], [0.33, -0.11, 0.97], [-0.71, -0.38, 0.32]],
+        [[0.44, 0.02, 0.45], [0.03, 0.46, 0.04], [0.47, 0.48, 0.05]],
+        MASK,
+    ),
 }
 
 
@@ -93,14 +140,22 @@ def boxes(drawing: Drawing) -> list[tuple[str, tuple[float, float, float, float]
     for one in elements(drawing, "circle"):
         x, y, radius = (float(one.get(name)) for name in ("cx", "cy", "r"))
         shapes.append(("circle", (x - radius, y - radius, x + radius, y + radius)))
-    return shapes + [(one.get("d"), path_box(one.get("d"))) for one in elements(drawing, "path")] + [(one.text, text_box(one)) for one in elements(drawing, "text")]
+    return (
+        shapes
+        + [(one.get("d"), path_box(one.get("d"))) for one in elements(drawing, "path")]
+        + [(one.text, text_box(one)) for one in elements(drawing, "text")]
+    )
 
 
 def collisions(drawing: Drawing) -> list[tuple[str, str]]:
     """Pairs of texts that overlap on a phone."""
     placed = [(one.text, text_box(one)) for one in elements(drawing, "text")]
-    return [(first, second) for i, (first, a) in enumerate(placed) for second, b in placed[i + 1:]
-            if min(a[2], b[2]) - max(a[0], b[0]) > 0.5 and min(a[3], b[3]) - max(a[1], b[1]) > 0.5]
+    return [
+        (first, second)
+        for i, (first, a) in enumerate(placed)
+        for second, b in placed[i + 1 :]
+        if min(a[2], b[2]) - max(a[0], b[0]) > 0.5 and min(a[3], b[3]) - max(a[1], b[1]) > 0.5
+    ]
 
 
 def test_collisions_and_canvas_are_seen():
@@ -123,7 +178,11 @@ def test_it_is_well_formed_and_described(name):
 @pytest.mark.parametrize("name", DRAWINGS)
 def test_nothing_leaves_the_canvas_and_no_texts_meet(name):
     drawing = DRAWINGS[name]()
-    outside = [what for what, (left, top, right, bottom) in boxes(drawing) if left < 0 or top < 0 or right > drawing.width or bottom > drawing.height]
+    outside = [
+        what
+        for what, (left, top, right, bottom) in boxes(drawing)
+        if left < 0 or top < 0 or right > drawing.width or bottom > drawing.height
+    ]
     assert outside == []
     assert collisions(drawing) == []
 
@@ -140,6 +199,7 @@ def test_numbers_are_told_shortly():
 
 # Each shows what it is given
 
+
 def test_layer_shows_its_token_and_only_the_outputs_of_experts_that_run():
     drawing = DRAWINGS["layer"]()
     assert {"0.83", "−1.42", "0.16", "0.54", "× 0.31", "× 0.69", "(−0.21, 0.07)", "(0.33, 0.53)", "0.17", "0.39"} <= set(words(drawing))
@@ -149,18 +209,20 @@ def test_layer_shows_its_token_and_only_the_outputs_of_experts_that_run():
 def test_grid_counts_and_names_who_is_left_out():
     shown = words(DRAWINGS["grid"]())
     assert {".71", ".62", ".72", ".28", ".44", ".73", ".17", "dropped: 2", "unserved: 3", "all mixed"} <= set(shown)
-    assert shown.count("×") == 1 and shown.count("3") == 5      # token 3, and three tokens for each soft expert
+    assert shown.count("×") == 1 and shown.count("3") == 5  # token 3, and three tokens for each soft expert
 
 
 def test_structures_say_what_each_mask_keeps():
     drawing = DRAWINGS["structures"]()
-    assert {"83% of Σ|w|", "67% of Σ|w|"} <= set(words(drawing))       # 5 and 4 of 6
+    assert {"83% of Σ|w|", "67% of Σ|w|"} <= set(words(drawing))  # 5 and 4 of 6
     assert len(classed(drawing, "run")) == 64 + 32 + 32
 
 
 def test_packed_file_has_gaps_codes_and_bytes():
     drawing = DRAWINGS["packed_file"]()
-    assert {"−.32", ".21", "−.28", "4", "12", "7", "262 bytes", "214 bytes", "196 bytes", "together 672; in 32 bits each: 9,480"} <= set(words(drawing))
+    assert {"−.32", ".21", "−.28", "4", "12", "7", "262 bytes", "214 bytes", "196 bytes", "together 672; in 32 bits each: 9,480"} <= set(
+        words(drawing)
+    )
     assert "0 bytes" not in words(drawing)
 
 
@@ -217,17 +279,23 @@ def test_replacements_draw_what_they_are_given():
     drawing = DRAWINGS["replacements"]()
     assert {"1,168 bytes", "16 bytes", "0 bytes", "error 0.03", "error 1.69"} <= set(words(drawing))
     bottoms = [path_box(one.get("d"))[3] for one in elements(drawing, "path") if "--a" in (one.get("style") or "")]
-    assert bottoms[2] > bottoms[0] > bottoms[1]        # the identity goes below zero, the parabola stays above
+    assert bottoms[2] > bottoms[0] > bottoms[1]  # the identity goes below zero, the parabola stays above
 
 
 def test_removals_share_out_heads_and_neurons():
     drawing = DRAWINGS["removals"]()
-    assert words(drawing).count("42%, 56%") == 4       # 2.5 of 6 heads, 2.25 of 4 neurons
+    assert words(drawing).count("42%, 56%") == 4  # 2.5 of 6 heads, 2.25 of 4 neurons
     assert len(classed(drawing, "off")) == 4 * (3 + 1)
 
 
 def test_rewinding_masks_the_old_values():
     drawing = DRAWINGS["rewinding"]()
     shown = words(drawing)
-    assert shown.count("−.24") == 2 and shown.count("−.31") == 1 and shown.count(".47") == 1 and shown.count("0") == 4 and "largest 5 of 9" in shown
+    assert (
+        shown.count("−.24") == 2
+        and shown.count("−.31") == 1
+        and shown.count(".47") == 1
+        and shown.count("0") == 4
+        and "largest 5 of 9" in shown
+    )
     assert len(classed(drawing, "dec")) == len(classed(drawing, "run")) == 5

@@ -15,17 +15,32 @@ NAMES = ("parameters", "flops", "latency_ms")
 
 def found(layers: int, members: int) -> pd.DataFrame:
     """The worst for space: neighbouring layers all differ."""
-    return pd.DataFrame([{
-        "depth": layers, "heads": [1 + (i + m) % 6 for i in range(layers)],
-        "hidden": [1024 - i % 2 - m for i in range(layers)],
-        "experts": [8 + i % 2 * 8 for i in range(layers)], "k": [1 + i % 2 for i in range(layers)],
-        "parameters": 1_234_567 * (m + 1), "flops": 9_876_543_21 * (m + 1), "latency_ms": 1.2345 * (m + 1),
-        "val_accuracy": 0.6 + 0.3 * (m / members) ** 0.5, "test_accuracy": 0.61 if m % 2 else None} for m in range(members)])
+    return pd.DataFrame(
+        [
+            {
+                "depth": layers,
+                "heads": [1 + (i + m) % 6 for i in range(layers)],
+                "hidden": [1024 - i % 2 - m for i in range(layers)],
+                "experts": [8 + i % 2 * 8 for i in range(layers)],
+                "k": [1 + i % 2 for i in range(layers)],
+                "parameters": 1_234_567 * (m + 1),
+                "flops": 9_876_543_21 * (m + 1),
+                "latency_ms": 1.2345 * (m + 1),
+                "val_accuracy": 0.6 + 0.3 * (m / members) ** 0.5,
+                "test_accuracy": 0.61 if m % 2 else None,
+            }
+            for m in range(members)
+        ]
+    )
 
 
 FRONT = found(12, 16)
-SAMPLES = pd.DataFrame([{"parameters": 164_321 * i + 54_321, "flops": 1.3e8 * i + 1.1e7, "latency_ms": 0.1641 * i + 0.0321,
-                         "val_accuracy": 0.5 + i / 411} for i in range(120)])
+SAMPLES = pd.DataFrame(
+    [
+        {"parameters": 164_321 * i + 54_321, "flops": 1.3e8 * i + 1.1e7, "latency_ms": 0.1641 * i + 0.0321, "val_accuracy": 0.5 + i / 411}
+        for i in range(120)
+    ]
+)
 
 
 @pytest.fixture(scope="module")
@@ -74,8 +89,7 @@ def test_buttons_switch_traces_slider_and_description_together(figure):
 
 
 def test_descriptions_fit_a_telephone(figure):
-    texts = [stop.args[1][f"annotations[{place}].text"]
-             for place, slider in enumerate(figure.layout.sliders) for stop in slider.steps]
+    texts = [stop.args[1][f"annotations[{place}].text"] for place, slider in enumerate(figure.layout.sliders) for stop in slider.steps]
     for text in texts:
         lines = re.sub("</?b>", "", text).split("<br>")
         assert max(map(len, lines)) <= LINE + 6

@@ -18,7 +18,7 @@ def png(shade: int) -> str:
 def test_each_image_stands_above_its_map_with_the_first_row_on_top():
     figure = image_maps([png(0), png(255)], [[[1, 2], [3, 4]], [[0, 0], [0, 8]]], ["cat", "dog"], value_title="size", format=".1f")
     assert [tuple(map(tuple, trace.z)) for trace in figure.data] == [((3, 4), (1, 2)), ((0, 8), (0, 0))]
-    assert all((trace.zmin, trace.zmax) == (0, 8) for trace in figure.data)   # one scale for all
+    assert all((trace.zmin, trace.zmax) == (0, 8) for trace in figure.data)  # one scale for all
     assert [image.x for image in figure.layout.images] == [trace.x0 - trace.dx / 2 for trace in figure.data]
     assert "cat 2.5" in figure.layout.meta["alt"] and "dog 2.0" in figure.layout.meta["alt"]
 

@@ -21,9 +21,21 @@ METHOD_NAMES = ["dense", "switch", "vmoe", "bias", "expert_choice", "soft", "has
 def curves() -> pd.DataFrame:
     """Eleven methods, three seeds, 600 epochs: more than any chapter draws at once."""
     rng = np.random.default_rng(0)
-    return pd.concat([pd.DataFrame({"method": method, "seed": seed, "step": np.arange(1, 601),
-                                    "accuracy": 0.9 - 0.5 * np.exp(-np.arange(600) / 60) + rng.normal(0, 0.01, 600)})
-                      for method in METHOD_NAMES for seed in range(3)], ignore_index=True)
+    return pd.concat(
+        [
+            pd.DataFrame(
+                {
+                    "method": method,
+                    "seed": seed,
+                    "step": np.arange(1, 601),
+                    "accuracy": 0.9 - 0.5 * np.exp(-np.arange(600) / 60) + rng.normal(0, 0.01, 600),
+                }
+            )
+            for method in METHOD_NAMES
+            for seed in range(3)
+        ],
+        ignore_index=True,
+    )
 
 
 @pytest.fixture
@@ -77,7 +89,7 @@ def test_methods_have_their_own_colours_marks_and_labels():
 
 def test_colours_stand_out_on_white_and_on_black():
     def luminance(colour):
-        channels = [int(colour[i:i + 2], 16) / 255 for i in (1, 3, 5)]
+        channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
         linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
         return float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
 
@@ -109,8 +121,7 @@ def test_thinning_keeps_ends_extremes_and_order():
 
 
 def test_curves_draw_the_mean_and_the_range_of_the_seeds():
-    frame = pd.DataFrame({"method": ["switch"] * 4, "seed": [0, 0, 1, 1], "step": [1, 2, 1, 2],
-                          "accuracy": [0.2, 0.4, 0.4, np.nan]})
+    frame = pd.DataFrame({"method": ["switch"] * 4, "seed": [0, 0, 1, 1], "step": [1, 2, 1, 2], "accuracy": [0.2, 0.4, 0.4, np.nan]})
     band, line = figures.learning_curves(frame, "accuracy", "method").data
     assert list(line.y) == [0.3, 0.4]
     assert list(band.y) == [0.4, 0.4, 0.4, 0.2] and list(band.x) == [1, 2, 2, 1]
@@ -146,11 +157,14 @@ def test_slider_carries_its_matrices_and_keeps_first_and_last():
     assert not figure.frames
 
 
-@pytest.mark.parametrize("build", [
-    lambda frame: figures.learning_curves(frame, "accuracy", "method"),
-    lambda frame: figures.dots(frame, "accuracy", "method"),
-    lambda frame: figures.pareto(frame, "step", "accuracy", "method"),
-])
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda frame: figures.learning_curves(frame, "accuracy", "method"),
+        lambda frame: figures.dots(frame, "accuracy", "method"),
+        lambda frame: figures.pareto(frame, "step", "accuracy", "method"),
+    ],
+)
 def test_nothing_to_draw_says_what_to_do(build):
     with pytest.raises(ValueError, match="missing"):
         build(pd.DataFrame({"method": [], "seed": [], "step": [], "accuracy": []}))
@@ -169,11 +183,11 @@ def test_a_frontier_knows_which_way_is_better():
         drawn = [trace for trace in figures.pareto(frame, "cost", "value", "method", **better).data if trace.name == "frontier"]
         return list(drawn[0].x) if drawn else None
 
-    assert front() == [1, 2, 4]                                        # less cost, more value
+    assert front() == [1, 2, 4]  # less cost, more value
     assert front(x_better="more") == [4]
     assert front(y_better="less") == [1]
     assert front(x_better="more", y_better="less") == [4, 3, 1]
-    assert front(x_better=None) is front(y_better=None) is None        # a prediction is no cost
+    assert front(x_better=None) is front(y_better=None) is None  # a prediction is no cost
     with pytest.raises(ValueError, match="x_better is 'lower'"):
         front(x_better="lower")
 
@@ -186,6 +200,8 @@ def test_the_logic_of_verdicts_is_the_judges_own():
 
 
 def test_shares_of_verdicts_are_drawn_as_shares():
-    figure = verdict_bars({"no effect, 3 seeds": {"reproduced": 0.025, "undecided": 0.95, "not seen": 0.025}}, title="experiments", format=".0%")
+    figure = verdict_bars(
+        {"no effect, 3 seeds": {"reproduced": 0.025, "undecided": 0.95, "not seen": 0.025}}, title="experiments", format=".0%"
+    )
     assert [trace.name for trace in figure.data] == ["reproduced", "not seen", "undecided"]
     assert "2% reproduced" in figure.layout.meta["alt"] and figure.data[2].text == ("95%",)

@@ -13,7 +13,7 @@ def test_few_decades_are_ticked_thrice_each_and_many_are_left_to_plotly():
     few = decades([0.003, 0.8], ".1~%")
     assert few == {"type": "log", "dtick": "D2", "tickformat": ".1~%"}
     assert "dtick" not in decades([1e-6, 1])
-    assert decades([0, 5])["dtick"] == "D2"       # zero has no logarithm and no say
+    assert decades([0, 5])["dtick"] == "D2"  # zero has no logarithm and no say
 
 
 def test_intervals_beyond_all_shares_do_not_stretch_the_axis():
@@ -21,8 +21,8 @@ def test_intervals_beyond_all_shares_do_not_stretch_the_axis():
     assert wide.high > 1 > 0 > wide.low
     assert within([wide], ".1%") == {"autorangeoptions": {"clipmin": 0, "clipmax": 1}}
     assert within([wide], ".2f") == {}
-    assert within([student([1.4, 1.6])], ".0%") == {}      # a ratio, not a share
-    assert within([student([-0.3, 0.1])], "+.1%") == {}    # a difference
+    assert within([student([1.4, 1.6])], ".0%") == {}  # a ratio, not a share
+    assert within([student([-0.3, 0.1])], "+.1%") == {}  # a difference
 
 
 @pytest.mark.parametrize("draw", (dots, scaling))

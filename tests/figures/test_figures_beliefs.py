@@ -16,7 +16,7 @@ def test_maps_stand_side_by_side():
     points = [[0.0, 5.0], [10.0, 5.0], [20.0, 7.0]]
     figure = class_maps({"features, normal": points, "logits, nasty": [[1.0, 1.0]] * 3}, [0, 2, 1], ["cat", "dog", "cow"])
     first, second = figure.data
-    assert list(first.x) == [0.0, 0.5, 1.0] and list(first.y) == [0.0, 0.0, 1.0]      # each stretched to the same square
+    assert list(first.x) == [0.0, 0.5, 1.0] and list(first.y) == [0.0, 0.0, 1.0]  # each stretched to the same square
     assert min(second.x) > 1 and list(first.text) == ["cat", "cow", "dog"] and list(first.marker.color) == [0, 2, 1]
     assert "2 maps of 3 images, coloured by their 3 classes: features, normal" in figure.layout.meta["alt"]
     assert [note.text for note in figure.layout.annotations] == ["features, normal", "logits, nasty"]

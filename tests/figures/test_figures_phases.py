@@ -15,13 +15,23 @@ from lib.figures.theme import COLOURS, INK
 def trained(series: list[str], seeds: int = 3, evaluations: int = 50) -> pd.DataFrame:
     rng = np.random.default_rng(0)
     compute = np.logspace(13, 16, evaluations)
-    return pd.concat([pd.DataFrame({"method": name, "seed": seed, "flops": compute,
-                                    "loss": 1 + (compute / 1e13) ** -0.3 + rng.normal(0, 0.01, evaluations)})
-                      for name in series for seed in range(seeds)], ignore_index=True)
+    return pd.concat(
+        [
+            pd.DataFrame(
+                {"method": name, "seed": seed, "flops": compute, "loss": 1 + (compute / 1e13) ** -0.3 + rng.normal(0, 0.01, evaluations)}
+            )
+            for name in series
+            for seed in range(seeds)
+        ],
+        ignore_index=True,
+    )
 
 
-GROWN = [Transition(1e14, "experts ×8", of="growth"), Transition(1e15, "width ×2", of="growth"),
-         Transition(4e15, "depth ×1.25", of="growth")]
+GROWN = [
+    Transition(1e14, "experts ×8", of="growth"),
+    Transition(1e15, "width ×2", of="growth"),
+    Transition(4e15, "depth ×1.25", of="growth"),
+]
 
 
 def drawn(frame: pd.DataFrame | None = None, transitions=GROWN, **options):
@@ -36,13 +46,15 @@ def poles(figure) -> list:
 
 # What is drawn --------------------------------------------------------------------------------------------
 
+
 def test_every_transition_has_its_pole_its_flag_and_its_mark_on_the_curve():
     frame = trained(["dense", "growth"])
     figure = drawn(frame)
     assert [pole.x0 for pole in poles(figure)] == [1e14, 1e15, 4e15]
     assert {pole.line.color for pole in poles(figure)} == {COLOURS["growth"]}
-    assert [(a.text, 10 ** a.x) for a in figure.layout.annotations] == [
-        (t.label, pytest.approx(t.at)) for t in GROWN]   # annotations count logarithmic axes in decades
+    assert [(a.text, 10**a.x) for a in figure.layout.annotations] == [
+        (t.label, pytest.approx(t.at)) for t in GROWN
+    ]  # annotations count logarithmic axes in decades
     marks = [trace for trace in figure.data if trace.mode == "markers"]
     mean = frame[frame.method == "growth"].groupby("flops").loss.mean()
     assert [mark.y[0] for mark in marks] == [pytest.approx(np.interp(t.at, mean.index, mean), abs=1e-3) for t in GROWN]
@@ -77,18 +89,23 @@ def test_the_floor_has_room_below_it_for_its_name_where_no_pole_is():
     line = next(shape for shape in figure.layout.shapes if shape.y0 == shape.y1)
     name = next(note for note in figure.layout.annotations if note.text == "entropy")
     assert line.y0 == 0.9 and name.y == 0.9 and name.yanchor == "top"
-    height = figure.layout.height - figure.layout.margin.t - 100   # of the plot, about
+    height = figure.layout.height - figure.layout.margin.t - 100  # of the plot, about
     assert (0.9 - low) / (high - low) * height > 16
     assert all(pole.y0 == pytest.approx((0.9 - low) / (high - low), abs=1e-3) for pole in poles(figure))
     assert high > trained(["dense", "growth"]).loss.max()
-    below = drawn(floor=1.2).layout.yaxis.range   # a loss below the floor, by chance or by a fault, is seen
+    below = drawn(floor=1.2).layout.yaxis.range  # a loss below the floor, by chance or by a fault, is seen
     assert below[0] < trained(["dense", "growth"]).loss.min()
 
 
 def test_before_and_after_a_transition_are_two_points():
     """A growth that changes the function: 1.5 before it, 1.9 after it, at the same compute."""
-    frame = pd.DataFrame([{"method": "growth", "seed": seed, "flops": flops, "loss": loss + seed / 10}
-                          for seed in (0, 1) for flops, loss in ((1, 2.0), (2, 1.5), (2, 1.9), (4, 1.2))])
+    frame = pd.DataFrame(
+        [
+            {"method": "growth", "seed": seed, "flops": flops, "loss": loss + seed / 10}
+            for seed in (0, 1)
+            for flops, loss in ((1, 2.0), (2, 1.5), (2, 1.9), (4, 1.2))
+        ]
+    )
     for log in (True, False):
         line = next(trace for trace in drawn(frame, [], log=log).data if trace.line.width == 2)
         assert list(line.x) == [1, 2, 2, 4]
@@ -99,10 +116,10 @@ def test_a_jump_within_a_long_curve_stays_upright():
     flops = np.sort(np.append(np.linspace(1, 100, 4998), [50.5, 50.5]))
     loss = 3 - flops / 100
     first = int(np.searchsorted(flops, 50.5))
-    loss[first + 1:] += 0.05
+    loss[first + 1 :] += 0.05
     line = drawn(pd.DataFrame({"method": "growth", "seed": 0, "flops": flops, "loss": loss}), []).data[0]
     here = list(line.x).index(50.5)
-    assert line.x[here + 1] == 50.5 and line.y[here:here + 2] == (2.495, 2.545)
+    assert line.x[here + 1] == 50.5 and line.y[here : here + 2] == (2.495, 2.545)
     assert len(line.x) < 500
 
 
@@ -121,8 +138,11 @@ def test_words_say_what_is_marked_and_where_the_floor_is():
 
 def test_many_long_curves_stay_small_and_plain():
     names = ["dense", *(f"growth, order {i}" for i in range(7))]
-    marks = [Transition(10 ** (13.5 + 0.5 * i), label, of=name) for name in names[1:4]
-             for i, label in enumerate(("experts ×8", "width ×2", "depth ×1.25"))]
+    marks = [
+        Transition(10 ** (13.5 + 0.5 * i), label, of=name)
+        for name in names[1:4]
+        for i, label in enumerate(("experts ×8", "width ×2", "depth ×1.25"))
+    ]
     text = json.dumps(drawn(trained(names, evaluations=1000), marks, floor=0.9).to_plotly_json(), allow_nan=False)
     assert len(text) < 50_000 and not re.search("bdata|http", text)
 
@@ -136,10 +156,10 @@ def test_what_cannot_be_drawn_says_what_to_do():
 
 # Flags ----------------------------------------------------------------------------------------------------
 
+
 def clear(places, widths, to_left, rows) -> bool:
     """Whether no flag lies on another one or on a pole that goes up past it."""
-    spans = [(place - width, place) if left else (place, place + width)
-             for place, width, left in zip(places, widths, to_left)]
+    spans = [(place - width, place) if left else (place, place + width) for place, width, left in zip(places, widths, to_left)]
     for i, j in itertools.permutations(range(len(places)), 2):
         if rows[i] == rows[j] and spans[i][0] < spans[j][1] and spans[j][0] < spans[i][1]:
             return False
@@ -155,19 +175,24 @@ def test_flags_are_clear_of_each_other_and_inside_on_narrow_and_on_wide_pages():
         places = np.sort(rng.uniform(5, NARROW - 5, count))
         widths = rng.uniform(8, 12, count).round() * CHARACTER + GAP
         to_left, rows = flags(places, widths)
-        assert all(place - width >= -LEFT if left else place + width <= NARROW + RIGHT
-                   for place, width, left in zip(places, widths, to_left))
+        assert all(
+            place - width >= -LEFT if left else place + width <= NARROW + RIGHT for place, width, left in zip(places, widths, to_left)
+        )
         for wider in (1, 1.3, 3):
             assert clear(places * wider, widths, to_left, rows)
 
 
-@pytest.mark.parametrize("places, rows", [
-    ([20, 100, 180], [0, 0, 0]),     # room for all beside each other
-    ([20, 60, 100], [2, 1, 0]),      # to the right, the first on top
-    ([160, 200, 240], [0, 1, 2]),    # to the left, the last on top
-    ([100, 100], [1, 0]),            # two at one place, on one pole
-    ([130], [0]), ([], []),
-])
+@pytest.mark.parametrize(
+    "places, rows",
+    [
+        ([20, 100, 180], [0, 0, 0]),  # room for all beside each other
+        ([20, 60, 100], [2, 1, 0]),  # to the right, the first on top
+        ([160, 200, 240], [0, 1, 2]),  # to the left, the last on top
+        ([100, 100], [1, 0]),  # two at one place, on one pole
+        ([130], [0]),
+        ([], []),
+    ],
+)
 def test_rows(places, rows):
     to_left, found = flags(places, [70] * len(places))
     assert found == rows and len(to_left) == len(places)

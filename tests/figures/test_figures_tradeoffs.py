@@ -20,25 +20,47 @@ from lib.figures.tradeoffs import Cost, tradeoff_explorer
 from lib.measure.statistics import student
 
 FAMILIES = {"vit": "transformer", "cnn": "convolutional"}
-COSTS = {"flops": Cost("FLOPs", "FLOPs of one image"), "bytes": Cost("file size", "bytes of the file"),
-         "ms": Cost("latency", "milliseconds at batch 1")}
+COSTS = {
+    "flops": Cost("FLOPs", "FLOPs of one image"),
+    "bytes": Cost("file size", "bytes of the file"),
+    "ms": Cost("latency", "milliseconds at batch 1"),
+}
 NETWORKS = [
-    ("vit", "dense", "dense", 1.0), ("vit", "dense, 1/2 width", "dense", 0.5), ("vit", "dense, 1/4 width", "dense", 0.25),
-    ("vit", "pruned to 1/4", "pruning", 0.6), ("vit", "Switch, 8 experts", "switch", 2.0),
-    ("vit", "4 bits", "quantization", 0.3), ("cnn", "dense", "dense", 0.1), ("cnn", "dense, 1/2 width", "dense", 0.05),
-    ("cnn", "pruned to 1/4", "pruning", 0.07), ("cnn", "early exits", "early_exit", 0.06)]
+    ("vit", "dense", "dense", 1.0),
+    ("vit", "dense, 1/2 width", "dense", 0.5),
+    ("vit", "dense, 1/4 width", "dense", 0.25),
+    ("vit", "pruned to 1/4", "pruning", 0.6),
+    ("vit", "Switch, 8 experts", "switch", 2.0),
+    ("vit", "4 bits", "quantization", 0.3),
+    ("cnn", "dense", "dense", 0.1),
+    ("cnn", "dense, 1/2 width", "dense", 0.05),
+    ("cnn", "pruned to 1/4", "pruning", 0.07),
+    ("cnn", "early exits", "early_exit", 0.06),
+]
 
 
 def runs(networks=NETWORKS, seeds=3) -> pd.DataFrame:
     """Files of pruned networks shrink where their FLOPs grow, and the Switch network has not been timed."""
     random = np.random.default_rng(0)
-    return pd.DataFrame([
-        {"family": family, "name": name, "method": method, "seed": seed,
-         "test_accuracy": 0.8 + 0.05 * np.log(size) + random.normal(0, 0.02), "flops": size * 1e9,
-         "bytes": 1e6 * size**(-1 if method == "pruning" else 1), "ms": np.nan if method == "switch" else size / 10,
-         "verdict": None if method == "dense" else "like", "link": f"04-pruning.html#sec-{method.replace('_', '-')}",
-         "command": f"python -m lib run benchmarks --scale cpu --key {seed}"}
-        for family, name, method, size in networks for seed in range(seeds)])
+    return pd.DataFrame(
+        [
+            {
+                "family": family,
+                "name": name,
+                "method": method,
+                "seed": seed,
+                "test_accuracy": 0.8 + 0.05 * np.log(size) + random.normal(0, 0.02),
+                "flops": size * 1e9,
+                "bytes": 1e6 * size ** (-1 if method == "pruning" else 1),
+                "ms": np.nan if method == "switch" else size / 10,
+                "verdict": None if method == "dense" else "like",
+                "link": f"04-pruning.html#sec-{method.replace('_', '-')}",
+                "command": f"python -m lib run benchmarks --scale cpu --key {seed}",
+            }
+            for family, name, method, size in networks
+            for seed in range(seeds)
+        ]
+    )
 
 
 @pytest.fixture(scope="module")
@@ -61,8 +83,7 @@ def drawn(figure, group):
 
 
 def test_it_is_small_plain_and_described(figure):
-    many = [(family, f"{name}, variant {i}", method, size * (1 + i / 10))
-            for i in range(4) for family, name, method, size in NETWORKS]
+    many = [(family, f"{name}, variant {i}", method, size * (1 + i / 10)) for i in range(4) for family, name, method, size in NETWORKS]
     eight = {f"cost {i}": cost for i, cost in enumerate([*COSTS.values()] * 3)}
     large = tradeoff_explorer(runs(many).assign(**{name: lambda frame: frame["flops"] for name in eight}), eight, FAMILIES)
     for found, most in ((figure, 20_000), (large, 60_000)):
@@ -77,7 +98,7 @@ def test_points_lines_and_frontiers_move_together(frame, figure):
     means["method"] = means["name"].map(dict(zip(frame["name"], frame["method"])))
     for column, data, layout, traces in states(figure):
         assert list(traces) == list(range(len(traces)))
-        assert all(list(trace.x) == [None] for trace in figure.data[len(traces):])      # the legend's own marks
+        assert all(list(trace.x) == [None] for trace in figure.data[len(traces) :])  # the legend's own marks
         found = {name: [] for name in ("line", "frontier", "point")}
         for index in traces:
             trace, values = figure.data[index], list(zip(data["x"][index], data["y"][index]))
@@ -94,7 +115,7 @@ def test_points_lines_and_frontiers_move_together(frame, figure):
         assert np.allclose(shown, sorted(measured.values.tolist()), rtol=1e-3)
         assert layout["xaxis.title.text"] == COSTS[column].title and layout["xaxis.autorange"]
     first = states(figure)[0]
-    for index in first[3]:       # it starts with what the first entry would draw
+    for index in first[3]:  # it starts with what the first entry would draw
         assert list(figure.data[index].x) == first[1]["x"][index] and list(figure.data[index].y) == first[1]["y"][index]
     assert (figure.layout.xaxis.type, figure.layout.xaxis.title.text) == ("log", "FLOPs of one image")
 
@@ -106,7 +127,7 @@ def test_small_numbers_are_written_out_and_large_ones_with_a_letter(figure):
 
 def test_points_carry_interval_verdict_command_and_link(frame, figure):
     trace = figure.data[drawn(figure, "pruning")[0]]
-    (before, after, link), = trace.customdata
+    ((before, after, link),) = trace.customdata
     estimate = student(frame[(frame["family"] == "vit") & (frame["method"] == "pruning")]["test_accuracy"])
     said = before.replace("<br>", " ")
     assert "<b>pruned to 1/4</b>" in said and f"{estimate.low:.1%} to {estimate.high:.1%} (n=3)" in said
@@ -144,22 +165,32 @@ def test_one_family_needs_no_buttons_and_one_seed_has_no_interval():
 
 def test_distance_from_the_dense_line_follows_the_logarithm_of_the_cost():
     frame = pd.DataFrame(
-        [("vit", "a", "dense", 1.0, 0.5), ("vit", "b", "dense", 100.0, 0.7), ("vit", "c", "pruning", 10.0, 0.65),
-         ("vit", "d", "pruning", 1000.0, 0.9), ("vit", "e", "pruning", np.nan, 0.9), ("cnn", "f", "pruning", 10.0, 0.9)],
-        columns=["family", "name", "method", "cost", "accuracy"])
+        [
+            ("vit", "a", "dense", 1.0, 0.5),
+            ("vit", "b", "dense", 100.0, 0.7),
+            ("vit", "c", "pruning", 10.0, 0.65),
+            ("vit", "d", "pruning", 1000.0, 0.9),
+            ("vit", "e", "pruning", np.nan, 0.9),
+            ("cnn", "f", "pruning", 10.0, 0.9),
+        ],
+        columns=["family", "name", "method", "cost", "accuracy"],
+    )
     found = beyond_baseline(frame, "cost", "accuracy")
     assert found.tolist()[:3] == pytest.approx([0, 0, 0.05]) and found.isna().tolist() == [False] * 3 + [True] * 3
     figure = tradeoff_explorer(frame, {"cost": COSTS["flops"]}, FAMILIES, accuracy="accuracy")
     assert list(figure.data[drawn(figure, "pruning")[0]].text) == ["+5.0 points", "none", "none"]
 
 
-@pytest.mark.parametrize("change, costs, says", [
-    (lambda frame: frame.iloc[:0], COSTS, "missing"),
-    (lambda frame: frame.assign(flops=np.nan, bytes=np.nan, ms=np.nan), COSTS, "missing"),
-    (lambda frame: frame, {"flop": COSTS["flops"]}, "Did you mean 'flops'"),
-    (lambda frame: frame.assign(family="rnn"), COSTS, "rnn"),
-    (lambda frame: frame.assign(flops=0.0), COSTS, "'flops' holds 0"),
-])
+@pytest.mark.parametrize(
+    "change, costs, says",
+    [
+        (lambda frame: frame.iloc[:0], COSTS, "missing"),
+        (lambda frame: frame.assign(flops=np.nan, bytes=np.nan, ms=np.nan), COSTS, "missing"),
+        (lambda frame: frame, {"flop": COSTS["flops"]}, "Did you mean 'flops'"),
+        (lambda frame: frame.assign(family="rnn"), COSTS, "rnn"),
+        (lambda frame: frame.assign(flops=0.0), COSTS, "'flops' holds 0"),
+    ],
+)
 def test_what_cannot_be_drawn_says_why(frame, change, costs, says):
     with pytest.raises(ValueError, match=says):
         tradeoff_explorer(change(frame), costs, FAMILIES)
@@ -173,8 +204,18 @@ def test_costs_without_values_are_left_out(frame):
 def chains() -> pd.DataFrame:
     parts = ("pruned to 1/4", "4 bits", "distilled")
     orders = [("pruned to 1/4",), *itertools.permutations(parts[:2]), *itertools.permutations(parts)]
-    return pd.DataFrame([{"name": " → ".join(order), "seed": seed, "test_accuracy": 0.7 + 0.01 * place + 0.002 * seed,
-                          "file_bytes": 444_000 / len(order)} for place, order in enumerate(orders) for seed in range(3)])
+    return pd.DataFrame(
+        [
+            {
+                "name": " → ".join(order),
+                "seed": seed,
+                "test_accuracy": 0.7 + 0.01 * place + 0.002 * seed,
+                "file_bytes": 444_000 / len(order),
+            }
+            for place, order in enumerate(orders)
+            for seed in range(3)
+        ]
+    )
 
 
 def test_chains_of_the_same_stages_stand_together_the_best_on_top():
@@ -189,8 +230,7 @@ def test_chains_of_the_same_stages_stand_together_the_best_on_top():
     for names in groups:
         assert names == sorted(names, key=lambda name: -means[name])
     assert [sizes[height] for height in sorted(rows, reverse=True)] == ["148kB"] * 6 + ["222kB"] * 2 + ["444kB"]
-    shown = {rows[y].replace("<br>", " "): x for trace in figure.data if trace.error_x.array
-             for x, y in zip(trace.x, trace.y)}
+    shown = {rows[y].replace("<br>", " "): x for trace in figure.data if trace.error_x.array for x, y in zip(trace.x, trace.y)}
     assert shown == {name: pytest.approx(mean, abs=1e-4) for name, mean in means.items()}
     assert len(figure.layout.shapes) == 2 and len(json.dumps(figure.to_plotly_json())) < 20_000
 
@@ -198,7 +238,7 @@ def test_chains_of_the_same_stages_stand_together_the_best_on_top():
 def test_chains_are_told_by_their_best_and_worst_order():
     alt = chain_figure(chains()).layout.meta["alt"]
     assert "4 bits → pruned to 1/4: 72.2%" in alt and "in 222kB, against 71.2%" in alt
-    assert re.search(r"pruned to 1/4: 70.2%[^;]* in 444kB\.$", alt)      # alone in its group: against nothing
+    assert re.search(r"pruned to 1/4: 70.2%[^;]* in 444kB\.$", alt)  # alone in its group: against nothing
 
 
 def test_chains_without_results_say_so():
@@ -214,10 +254,12 @@ def test_in_the_book_menus_filters_and_clicks_work_from_disk(figure, tmp_path):
         shutil.copyfile(ROOT / "assets" / name, tmp_path / name)
     content = figure_html(json.loads(figure.to_json()), "figure-1")
     (tmp_path / "page.html").write_text(
-        '<meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-        f'<body>{content}<script src="book.js"></script>', encoding="utf-8")
+        f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><body>{content}<script src="book.js"></script>',
+        encoding="utf-8",
+    )
     (tmp_path / "far.html").write_text(
-        f'<meta charset="utf-8"><body><div style="height:9000px"></div>{content}<script src="book.js"></script>', encoding="utf-8")
+        f'<meta charset="utf-8"><body><div style="height:9000px"></div>{content}<script src="book.js"></script>', encoding="utf-8"
+    )
     (tmp_path / "04-pruning.html").write_text("<h2 id=sec-pruning>Pruning</h2>", encoding="utf-8")
     with playwright.sync_playwright() as play:
         browser = play.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-gpu"])
@@ -234,8 +276,11 @@ def test_in_the_book_menus_filters_and_clicks_work_from_disk(figure, tmp_path):
             page.on("pageerror", lambda error, errors=errors: errors.append(str(error)))
             page.goto((tmp_path / "page.html").as_uri())
             page.wait_for_selector("html[data-figures=drawn]")
-            for control in (page.locator(".updatemenu-header"), page.locator(".updatemenu-dropdown-button").nth(2),
-                            page.get_by_text("□ convolutional")):
+            for control in (
+                page.locator(".updatemenu-header"),
+                page.locator(".updatemenu-dropdown-button").nth(2),
+                page.get_by_text("□ convolutional"),
+            ):
                 control.tap() if touch else control.click()
             page.wait_for_function("document.querySelector('.xtitle').textContent === 'milliseconds at batch 1'")
             page.wait_for_function("document.querySelectorAll('.scatterlayer path.point').length === 4")
@@ -248,7 +293,7 @@ def test_in_the_book_menus_filters_and_clicks_work_from_disk(figure, tmp_path):
             if touch:
                 page.touchscreen.tap(*at)
                 page.locator(".hoverlayer .hovertext").wait_for()
-                assert "page.html" in page.url       # the first tap only tells
+                assert "page.html" in page.url  # the first tap only tells
                 page.touchscreen.tap(*at)
             else:
                 page.mouse.move(*at)

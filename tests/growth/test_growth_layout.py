@@ -13,8 +13,7 @@ from lib.moe.layer import MoEConfig
 
 #: Sizes of which no two are equal, and none is a multiple of another by accident.
 ODD = replace(BASE, vocabulary=37, context=11, width=24, heads=6, kv_heads=3, hidden=30)
-MIXTURES = [None, MoEConfig(experts=5, k=2), replace(GROUPS, experts=5, router_bias=True),
-            MoEConfig(experts=5, router="bias", k=2)]
+MIXTURES = [None, MoEConfig(experts=5, k=2), replace(GROUPS, experts=5, router_bias=True), MoEConfig(experts=5, router="bias", k=2)]
 
 
 @pytest.mark.parametrize("moe", MIXTURES, ids=["dense", "experts", "groups", "bias"])

@@ -28,11 +28,21 @@ def test_an_exact_growth_says_so_and_its_configuration_fits(growths):
     assert grow(trained_like(replace(BASE, kv_heads=2)), *growths).config == config
 
 
-@pytest.mark.parametrize("growth, least", [
-    (Deepen(4, "stack"), 1e-2), (Deepen(3, "interpose"), 1e-2), (Deepen(3, "copy-last"), 1e-2), (TiedFault(2), 1e-1),
-    (NoiseFault(2, db=20.0), 1e-3), (Upcycle(MOE, drop=0.5), 1e-2), (Upcycle(replace(MOE, k=1)), 1e-2),
-    (Upcycle(MoEConfig(experts=4, k=2, router="vmoe")), 1e-2), (Upcycle(GROUPS, output_scale=2.0), 1e-2)],
-    ids=lambda value: type(value).__name__ + getattr(value, "how", "") if hasattr(value, "config") else "")
+@pytest.mark.parametrize(
+    "growth, least",
+    [
+        (Deepen(4, "stack"), 1e-2),
+        (Deepen(3, "interpose"), 1e-2),
+        (Deepen(3, "copy-last"), 1e-2),
+        (TiedFault(2), 1e-1),
+        (NoiseFault(2, db=20.0), 1e-3),
+        (Upcycle(MOE, drop=0.5), 1e-2),
+        (Upcycle(replace(MOE, k=1)), 1e-2),
+        (Upcycle(MoEConfig(experts=4, k=2, router="vmoe")), 1e-2),
+        (Upcycle(GROUPS, output_scale=2.0), 1e-2),
+    ],
+    ids=lambda value: type(value).__name__ + getattr(value, "how", "") if hasattr(value, "config") else "",
+)
 def test_the_inexact_ones_say_so_and_are(growth, least):
     small = trained_like(replace(BASE, bias=True))
     report = verify(small, grow(small, growth), TOKENS)
@@ -66,8 +76,9 @@ def test_draws_depend_on_seed_and_name_only():
     assert not torch.equal(forward["blocks.0.ffn.up.weight"], forward["blocks.1.ffn.up.weight"])
 
 
-@pytest.mark.parametrize("growth", [Widen(2, Noise()), Net2Wider(20), Deepen(4, "stack"), Upcycle(MOE, drop=0.5)],
-                         ids=lambda growth: type(growth).__name__)
+@pytest.mark.parametrize(
+    "growth", [Widen(2, Noise()), Net2Wider(20), Deepen(4, "stack"), Upcycle(MOE, drop=0.5)], ids=lambda growth: type(growth).__name__
+)
 def test_growing_leaves_the_model_and_the_random_state_alone(growth):
     small = trained_like(BASE).train()
     before, state = {name: t.clone() for name, t in small.state_dict().items()}, torch.get_rng_state()
@@ -81,26 +92,43 @@ def test_growing_leaves_the_model_and_the_random_state_alone(growth):
     assert all(p.requires_grad and p.dtype == torch.float64 for p in large.parameters())
 
 
-@pytest.mark.parametrize("how, places, old, new", [
-    ("interleaved", "0 1 1' 2 3 3'", 4, 6), ("top", "0 1 2 3 3' 3'", 4, 6), ("stack", "0 1 2 0 1 2", 3, 6),
-    ("interpose", "0 0 1 2 2 3", 4, 6), ("interpose", "0 0 1 1 2 2", 3, 6), ("copy-last", "0 1 2 2", 3, 4),
-    ("interleaved", "0 0' 1 1' 2 2'", 3, 6), ("interleaved", "0 0' 0'", 1, 3), ("interleaved", "0 1 2", 3, 3)])
+@pytest.mark.parametrize(
+    "how, places, old, new",
+    [
+        ("interleaved", "0 1 1' 2 3 3'", 4, 6),
+        ("top", "0 1 2 3 3' 3'", 4, 6),
+        ("stack", "0 1 2 0 1 2", 3, 6),
+        ("interpose", "0 0 1 2 2 3", 4, 6),
+        ("interpose", "0 0 1 1 2 2", 3, 6),
+        ("copy-last", "0 1 2 2", 3, 4),
+        ("interleaved", "0 0' 1 1' 2 2'", 3, 6),
+        ("interleaved", "0 0' 0'", 1, 3),
+        ("interleaved", "0 1 2", 3, 3),
+    ],
+)
 def test_plans(how, places, old, new):
     plan = Deepen(new, how).plan(old)
     assert " ".join(f"{source}{chr(39) * silent}" for source, silent in plan) == places
 
 
-@pytest.mark.parametrize("growth, message", [
-    (lambda: Widen(0), "times is 0"), (lambda: Deepen(3, "middle"), "use one of"),
-    (lambda: Deepen(1).config(BASE), "choose more"),
-    (lambda: Deepen(3, "stack").config(BASE), "choose a multiple"), (lambda: Net2Wider(8).config(BASE), "choose more"),
-    (lambda: Net2Wider(13).config(replace(BASE, moe=GROUPS)), "choose a multiple"),
-    (lambda: Upcycle(MOE, drop=2), "drop is 2"),
-    (lambda: Upcycle(MOE, router_scale=-1), "negative"), (lambda: Upcycle(MOE, output_scale=0), "above 0"),
-    (lambda: Upcycle(MOE).config(replace(BASE, moe=MOE)), "experts already"),
-    (lambda: Upcycle(MoEConfig(experts=2, split=5)).config(BASE), "choose a divisor"),
-    (lambda: Upcycle(MoEConfig(router="soft")).config(BASE), "yet to come"),
-    (lambda: TiedFault(2).config(replace(BASE, tied=False)), "use Widen")])
+@pytest.mark.parametrize(
+    "growth, message",
+    [
+        (lambda: Widen(0), "times is 0"),
+        (lambda: Deepen(3, "middle"), "use one of"),
+        (lambda: Deepen(1).config(BASE), "choose more"),
+        (lambda: Deepen(3, "stack").config(BASE), "choose a multiple"),
+        (lambda: Net2Wider(8).config(BASE), "choose more"),
+        (lambda: Net2Wider(13).config(replace(BASE, moe=GROUPS)), "choose a multiple"),
+        (lambda: Upcycle(MOE, drop=2), "drop is 2"),
+        (lambda: Upcycle(MOE, router_scale=-1), "negative"),
+        (lambda: Upcycle(MOE, output_scale=0), "above 0"),
+        (lambda: Upcycle(MOE).config(replace(BASE, moe=MOE)), "experts already"),
+        (lambda: Upcycle(MoEConfig(experts=2, split=5)).config(BASE), "choose a divisor"),
+        (lambda: Upcycle(MoEConfig(router="soft")).config(BASE), "yet to come"),
+        (lambda: TiedFault(2).config(replace(BASE, tied=False)), "use Widen"),
+    ],
+)
 def test_what_does_not_apply_is_refused(growth, message):
     with pytest.raises(ValueError, match=message):
         growth()

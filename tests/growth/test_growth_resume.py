@@ -21,7 +21,8 @@ from lib.runs import tensor_file
 from lib.runs.store import Session, Store, obtain
 from lib.studies.base.corpora import Corpus
 from lib.studies.growth.gpt import GrowthRun
-from lib.training.loop import Recipe, Training, fit, language_model_loss
+from lib.training.loop import Recipe, Training, fit
+from lib.training.losses import language_model_loss
 from lib.training.schedule import warmup_cosine
 
 #: Dropout draws in every step, so a training that goes on with other random numbers is found out.
@@ -75,11 +76,13 @@ def same_tensors(some, others):
 
 def numbers(result):
     """All that a training measured but its time."""
-    return [{name: value for name, value in part.items() if "seconds" not in name}
-            for part in (result.metrics, result.curves, result.arrays)]
+    return [
+        {name: value for name, value in part.items() if "seconds" not in name} for part in (result.metrics, result.curves, result.arrays)
+    ]
 
 
 # Interruption
+
 
 class Interrupted(BaseException):
     pass
@@ -113,10 +116,11 @@ def test_an_interrupted_training_goes_on_to_the_bit(name, trained, tmp_path, mon
     assert evaluated[4:] == [0, 1, 2]
     assert numbers(result) == numbers(expected)
     assert len(result.curves["val_loss"]) == 3 and result.metrics["test_loss"] == expected.metrics["test_loss"]
-    assert same_tensors(weights(spec, store), weights(spec, undisturbed))   # moments and their steps are among them
+    assert same_tensors(weights(spec, store), weights(spec, undisturbed))  # moments and their steps are among them
 
 
 # Lost weights
+
 
 def test_parents_whose_weights_were_deleted_are_trained_again(trained, tmp_path):
     """Of a whole line: results are replayed, weights are made anew, and nobody's numbers change."""
@@ -137,6 +141,7 @@ def test_parents_whose_weights_were_deleted_are_trained_again(trained, tmp_path)
 
 # Weights and moments in one file
 
+
 @pytest.fixture
 def session(tmp_path):
     return Session(torch.device("cpu"), Store(tmp_path / "reference", tmp_path / "own"), SMALL, lambda part, text: None)
@@ -148,11 +153,10 @@ def test_groups_are_saved_under_their_names(session):
     second = {"embed.weight": torch.zeros(3).double(), "router": torch.arange(8.0).view(4, 2).mT}
     session.save_weights(model, first=first, second=second)
     found = load_file(session.weights_path)
-    named = {"first.embed.weight": first["embed.weight"], "second.embed.weight": second["embed.weight"],
-             "second.router": second["router"]}
+    named = {"first.embed.weight": first["embed.weight"], "second.embed.weight": second["embed.weight"], "second.router": second["router"]}
     assert all(found[name].dtype == tensor.dtype and torch.equal(found[name], tensor) for name, tensor in named.items())
     model_alone = {name: found[name] for name in found.keys() - named.keys()}
-    assert same_tensors(model_alone, dict(model.named_parameters()))   # a tied head is the embedding: once
+    assert same_tensors(model_alone, dict(model.named_parameters()))  # a tied head is the embedding: once
 
     session.save_weights(model)
     assert same_tensors(load_file(session.weights_path), model_alone), "what an earlier save wrote is still there"
@@ -180,6 +184,7 @@ def test_weights_are_replaced_whole_or_not_at_all(session, step, monkeypatch):
 
 # Ready-made optimisers
 
+
 class Tokens:
     """Four random batches per epoch; each token is its own target."""
 
@@ -205,11 +210,18 @@ def test_the_schedule_multiplies_each_groups_own_rate_and_moments_go_on():
     assert len(set(own)) > 1
 
     by_hand = grow(small, *growths)
-    recipe = Recipe(epochs=2, batch_size=4, lr=123.0, warmup=0.4, final_lr=0.2, clip=None)   # lr: that of none of them
+    recipe = Recipe(epochs=2, batch_size=4, lr=123.0, warmup=0.4, final_lr=0.2, clip=None)  # lr: that of none of them
     rates = [warmup_cosine(step, 8, recipe.warmup, recipe.final_lr) for step in range(8)]
     seen = []
-    history = fit(model, Tokens(), language_model_loss, recipe, seed=1, optimizers=[optimizer],
-                  after_step=lambda model, step: seen.append([group["lr"] for group in optimizer.param_groups]))
+    history = fit(
+        model,
+        Tokens(),
+        language_model_loss,
+        recipe,
+        seed=1,
+        optimizers=[optimizer],
+        after_step=lambda model, step: seen.append([group["lr"] for group in optimizer.param_groups]),
+    )
     assert seen == [pytest.approx([factor * rate for rate in own]) for factor in rates]
     assert history.curves["lr"] == [seen[3][0], seen[7][0]]
 
@@ -238,7 +250,7 @@ def adamw_by_hand(model, moments, factors, decay, rates, betas, eps):
             first[name] = betas[0] * first.get(name, torch.zeros_like(p)) + (1 - betas[0]) * grad
             second[name] = betas[1] * second.get(name, torch.zeros_like(p)) + (1 - betas[1]) * grad.square()
             count[name] = t = count.get(name, 0.0) + 1
-            mean, square = first[name] / (1 - betas[0]**t), second[name] / (1 - betas[1]**t)
+            mean, square = first[name] / (1 - betas[0] ** t), second[name] / (1 - betas[1] ** t)
             own = rate * factors[name].lr
             with torch.no_grad():
                 p.sub_(own * decay[name] * p + own * mean / (square.sqrt() + eps * factors[name].eps))
@@ -247,8 +259,12 @@ def adamw_by_hand(model, moments, factors, decay, rates, betas, eps):
 
 # Divergence, precision
 
-@pytest.mark.parametrize("changes", [dict(model=TINY), dict(parent=SMALL, growth=(Widen(2),), rates="kept"),
-                                     dict(parent=SMALL, growth=MIXTURE)], ids=["new", "wide", "mixture"])
+
+@pytest.mark.parametrize(
+    "changes",
+    [dict(model=TINY), dict(parent=SMALL, growth=(Widen(2),), rates="kept"), dict(parent=SMALL, growth=MIXTURE)],
+    ids=["new", "wide", "mixture"],
+)
 def test_a_training_that_diverges_has_a_result_and_tells_no_story(changes, trained):
     spec = run_of(**changes, recipe=replace(RECIPE, lr=1e6, clip=None, warmup=0.0))
     result = one(spec, trained)

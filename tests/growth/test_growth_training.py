@@ -68,7 +68,7 @@ def test_by_any_factor(growths, tied):
 def test_moments_and_rates_are_both_needed():
     assert parting(BASE, Widen(2), carried=False) > 1e-3
     assert parting(BASE, Widen(2), scaled=False) > 1e-3
-    assert parting(BASE, Widen(2, Noise(0.0))) > 1e-3   # and copies that differ learn something of their own
+    assert parting(BASE, Widen(2, Noise(0.0))) > 1e-3  # and copies that differ learn something of their own
 
 
 @pytest.mark.parametrize("growth", [Widen(2), Widen(3), Net2Wider(19)], ids=str)
@@ -119,14 +119,15 @@ def test_moments_of_experts():
     grown = grow_moments(small.config, moments, growth)
     up, down = (moments.first[f"blocks.1.ffn.{name}.weight"] for name in ("up", "down"))
     experts = grown.first["blocks.1.ffn.experts.w_in"]
-    torch.testing.assert_close(experts[4][:, 4:], up[4:8].T / 3)    # copy 1 of group 1, after its gate
+    torch.testing.assert_close(experts[4][:, 4:], up[4:8].T / 3)  # copy 1 of group 1, after its gate
     torch.testing.assert_close(grown.first["blocks.1.ffn.experts.w_out"][8], down[:, 8:].T / 9)
-    torch.testing.assert_close(grown.second["blocks.1.ffn.experts.w_in"][0][:, 4:],
-                               moments.second["blocks.1.ffn.up.weight"][:4].T / 6)   # E·k
+    torch.testing.assert_close(
+        grown.second["blocks.1.ffn.experts.w_in"][0][:, 4:], moments.second["blocks.1.ffn.up.weight"][:4].T / 6
+    )  # E·k
     assert not any("router" in name or ".ffn.up" in name for name in grown.first)
     assert grown.step["blocks.1.ffn.experts.b_out"] == 2
     large = grow(small, growth)
-    install(large, [groups(large, factors(small.config, growth), **SETTINGS)], grown)   # names and shapes fit
+    install(large, [groups(large, factors(small.config, growth), **SETTINGS)], grown)  # names and shapes fit
 
 
 def test_reading_and_installing_are_inverse():
@@ -140,7 +141,7 @@ def test_reading_and_installing_are_inverse():
     assert all(torch.equal(again.first[name], t) for name, t in moments.first.items())
     assert all(torch.equal(again.second[name], t) for name, t in moments.second.items())
     train(small, optimizer, range(1))
-    assert read(small, [optimizer]).first["norm.weight"].ne(moments.first["norm.weight"]).any()   # copies, both ways
+    assert read(small, [optimizer]).first["norm.weight"].ne(moments.first["norm.weight"]).any()  # copies, both ways
     install(small, [optimizer], Moments())
     assert read(small, [optimizer]).first == {}
 
@@ -194,6 +195,9 @@ def test_groups_own_every_parameter_once():
             name = names[p]
             decayed = SETTINGS["weight_decay"] * found[name].weight_decay if decays(name, p) else 0.0
             assert (group["lr"], group["eps"], group["weight_decay"]) == (
-                SETTINGS["lr"] * found[name].lr, SETTINGS["eps"] * found[name].eps, decayed)
+                SETTINGS["lr"] * found[name].lr,
+                SETTINGS["eps"] * found[name].eps,
+                decayed,
+            )
     with pytest.raises(ValueError, match="no such parameter"):
         groups(trained_like(BASE), found, **SETTINGS)

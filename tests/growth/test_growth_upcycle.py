@@ -15,11 +15,19 @@ from lib.runs.spec import changed_fields
 
 DEVICES = ["cpu"] + ["cuda"] * torch.cuda.is_available()
 
-GATES = [MoEConfig(experts=4, k=2), MoEConfig(experts=4, k=1), MoEConfig(experts=1, k=1), MoEConfig(experts=4, k=4),
-         MoEConfig(experts=4, k=1, single_gate="share"), MoEConfig(experts=4, k=1, split=2),
-         MoEConfig(experts=4, k=2, router="vmoe"), MoEConfig(experts=3, k=3, router="vmoe"),
-         MoEConfig(experts=4, k=1, router="bias"), MoEConfig(experts=4, k=2, router="bias"),
-         MoEConfig(experts=4, k=1, router="bias", scores="softmax")]
+GATES = [
+    MoEConfig(experts=4, k=2),
+    MoEConfig(experts=4, k=1),
+    MoEConfig(experts=1, k=1),
+    MoEConfig(experts=4, k=4),
+    MoEConfig(experts=4, k=1, single_gate="share"),
+    MoEConfig(experts=4, k=1, split=2),
+    MoEConfig(experts=4, k=2, router="vmoe"),
+    MoEConfig(experts=3, k=3, router="vmoe"),
+    MoEConfig(experts=4, k=1, router="bias"),
+    MoEConfig(experts=4, k=2, router="bias"),
+    MoEConfig(experts=4, k=1, router="bias", scores="softmax"),
+]
 
 
 @pytest.mark.parametrize("moe", GATES, ids=lambda moe: " ".join(map(str, changed_fields(moe).values())) or "default")
@@ -44,7 +52,7 @@ def test_exactness_is_foretold(moe, scale):
         growth = Upcycle(moe, scale, output_scale=output_scale)
         same = verify(small, grow(small, growth), TOKENS).passed(torch.float64)
         assert same or not growth.exact(BASE)
-        assert not same or growth.exact(BASE) or moe.split > 1   # a zero router may happen to choose one of each group
+        assert not same or growth.exact(BASE) or moe.split > 1  # a zero router may happen to choose one of each group
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -67,8 +75,7 @@ def test_the_size_of_the_router(norm, scale):
     assert router["logit_std"] == pytest.approx(scale, rel=0.2)
 
 
-@pytest.mark.parametrize("moe, drop", [(MOE, 0.5), (MOE, 0.25), (GROUPS, 0.5), (MOE, 1.0)],
-                         ids=["half", "quarter", "groups", "all"])
+@pytest.mark.parametrize("moe, drop", [(MOE, 0.5), (MOE, 0.25), (GROUPS, 0.5), (MOE, 1.0)], ids=["half", "quarter", "groups", "all"])
 def test_neurons_drawn_anew(moe, drop):
     config = replace(BASE, width=64, hidden=192, depth=1, bias=True)
     small = trained_like(config)
@@ -105,9 +112,12 @@ def test_gradients_are_shared_out_as_stated(moe, output_scale):
         next_token(model, TOKENS).backward()
     dense, experts = small.blocks[0].ffn, large.blocks[0].ffn.experts
     G, E = moe.split, moe.experts
-    expected = {"w_in": torch.cat([part.weight.grad.unflatten(0, (G, -1)) for part in (dense.gate, dense.up)], 1).mT,
-                "b_in": torch.cat([part.bias.grad.unflatten(0, (G, -1)) for part in (dense.gate, dense.up)], 1),
-                "w_out": dense.down.weight.grad.mT.unflatten(0, (G, -1)), "b_out": dense.down.bias.grad.expand(G, -1)}
+    expected = {
+        "w_in": torch.cat([part.weight.grad.unflatten(0, (G, -1)) for part in (dense.gate, dense.up)], 1).mT,
+        "b_in": torch.cat([part.bias.grad.unflatten(0, (G, -1)) for part in (dense.gate, dense.up)], 1),
+        "w_out": dense.down.weight.grad.mT.unflatten(0, (G, -1)),
+        "b_out": dense.down.bias.grad.expand(G, -1),
+    }
     for name, grad in expected.items():
         mean = getattr(experts, name).grad.unflatten(0, (G, E)).mean(1)
         torch.testing.assert_close(mean, growth.scales()[name][1] * grad, atol=1e-12, rtol=1e-9)

@@ -18,7 +18,7 @@ from lib.growth.width import Noise, Widen
 
 @pytest.mark.parametrize("name", EXACT)
 def test_report(name):
-    for variant in VARIANTS[::3]:   # each pair of choices is among them
+    for variant in VARIANTS[::3]:  # each pair of choices is among them
         small = trained_like(replace(BASE, **variant))
         report = verify(small, grow(small, *EXACT[name]), TOKENS)
         assert report.passed(torch.float64), (variant, report)
@@ -26,9 +26,11 @@ def test_report(name):
         assert abs(report.loss_after - report.loss_before) <= 1e-10
 
 
-@pytest.mark.parametrize("growths", [
-    (Widen(2, Noise()),), (Net2Wider(18),), (Deepen(3),), (Deepen(3), Widen(2), Net2Wider(30))],
-    ids=["wide", "hidden", "deep", "all"])
+@pytest.mark.parametrize(
+    "growths",
+    [(Widen(2, Noise()),), (Net2Wider(18),), (Deepen(3),), (Deepen(3), Widen(2), Net2Wider(30))],
+    ids=["wide", "hidden", "deep", "all"],
+)
 @pytest.mark.parametrize("bias", [False, True])
 def test_a_mixture_grows_as_a_dense_model_does(growths, bias):
     small = trained_like(replace(BASE, moe=GROUPS, bias=bias, kv_heads=2))
@@ -37,21 +39,38 @@ def test_a_mixture_grows_as_a_dense_model_does(growths, bias):
     assert {"router", "ffn"} <= report.structure.keys() and "experts" not in report.structure
 
 
-@pytest.mark.parametrize("growth, groups", [
-    (TiedFault(2), {"embedding", "norms"}), (NoiseFault(2, db=20.0), {"attention", "ffn"}),
-    (Upcycle(MOE, drop=0.5), {"experts"}), (Upcycle(GROUPS, output_scale=2.0), {"experts"})],
-    ids=lambda value: type(value).__name__ if not isinstance(value, set) else "")
+@pytest.mark.parametrize(
+    "growth, groups",
+    [
+        (TiedFault(2), {"embedding", "norms"}),
+        (NoiseFault(2, db=20.0), {"attention", "ffn"}),
+        (Upcycle(MOE, drop=0.5), {"experts"}),
+        (Upcycle(GROUPS, output_scale=2.0), {"experts"}),
+    ],
+    ids=lambda value: type(value).__name__ if not isinstance(value, set) else "",
+)
 def test_a_fault_shows_in_the_tensors_that_have_it(growth, groups):
     small = trained_like(BASE)
     found = structure(small, grow(small, growth))
     assert groups == {group for group, violation in found.items() if violation > 0.01}
 
 
-@pytest.mark.parametrize("name, group", [
-    ("embed.weight", "embedding"), ("norm.weight", "norms"), ("blocks.1.norm2.bias", "norms"), ("head.weight", "head"),
-    ("blocks.0.attention.k.weight", "attention"), ("blocks.1.attention.out.bias", "attention"), ("positions", "embedding"),
-    ("blocks.0.ffn.gate.bias", "ffn"), ("blocks.0.ffn.up.weight", "ffn"), ("blocks.1.ffn.down.weight", "ffn"),
-    ("blocks.1.ffn.down.bias", "ffn")])
+@pytest.mark.parametrize(
+    "name, group",
+    [
+        ("embed.weight", "embedding"),
+        ("norm.weight", "norms"),
+        ("blocks.1.norm2.bias", "norms"),
+        ("head.weight", "head"),
+        ("blocks.0.attention.k.weight", "attention"),
+        ("blocks.1.attention.out.bias", "attention"),
+        ("positions", "embedding"),
+        ("blocks.0.ffn.gate.bias", "ffn"),
+        ("blocks.0.ffn.up.weight", "ffn"),
+        ("blocks.1.ffn.down.weight", "ffn"),
+        ("blocks.1.ffn.down.bias", "ffn"),
+    ],
+)
 def test_one_wrong_entry_anywhere_is_found(name, group):
     small = trained_like(replace(BASE, norm="layer", positions="learned", tied=False, bias=True, kv_heads=2))
     large = grow(small, Widen(2, Noise()))
@@ -85,7 +104,7 @@ def test_routers_are_reported():
     assert healthy["load_entropy"] > 0.6 and healthy["least_share"] > 0.02
     zero = verify(small, grow(small, Upcycle(MOE, router_scale=0.0)), TOKENS)
     assert zero.passed(torch.float64) and zero.router["ties"] == 1 and zero.router["logit_std"] == 0
-    assert zero.router["load_entropy"] < 0.6 and zero.router["least_share"] == 0   # ties always pick the same experts
+    assert zero.router["load_entropy"] < 0.6 and zero.router["least_share"] == 0  # ties always pick the same experts
     every = verify(small, grow(small, Upcycle(replace(MOE, experts=2))), TOKENS).router
     assert every["ties"] == 0 and every["least_share"] == 0.5
 

@@ -65,8 +65,7 @@ def test_the_function_is_kept(name, variant):
 def test_copies_are_told_apart_and_stacking_changes_the_function():
     small = trained_like(BASE)
     for symmetry in (Noise(0.0), Uneven(0.5)):
-        fc1, qkv = (grow(small, Widen(2, symmetry)).get_parameter(f"blocks.0.{name}.weight") for name in
-                    ("ffn.fc1", "attention.qkv"))
+        fc1, qkv = (grow(small, Widen(2, symmetry)).get_parameter(f"blocks.0.{name}.weight") for name in ("ffn.fc1", "attention.qkv"))
         assert not torch.allclose(fc1[:, :20], fc1[:, 20:], atol=1e-2)
         assert not torch.allclose(qkv[:, :20], qkv[:, 20:], atol=1e-2)
     stacked = grow(small, Deepen(4, "stack"))
@@ -90,9 +89,8 @@ def test_the_table_knows_every_dimension(variant):
         assert len(layout) == tensor.ndim and sum(axis.flow == "in" for axis in layout) <= 1, name
         for axis, size in zip(layout, tensor.shape):
             assert size == axis.parts * length.get(axis.kind, size), (name, axis)
-            assert axis.kind != "fixed" or size in (4, 16, 7), name   # pixels, positions, classes
-    assert sizes(Widen(3).config(config)) == {kind: count * (1 if kind == "fixed" else 3)
-                                              for kind, count in sizes(config).items()}
+            assert axis.kind != "fixed" or size in (4, 16, 7), name  # pixels, positions, classes
+    assert sizes(Widen(3).config(config)) == {kind: count * (1 if kind == "fixed" else 3) for kind, count in sizes(config).items()}
 
 
 def gradients(model: ViT) -> dict[str, torch.Tensor]:
@@ -116,6 +114,7 @@ def test_moments_follow_the_gradients(variant):
 
 def test_with_the_rates_of_its_table_a_grown_network_trains_as_the_small_one():
     """One network trained and then grown, another grown and then trained: the same."""
+
     def trained(model: ViT, rates: dict) -> ViT:
         optimizer = groups(model, rates, lr=1e-2, weight_decay=0.1)
         for _ in range(3):
@@ -131,11 +130,15 @@ def test_with_the_rates_of_its_table_a_grown_network_trains_as_the_small_one():
         torch.testing.assert_close(p, trained_first.get_parameter(name), atol=1e-8, rtol=1e-6)
 
 
-@pytest.mark.parametrize("changes, message", [
-    (dict(moe=MoEConfig(experts=2)), "has experts"),
-    (dict(heads=(4, 2), head_dim=5), "differ by layer"),
-    (dict(hidden=(14, 10)), "differ by layer"),
-    (dict(head_hidden=9), "hidden layer")])
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        (dict(moe=MoEConfig(experts=2)), "has experts"),
+        (dict(heads=(4, 2), head_dim=5), "differ by layer"),
+        (dict(hidden=(14, 10)), "differ by layer"),
+        (dict(head_hidden=9), "hidden layer"),
+    ],
+)
 def test_networks_that_cannot_grow_say_so(changes, message):
     with pytest.raises(ValueError, match=message):
         grow(ViT(replace(BASE, **changes)), Widen(2))

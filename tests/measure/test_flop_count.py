@@ -12,12 +12,17 @@ from lib.measure import flop_count
 from lib.measure.flop_count import Uncounted, count_flops
 
 B, H, N, M, D = 2, 4, 16, 24, 8
-PRODUCT = 2 * B * H * N * M * D   # one product of attention
+PRODUCT = 2 * B * H * N * M * D  # one product of attention
 MASK = torch.ones(B, 1, N, M, dtype=torch.bool).tril()
 # Forward and backward: the math kernel keeps the weights, a fused one computes the scores again.
 BOTH = {SDPBackend.MATH: 6, SDPBackend.FLASH_ATTENTION: 7}
-CASES = {"plain": {}, "causal": {"is_causal": True}, "boolean mask": {"attn_mask": MASK},
-         "additive mask": {"attn_mask": torch.zeros(N, M)}, "fewer heads of keys": {"enable_gqa": True}}
+CASES = {
+    "plain": {},
+    "causal": {"is_causal": True},
+    "boolean mask": {"attn_mask": MASK},
+    "additive mask": {"attn_mask": torch.zeros(N, M)},
+    "fewer heads of keys": {"enable_gqa": True},
+}
 
 
 def qkv(case):
@@ -28,7 +33,7 @@ def qkv(case):
 def runs_here(backend, tensors, options):
     try:
         with sdpa_kernel(backend), warnings.catch_warnings():
-            warnings.simplefilter("ignore")   # why a kernel cannot run here
+            warnings.simplefilter("ignore")  # why a kernel cannot run here
             F.scaled_dot_product_attention(*tensors, **options)
     except RuntimeError:
         return False
@@ -39,8 +44,10 @@ def runs_here(backend, tensors, options):
 @pytest.mark.parametrize("case", CASES)
 def test_attention_is_counted_with_each_kernel_that_runs_here(case, dtype):
     tensors = [x.to(dtype) for x in qkv(case)]
-    options = {key: value.to(dtype) if isinstance(value, torch.Tensor) and value.is_floating_point() else value
-               for key, value in CASES[case].items()}
+    options = {
+        key: value.to(dtype) if isinstance(value, torch.Tensor) and value.is_floating_point() else value
+        for key, value in CASES[case].items()
+    }
     ran = [b for b in SDPBackend.__members__.values() if b != SDPBackend.ERROR and runs_here(b, tensors, options)]
     assert set(ran) >= set(BOTH)
     for backend in ran:
@@ -82,4 +89,5 @@ def test_layers_are_counted_and_their_fast_path_is_left_as_it_was():
 
 def test_nothing_in_the_library_counts_by_other_means():
     from lib import ROOT
+
     assert [path.name for path in (ROOT / "lib").rglob("*.py") if "FlopCounterMode" in path.read_text()] == ["flop_count.py"]

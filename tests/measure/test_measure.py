@@ -50,19 +50,23 @@ Q = torch.randn(2, 4, 16, 8)
 OFFSETS = torch.tensor([10, 40, 60, 100], dtype=torch.int32)
 
 
-@pytest.mark.parametrize("function, expected", [
-    (lambda: F.linear(X, W[0].T), 2 * 100 * 64 * 32),
-    (lambda: torch.einsum("td,edh->teh", X, W), 2 * 4 * 100 * 64 * 32),
-    (lambda: torch.bmm(X[:8].view(4, 2, 64), W), 2 * 8 * 64 * 32),
-    (lambda: F.grouped_mm(X, W, offs=OFFSETS), 2 * 100 * 64 * 32),
-    (lambda: F.grouped_mm(X[:8].view(4, 2, 64), W), 2 * 8 * 64 * 32),
-    (lambda: F.grouped_mm(X.T.contiguous(), X, offs=OFFSETS), 2 * 100 * 64 * 64),
-    (lambda: F.scaled_dot_product_attention(Q, Q, Q), 2 * 2 * 8 * 16 * 16 * 8),
-    (lambda: F.scaled_dot_product_attention(Q, Q, Q, is_causal=True), 2 * 2 * 8 * 16 * 16 * 8),
-    (lambda: F.scaled_dot_product_attention(Q, Q[:, :2], Q[:, :2], enable_gqa=True), 2 * 2 * 8 * 16 * 16 * 8),
-    (lambda: X @ V, 2 * 100 * 64), (lambda: V @ V, 2 * 64),
-    (lambda: F.gelu(X) + X, 0),
-])
+@pytest.mark.parametrize(
+    "function, expected",
+    [
+        (lambda: F.linear(X, W[0].T), 2 * 100 * 64 * 32),
+        (lambda: torch.einsum("td,edh->teh", X, W), 2 * 4 * 100 * 64 * 32),
+        (lambda: torch.bmm(X[:8].view(4, 2, 64), W), 2 * 8 * 64 * 32),
+        (lambda: F.grouped_mm(X, W, offs=OFFSETS), 2 * 100 * 64 * 32),
+        (lambda: F.grouped_mm(X[:8].view(4, 2, 64), W), 2 * 8 * 64 * 32),
+        (lambda: F.grouped_mm(X.T.contiguous(), X, offs=OFFSETS), 2 * 100 * 64 * 64),
+        (lambda: F.scaled_dot_product_attention(Q, Q, Q), 2 * 2 * 8 * 16 * 16 * 8),
+        (lambda: F.scaled_dot_product_attention(Q, Q, Q, is_causal=True), 2 * 2 * 8 * 16 * 16 * 8),
+        (lambda: F.scaled_dot_product_attention(Q, Q[:, :2], Q[:, :2], enable_gqa=True), 2 * 2 * 8 * 16 * 16 * 8),
+        (lambda: X @ V, 2 * 100 * 64),
+        (lambda: V @ V, 2 * 64),
+        (lambda: F.gelu(X) + X, 0),
+    ],
+)
 def test_flops(function, expected):
     assert measure.flops(Apply(function)) == expected
 
@@ -135,7 +139,9 @@ def test_peak_memory_of_training_grows_with_depth_and_batch():
         def step():
             model(inputs).sum().backward()
             model.zero_grad()
+
         return measure.peak_memory(step, CPU)
+
     assert peak(2, 1000) < peak(4, 1000) < peak(4, 2000)
     # Each layer keeps its own result and GELU's until backward.
     assert peak(4, 2000) >= 7 * 2000 * 64 * 4
@@ -152,6 +158,7 @@ def test_file_bytes_are_the_files_bytes():
 
 
 # --- devices -------------------------------------------------------------------------------------
+
 
 def test_pick_and_describe():
     assert devices.pick("cpu") == CPU

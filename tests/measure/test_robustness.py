@@ -7,7 +7,9 @@ from torch import nn
 from lib.data.images import ImageBatches, load_images, normalise
 from lib.measure.robustness import EPSILON, fgsm, pgd, robust_accuracy
 from lib.models.mlp import MLP, MLPConfig
-from lib.training.loop import Recipe, classification_loss, evaluate_classifier, fit
+from lib.training.evaluate import evaluate_classifier
+from lib.training.loop import Recipe, fit
+from lib.training.losses import classification_loss
 
 
 @pytest.fixture(scope="module")
@@ -77,9 +79,13 @@ def test_the_model_keeps_its_mode_and_its_gradients(model, images):
 
 def test_what_makes_no_sense(model, images):
     x, y = torch.rand(2, 64), torch.zeros(2, dtype=torch.int64)
-    for call, message in ((lambda: fgsm(model, 255 * x, y), "normalised"), (lambda: fgsm(model, x - 1, y), "normalised"),
-                          (lambda: fgsm(model, x, y, -1.0), "negative"), (lambda: pgd(model, x, y, step=0.0), "step"),
-                          (lambda: pgd(model, x, y, steps=0), "steps"),
-                          (lambda: robust_accuracy(model, images.test, images, "cw"), "fgsm")):
+    for call, message in (
+        (lambda: fgsm(model, 255 * x, y), "normalised"),
+        (lambda: fgsm(model, x - 1, y), "normalised"),
+        (lambda: fgsm(model, x, y, -1.0), "negative"),
+        (lambda: pgd(model, x, y, step=0.0), "step"),
+        (lambda: pgd(model, x, y, steps=0), "steps"),
+        (lambda: robust_accuracy(model, images.test, images, "cw"), "fgsm"),
+    ):
         with pytest.raises(ValueError, match=message):
             call()

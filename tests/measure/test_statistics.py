@@ -9,7 +9,7 @@ from lib.measure.statistics import Estimate, bootstrap, number, percent, points,
 def test_student_interval_is_the_textbook_one():
     estimate = student([1.0, 2.0, 3.0])
     assert (estimate.mean, estimate.n) == (2.0, 3)
-    assert estimate.half_width == pytest.approx(4.302652729 / 3 ** 0.5)
+    assert estimate.half_width == pytest.approx(4.302652729 / 3**0.5)
 
 
 def test_student_interval_covers_the_mean_as_often_as_it_says():

@@ -17,8 +17,15 @@ def answers(random, seeds, images, lead=0.1, image=0.3, seed=0.05, both=0.5):
     """
     hard = random.normal(size=images)
     spread = np.sqrt(1 + image**2 + seed**2 + both**2)
-    sides = [mean + hard + image * random.normal(size=images) + seed * random.normal(size=(seeds, 1))
-             + both * random.normal(size=(seeds, images)) > 0 for mean in (1 + lead, 1.0)]
+    sides = [
+        mean
+        + hard
+        + image * random.normal(size=images)
+        + seed * random.normal(size=(seeds, 1))
+        + both * random.normal(size=(seeds, images))
+        > 0
+        for mean in (1 + lead, 1.0)
+    ]
     return *sides, norm.cdf((1 + lead) / spread) - norm.cdf(1 / spread)
 
 
@@ -44,7 +51,7 @@ def test_one_seeds_interval_covers_the_test_sets_part():
 
 
 def test_several_seeds_intervals_cover_both_parts():
-    assert 0.95 < coverage(short_bootstrap, 3) <= 1.0       # on the safe side
+    assert 0.95 < coverage(short_bootstrap, 3) <= 1.0  # on the safe side
     assert 0.92 < coverage(crossed, 3) < 0.98
     assert 0.92 < coverage(crossed, 5) < 0.98
 
@@ -74,7 +81,7 @@ def test_the_bootstrap_is_the_plain_one_of_images_and_seeds():
 def test_pairing_narrows_the_interval_when_answers_correlate():
     random = np.random.default_rng(5)
     first, second, _ = answers(random, 3, 2000, image=0.1, both=0.1, seed=0.0)
-    elsewhere = second[:, random.permutation(2000)]      # as accurate, on other images
+    elsewhere = second[:, random.permutation(2000)]  # as accurate, on other images
     for interval in (paired_bootstrap, crossed):
         assert interval(first, second).half_width < 0.6 * interval(first, elsewhere).half_width
 
@@ -130,11 +137,14 @@ def test_marks_go_by_the_interval():
     assert overlapping(low, Estimate(0.9, None, None, 1))
 
 
-@pytest.mark.parametrize("first, second, says", [
-    (np.ones((2, 3), bool), np.ones((2, 4), bool), r"\(2, 3\) and \(2, 4\)"),
-    (np.ones((0, 3), bool), np.ones((0, 3), bool), "at least one"),
-    (np.ones((2, 3)), np.ones((2, 3)), "true or false"),
-])
+@pytest.mark.parametrize(
+    "first, second, says",
+    [
+        (np.ones((2, 3), bool), np.ones((2, 4), bool), r"\(2, 3\) and \(2, 4\)"),
+        (np.ones((0, 3), bool), np.ones((0, 3), bool), "at least one"),
+        (np.ones((2, 3)), np.ones((2, 3)), "true or false"),
+    ],
+)
 def test_what_is_no_table_of_answers_is_refused(first, second, says):
     for interval in (paired_bootstrap, crossed):
         with pytest.raises(ValueError, match=says):

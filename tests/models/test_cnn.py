@@ -36,13 +36,16 @@ def test_one_geometry_serves_all_images(channels, side):
     assert model.features(torch.randn(2, channels, side, side)).shape[-1] == side // 8
 
 
-@pytest.mark.parametrize("fields, message", [
-    ({"stages": ()}, "at least one layer"),
-    ({"stages": ((8,), ())}, "at least one layer"),
-    ({"stages": ((8,), (0,))}, "at least 1 channel"),
-    ({"stages": ((8,),), "channels": 0}, "channels"),
-    ({"stages": ((8,),), "classes": 0}, "classes"),
-])
+@pytest.mark.parametrize(
+    "fields, message",
+    [
+        ({"stages": ()}, "at least one layer"),
+        ({"stages": ((8,), ())}, "at least one layer"),
+        ({"stages": ((8,), (0,))}, "at least 1 channel"),
+        ({"stages": ((8,),), "channels": 0}, "channels"),
+        ({"stages": ((8,),), "classes": 0}, "classes"),
+    ],
+)
 def test_geometry_that_makes_no_sense_is_refused_with_advice(fields, message):
     with pytest.raises(ValueError, match=message):
         CNNConfig(**fields)

@@ -25,6 +25,7 @@ def seeded():
 
 # DeiT
 
+
 def test_two_tokens_two_heads_and_their_mean():
     model, images = DistilledViT(CONFIG).eval(), torch.randn(3, 1, 8, 8)
     by_class, by_token = model.both(images)
@@ -100,13 +101,12 @@ def test_observing_an_encoder_is_running_it():
     torch.testing.assert_close(seen.hidden[-1], encoder(tokens, padding))
     assert len(seen.hidden) == len(seen.scores) == 4 and seen.scores[0].shape == (5, 2, 12, 12)
     block, x = encoder.blocks[1].attention, seen.hidden[0]
-    q, k = block.q(x)[..., 8:], block.k(x)[..., 8:]                             # the second head's features
+    q, k = block.q(x)[..., 8:], block.k(x)[..., 8:]  # the second head's features
     torch.testing.assert_close(seen.scores[1][:, 1], q @ k.transpose(-1, -2) / 8**0.5)
 
 
 def test_layer_losses_are_their_formula_and_padding_counts_for_nothing():
-    teacher, student = Encoder(BIG).double().eval(), TinyStudent(Classifier(Encoder(SMALL), 2, SPECIAL.pad),
-                                                                 16).double().eval()
+    teacher, student = Encoder(BIG).double().eval(), TinyStudent(Classifier(Encoder(SMALL), 2, SPECIAL.pad), 16).double().eval()
     tokens, lengths = rows()
     padding = tokens == SPECIAL.pad
     parts = layer_losses(student, teacher, tokens, padding, (2, 4))
@@ -131,8 +131,7 @@ def test_layer_losses_are_their_formula_and_padding_counts_for_nothing():
 def test_answers_are_learnt_from_the_teacher_alone():
     teacher, student = (Classifier(Encoder(config), 2, SPECIAL.pad).eval() for config in (BIG, SMALL))
     tokens, _ = rows()
-    first, second = (predictions_loss(teacher)(student, tokens, labels)[0]
-                     for labels in (torch.zeros(5).long(), torch.ones(5).long()))
+    first, second = (predictions_loss(teacher)(student, tokens, labels)[0] for labels in (torch.zeros(5).long(), torch.ones(5).long()))
     assert torch.equal(first, second)
     p, q = teacher(tokens).double().softmax(-1), student(tokens).double().log_softmax(-1)
     assert first.item() == pytest.approx(-(p * q).sum(-1).mean().item(), rel=1e-5)
@@ -141,20 +140,20 @@ def test_answers_are_learnt_from_the_teacher_alone():
 def test_candidates_come_from_the_hidden_place():
     model = MaskedLM(Encoder(BIG)).eval()
     tokens, lengths = rows()
-    found = candidates(model, tokens, SPECIAL, count=3, passes=12)              # one place at a time
+    found = candidates(model, tokens, SPECIAL, count=3, passes=12)  # one place at a time
     assert found.shape == (5, 12, 3) and found.max() < VOCABULARY
     shown = tokens.clone()
     shown[:, 2] = torch.where(tokens[:, 2] < VOCABULARY, SPECIAL.mask, tokens[:, 2])
     with torch.no_grad():
         expected = model(shown, padding_BN=tokens == SPECIAL.pad)[:, 2, :VOCABULARY].topk(3).indices
     assert torch.equal(found[:, 2], expected)
-    for row, n in enumerate(lengths.tolist()):                                  # padding changes nothing
-        assert torch.equal(candidates(model, tokens[row:row + 1, :n], SPECIAL, count=3, passes=12)[0], found[row, :n])
+    for row, n in enumerate(lengths.tolist()):  # padding changes nothing
+        assert torch.equal(candidates(model, tokens[row : row + 1, :n], SPECIAL, count=3, passes=12)[0], found[row, :n])
 
 
 def test_replacing_spares_special_tokens_and_keeps_its_rate():
     tokens, _ = rows(400)
-    other = (tokens[..., None] + torch.arange(1, 4)) % VOCABULARY               # never the token itself
+    other = (tokens[..., None] + torch.arange(1, 4)) % VOCABULARY  # never the token itself
     new = replaced(tokens, other, SPECIAL, 0.4, torch.Generator().manual_seed(0))
     special = tokens >= SPECIAL.pad
     assert torch.equal(new[special], tokens[special])

@@ -18,9 +18,18 @@ IMAGES = torch.zeros(0, 3, 32, 32)
 SMALL = ViTConfig(width=24, depth=2, heads=3, hidden=24)
 
 
-@pytest.mark.parametrize("model", [
-    VGG(vgg16(1 / 16)), ResNet(ResNetConfig((4,), (1,))), BaselineCNN(CNNConfig(((4,), (4,)))), MLP(MLPConfig(3072, (4,))),
-    ViT(SMALL), ViT(replace(SMALL, pool="class"))], ids=lambda model: type(model).__name__)
+@pytest.mark.parametrize(
+    "model",
+    [
+        VGG(vgg16(1 / 16)),
+        ResNet(ResNetConfig((4,), (1,))),
+        BaselineCNN(CNNConfig(((4,), (4,)))),
+        MLP(MLPConfig(3072, (4,))),
+        ViT(SMALL),
+        ViT(replace(SMALL, pool="class")),
+    ],
+    ids=lambda model: type(model).__name__,
+)
 def test_no_image_gives_no_logits(model):
     assert model.eval()(IMAGES).shape == (0, 10)
 

@@ -29,8 +29,12 @@ def random_masks(seed: int, rows: int = 1) -> dict:
 
     def drawn(*shape: int) -> torch.Tensor:
         return (torch.rand(shape, generator=generator) < 0.5).float()
-    return {"head_masks": [drawn(rows, 4) for _ in range(3)], "neuron_masks": [drawn(rows, 40) for _ in range(3)],
-            "layer_masks": [drawn(rows, 1) for _ in range(3)]}
+
+    return {
+        "head_masks": [drawn(rows, 4) for _ in range(3)],
+        "neuron_masks": [drawn(rows, 40) for _ in range(3)],
+        "layer_masks": [drawn(rows, 1) for _ in range(3)],
+    }
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -65,22 +69,24 @@ def test_a_smaller_network_costs_less():
     model, tokens = Classifier(encoder(), 2, PAD), text()
     masks = random_masks(3)
     assert flops(smaller(model, **masks), tokens) < 0.8 * flops(model, tokens)
-    assert model.encoder.config.heads == 4   # the one it was made from is as it was
+    assert model.encoder.config.heads == 4  # the one it was made from is as it was
 
 
 def test_each_input_may_have_masks_of_its_own():
     model, tokens, masks = encoder(), text(), random_masks(5, rows=5)
     together = model(tokens, **masks)
     for row in range(5):
-        alone = {name: [mask[row:row + 1] for mask in found] for name, found in masks.items()}
-        torch.testing.assert_close(together[row:row + 1], model(tokens[row:row + 1], **alone), atol=1e-5, rtol=0)
+        alone = {name: [mask[row : row + 1] for mask in found] for name, found in masks.items()}
+        torch.testing.assert_close(together[row : row + 1], model(tokens[row : row + 1], **alone), atol=1e-5, rtol=0)
 
 
 def test_ones_change_nothing_and_masks_have_gradients():
     model, tokens = encoder(), text()
-    ones = {"head_masks": [torch.ones(1, 4, requires_grad=True) for _ in range(3)],
-            "neuron_masks": [torch.ones(1, 40, requires_grad=True) for _ in range(3)],
-            "layer_masks": [torch.ones(1, 1, requires_grad=True) for _ in range(3)]}
+    ones = {
+        "head_masks": [torch.ones(1, 4, requires_grad=True) for _ in range(3)],
+        "neuron_masks": [torch.ones(1, 40, requires_grad=True) for _ in range(3)],
+        "layer_masks": [torch.ones(1, 1, requires_grad=True) for _ in range(3)],
+    }
     hidden = model(tokens, **ones)
     torch.testing.assert_close(hidden, model(tokens))
     hidden.square().sum().backward()
@@ -112,9 +118,17 @@ def test_a_masked_language_model_predicts_some_places_or_all():
     torch.testing.assert_close(model(tokens, places), every[:, [1, 4]])
 
 
-@pytest.mark.parametrize("wrong, message", [
-    ({"heads": 5}, "choose a multiple"), ({"heads": (1, 2)}, "one per layer"), ({"heads": (1, 2, 0)}, "head_dim"),
-    ({"hidden": -1}, "negative"), ({"dropout": 1.0}, "dropout"), ({"depth": 0}, "depth")])
+@pytest.mark.parametrize(
+    "wrong, message",
+    [
+        ({"heads": 5}, "choose a multiple"),
+        ({"heads": (1, 2)}, "one per layer"),
+        ({"heads": (1, 2, 0)}, "head_dim"),
+        ({"hidden": -1}, "negative"),
+        ({"dropout": 1.0}, "dropout"),
+        ({"depth": 0}, "depth"),
+    ],
+)
 def test_geometry_that_does_not_fit_is_refused(wrong, message):
     with pytest.raises(ValueError, match=message):
         encoder(**wrong)
@@ -134,7 +148,7 @@ def test_masks_that_do_not_fit_are_refused():
 
 def test_masks_that_are_trained_keep_their_precision_in_bf16():
     model, tokens = encoder(), text()
-    mask = [torch.full((1, 40), 1.002) for _ in range(3)]       # bf16 knows 1 and 1.0078
+    mask = [torch.full((1, 40), 1.002) for _ in range(3)]  # bf16 knows 1 and 1.0078
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         plain = model(tokens)
         assert torch.equal(model(tokens, neuron_masks=mask), plain)

@@ -16,9 +16,12 @@ from lib.moe.layer import MoEConfig
 from lib.moe.losses import moe_language_model_loss
 
 SMALL = GPTConfig(vocabulary=40, context=16, width=16, depth=2, heads=4, hidden=24)
-VARIANTS = [dict(norm=norm, positions=positions, ffn=ffn, tied=tied, bias=bias, kv_heads=kv_heads)
-            for norm, positions, ffn, tied, bias, kv_heads in itertools.product(
-                ("rms", "layer"), ("rope", "learned"), ("swiglu", "gelu"), (True, False), (False, True), (None, 2))]
+VARIANTS = [
+    dict(norm=norm, positions=positions, ffn=ffn, tied=tied, bias=bias, kv_heads=kv_heads)
+    for norm, positions, ffn, tied, bias, kv_heads in itertools.product(
+        ("rms", "layer"), ("rope", "learned"), ("swiglu", "gelu"), (True, False), (False, True), (None, 2)
+    )
+]
 MIXTURE = MoEConfig(experts=4, k=2)
 
 
@@ -65,8 +68,10 @@ def test_top_k_keeps_to_the_best():
     assert {int(generate(net, start, 1, top_k=2, seed=seed)[0, -1]) for seed in range(20)} == best
 
 
-@pytest.mark.parametrize("prompt, count, temperature, message", [
-    (tokens(1, 0), 3, 1.0, "empty"), (tokens(1, 10), 7, 1.0, "17 tokens do not fit"), (tokens(1, 2), 3, -1.0, "negative")])
+@pytest.mark.parametrize(
+    "prompt, count, temperature, message",
+    [(tokens(1, 0), 3, 1.0, "empty"), (tokens(1, 10), 7, 1.0, "17 tokens do not fit"), (tokens(1, 2), 3, -1.0, "negative")],
+)
 def test_generation_says_what_is_wrong(prompt, count, temperature, message):
     with pytest.raises(ValueError, match=message):
         generate(model(), prompt, count, temperature=temperature)
@@ -79,9 +84,11 @@ def test_a_text_longer_than_the_context_is_refused():
 
 def test_rotary_products_depend_on_the_distance_only():
     q, k = torch.randn(2, 1, 1, 1, 8, dtype=torch.float64)
+
     def product(i, j):
         cos, sin = angles(torch.tensor([i, j]), 8)
         return float((rotate(q, cos[:1], sin[:1]) * rotate(k, cos[1:], sin[1:])).sum())
+
     assert product(3, 1) == pytest.approx(product(13, 11), abs=1e-12)
     assert abs(product(3, 1) - product(3, 2)) > 1e-6
 
@@ -124,10 +131,19 @@ def test_an_untied_embedding_counts_with_one_row():
     assert model(tied=False).active_parameters() == parameters(model()) + 16
 
 
-@pytest.mark.parametrize("changes, message", [
-    (dict(width=18), "cannot be shared by 4 heads"), (dict(kv_heads=3), "cannot share 3"), (dict(width=12), "choose an even number"),
-    (dict(norm="batch"), "norm"), (dict(moe=MoEConfig(router="expert-choice")), "yet to come"),
-    (dict(moe=MoEConfig(k=2, shared=1)), "shared=0"), (dict(moe=MoEConfig(policy="arrival")), "dropless"), (dict(depth=0), "depth is 0")])
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        (dict(width=18), "cannot be shared by 4 heads"),
+        (dict(kv_heads=3), "cannot share 3"),
+        (dict(width=12), "choose an even number"),
+        (dict(norm="batch"), "norm"),
+        (dict(moe=MoEConfig(router="expert-choice")), "yet to come"),
+        (dict(moe=MoEConfig(k=2, shared=1)), "shared=0"),
+        (dict(moe=MoEConfig(policy="arrival")), "dropless"),
+        (dict(depth=0), "depth is 0"),
+    ],
+)
 def test_impossible_geometries_say_what_to_do(changes, message):
     with pytest.raises(ValueError, match=message):
         replace(SMALL, **changes)

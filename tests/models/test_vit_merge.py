@@ -37,12 +37,21 @@ def equal_experts(model):
 IMAGES = torch.randn(8, 1, 8, 8, generator=torch.Generator().manual_seed(1))
 
 
-@pytest.mark.parametrize("fields", [
-    {"router": "thor"}, {"router": "adamix"}, {"router": "partition"}, {"router": "whole-network"},
-    {"router": "hash"}, {"router": "switch", "k": 2}, {"router": "bias", "k": 2},
-    {"router": "switch", "k": 2, "split": 2, "shared": 1},
-    {"router": "switch", "k": 2, "placement": "every-second", "split": 2},
-], ids=lambda f: "-".join(map(str, f.values())))
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"router": "thor"},
+        {"router": "adamix"},
+        {"router": "partition"},
+        {"router": "whole-network"},
+        {"router": "hash"},
+        {"router": "switch", "k": 2},
+        {"router": "bias", "k": 2},
+        {"router": "switch", "k": 2, "split": 2, "shared": 1},
+        {"router": "switch", "k": 2, "placement": "every-second", "split": 2},
+    ],
+    ids=lambda f: "-".join(map(str, f.values())),
+)
 @pytest.mark.parametrize("how", ["uniform", "usage"])
 def test_merging_equal_experts_is_exact(fields, how):
     model = equal_experts(tiny(**fields)).eval()
@@ -96,6 +105,7 @@ def test_merging_says_what_it_needs():
 
 # EWA ------------------------------------------------------------------------------------------------------
 
+
 def test_ewa_is_the_papers_formula_and_keeps_the_mean():
     experts = Experts(5, 6, 7)
     before = copy.deepcopy(experts)
@@ -133,6 +143,7 @@ def test_ewa_ramp_and_its_limits():
 
 
 # Distillation ---------------------------------------------------------------------------------------------
+
 
 def test_the_student_starts_with_everything_but_the_experts():
     teacher = tiny(placement="every-second")

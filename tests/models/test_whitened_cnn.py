@@ -35,7 +35,7 @@ def test_the_stem_makes_patches_white_and_is_not_trained():
     torch.testing.assert_close(out[:, :12], -out[:, 12:])
     second = out[:, :12].T @ out[:, :12] / len(out)
     values = torch.linalg.eigvalsh(torch.nn.functional.unfold(images, 2).transpose(1, 2).flatten(0, 1).T.cov(correction=0))
-    assert values.max() / values.min() > 10   # they were far from white
+    assert values.max() / values.min() > 10  # they were far from white
     torch.testing.assert_close(second, torch.diag(second.diagonal()), rtol=0, atol=1e-3)
     assert second.diagonal().max() <= 1.001 and second.diagonal().min() > 1 - 10 * EPSILON / values.min()
     assert not any(p.requires_grad for p in model.stem.parameters())
@@ -47,8 +47,15 @@ def test_convolutions_hand_their_input_on_at_first():
     torch.testing.assert_close(model.groups[1].conv1(x)[:, :32], x)
 
 
-@pytest.mark.parametrize("fields, message", [({"widths": ()}, "at least 1 channel"), ({"widths": (0,)}, "at least 1 channel"),
-                                             ({"patch": 0}, "patch"), ({"classes": 0}, "classes")])
+@pytest.mark.parametrize(
+    "fields, message",
+    [
+        ({"widths": ()}, "at least 1 channel"),
+        ({"widths": (0,)}, "at least 1 channel"),
+        ({"patch": 0}, "patch"),
+        ({"classes": 0}, "classes"),
+    ],
+)
 def test_wrong_geometry_is_named(fields, message):
     with pytest.raises(ValueError, match=message):
         WhitenedCNNConfig(**fields)

@@ -33,8 +33,16 @@ def routed(kind: str, k: int, experts: int = E, tokens: int = T) -> torch.Tensor
     return expert_TK
 
 
-def everything(backend: str, expert_TK: torch.Tensor, d: int = 12, h: int = 20, activation: str = "gelu",
-               dtype: torch.dtype = torch.float32, autocast: bool = False, experts: int = E) -> dict[str, torch.Tensor]:
+def everything(
+    backend: str,
+    expert_TK: torch.Tensor,
+    d: int = 12,
+    h: int = 20,
+    activation: str = "gelu",
+    dtype: torch.dtype = torch.float32,
+    autocast: bool = False,
+    experts: int = E,
+) -> dict[str, torch.Tensor]:
     """Output and all gradients, by name."""
     torch.manual_seed(0)
     module = Experts(experts, d, h, activation, backend)
@@ -241,11 +249,14 @@ def test_auto():
     assert fastest(collapsed, E, torch.bfloat16) == "grouped"
 
 
-@pytest.mark.parametrize("arguments, message", [
-    (dict(activation="swish"), "unknown activation 'swish': use one of gelu, relu"),
-    (dict(backend="triton"), "unknown backend 'triton': use 'auto' or one of loop"),
-    (dict(experts=0), "experts=0"),
-])
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (dict(activation="swish"), "unknown activation 'swish': use one of gelu, relu"),
+        (dict(backend="triton"), "unknown backend 'triton': use 'auto' or one of loop"),
+        (dict(experts=0), "experts=0"),
+    ],
+)
 def test_what_makes_no_sense_is_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         Experts(**dict(experts=2, d_model=4, hidden=8) | arguments)
@@ -278,7 +289,9 @@ def test_freed_memory_is_kept(python):
 
     In a process of its own, since it is for the whole process.
     """
-    done = python("-c", """
+    done = python(
+        "-c",
+        """
 import resource, torch
 from lib.moe.expert_memory import keep_freed_memory
 kept = keep_freed_memory(40 * 2**20)
@@ -288,7 +301,8 @@ def step():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 faults = [step() for _ in range(20)]
 print(kept, sum(faults[10:]) / 10)
-""")
+""",
+    )
     assert done.returncode == 0, done.stderr
     kept, faults = done.stdout.split()
     if kept == "False":

@@ -43,23 +43,27 @@ def tiny(**fields):
 
 # Configuration --------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("fields, message", [
-    ({"router": "top2"}, "'switch', 'vmoe', 'bias'"),
-    ({"policy": "fifo"}, "'arrival', 'random', 'priority'"),
-    ({"placement": "first"}, "'all', 'every-second', 'last-two'"),
-    ({"experts": 0}, "at least 1"),
-    ({"experts": 4, "k": 5}, "between 1 and the number of experts"),
-    ({"k": 2, "router": "soft"}, "does not use k"),
-    ({"router": "bias", "policy": "arrival"}, "does not use policy"),
-    ({"router": "partition", "experts": 1}, "at least 2"),
-    ({"shared": 1}, "below split"),
-    ({"experts": 2, "k": 2, "policy": "second-choice"}, "outside the top k"),
-    ({"capacity_factor": 0.0}, "above 0"),
-    ({"jitter": 1.0}, "jitter"),
-    ({"balance": -1.0}, "not be negative"),
-    ({"split": 0}, "split"),
-    ({"router": "soft", "slots": 0}, "slots"),
-])
+
+@pytest.mark.parametrize(
+    "fields, message",
+    [
+        ({"router": "top2"}, "'switch', 'vmoe', 'bias'"),
+        ({"policy": "fifo"}, "'arrival', 'random', 'priority'"),
+        ({"placement": "first"}, "'all', 'every-second', 'last-two'"),
+        ({"experts": 0}, "at least 1"),
+        ({"experts": 4, "k": 5}, "between 1 and the number of experts"),
+        ({"k": 2, "router": "soft"}, "does not use k"),
+        ({"router": "bias", "policy": "arrival"}, "does not use policy"),
+        ({"router": "partition", "experts": 1}, "at least 2"),
+        ({"shared": 1}, "below split"),
+        ({"experts": 2, "k": 2, "policy": "second-choice"}, "outside the top k"),
+        ({"capacity_factor": 0.0}, "above 0"),
+        ({"jitter": 1.0}, "jitter"),
+        ({"balance": -1.0}, "not be negative"),
+        ({"split": 0}, "split"),
+        ({"router": "soft", "slots": 0}, "slots"),
+    ],
+)
 def test_what_makes_no_sense_is_refused_with_advice(fields, message):
     with pytest.raises(ValueError, match=message):
         MoEConfig(**fields)
@@ -77,6 +81,7 @@ def test_a_layer_refuses_widths_and_numbers_that_do_not_fit():
 def test_placements():
     def places(depth, placement):
         return [i for i, here in enumerate(MoEConfig(placement=placement).places(depth)) if here]
+
     assert places(6, "all") == [0, 1, 2, 3, 4, 5]
     assert places(6, "every-second") == [1, 3, 5]
     assert places(12, "last-two") == [9, 11]
@@ -84,6 +89,7 @@ def test_placements():
 
 
 # All routers ----------------------------------------------------------------------------------------------
+
 
 @pytest.mark.parametrize("router", ROUTERS)
 def test_every_router_trains_and_repeats_itself(router):
@@ -208,6 +214,7 @@ def test_adamix_mixes_halves_of_experts():
 
 # Losses ---------------------------------------------------------------------------------------------------
 
+
 @pytest.mark.parametrize("soft", [False, True])
 def test_the_classification_loss_adds_the_auxiliary_losses(soft):
     model = tiny(k=2, z_loss=1e-3, policy="arrival", capacity_factor=0.5)
@@ -250,21 +257,21 @@ def test_kl():
 
 # Diagnostics ----------------------------------------------------------------------------------------------
 
+
 def test_diagnostics_of_even_and_collapsed_loads():
-    loads = torch.tensor([[5., 5, 5, 5], [20, 0, 0, 0]])
+    loads = torch.tensor([[5.0, 5, 5, 5], [20, 0, 0, 0]])
     assert load_entropy(loads).tolist() == [1, 0]
     assert max_load(loads).tolist() == [1, 4]
     assert dead_experts(loads).tolist() == [0, 3]
-    torch.testing.assert_close(variation(loads), torch.tensor([0, 3 ** 0.5]))
+    torch.testing.assert_close(variation(loads), torch.tensor([0, 3**0.5]))
 
 
 def test_expert_tables_and_stability():
     expert = torch.tensor([[0, 1], [1, -1], [2, 0], [2, 1]])  # two images of two tokens
-    gate = torch.tensor([[.5, .5], [1, 0], [.25, .75], [.5, .5]])
+    gate = torch.tensor([[0.5, 0.5], [1, 0], [0.25, 0.75], [0.5, 0.5]])
     one = routing(expert, gate, 3)
-    assert expert_by_class(one, torch.tensor([4, 1]), 5).tolist() == [
-        [0, .75, 0, 0, .5], [0, .5, 0, 0, 1.5], [0, .75, 0, 0, 0]]
-    assert expert_by_position(one, 2).tolist() == [[1.25, 0], [.5, 1.5], [.25, .5]]
+    assert expert_by_class(one, torch.tensor([4, 1]), 5).tolist() == [[0, 0.75, 0, 0, 0.5], [0, 0.5, 0, 0, 1.5], [0, 0.75, 0, 0, 0]]
+    assert expert_by_position(one, 2).tolist() == [[1.25, 0], [0.5, 1.5], [0.25, 0.5]]
     other = routing(torch.tensor([[1, 0], [1, 2], [2, 1], [0, 2]]), gate, 3)
     assert stability(one, one) == 1
     assert stability(one, other).item() == pytest.approx(5 / 7)
@@ -274,10 +281,27 @@ def test_expert_tables_and_stability():
 
 def test_every_field_of_a_config_reaches_its_router():
     """A field that the router claims to use changes something in what is built."""
-    changed = {"k": 2, "shared": 1, "split": 2, "jitter": 0.1, "router_precision": "bf16", "router_init": 1.0,
-               "router_bias": True, "balance": 1.0, "z_loss": 1.0, "policy": "random", "capacity_factor": 3.0,
-               "scores": "softmax", "bias_rate": 1.0, "group": "batch", "slots": 7, "hash_by": "patch", "codes": 99,
-               "inference": "random", "single_gate": "share"}
+    changed = {
+        "k": 2,
+        "shared": 1,
+        "split": 2,
+        "jitter": 0.1,
+        "router_precision": "bf16",
+        "router_init": 1.0,
+        "router_bias": True,
+        "balance": 1.0,
+        "z_loss": 1.0,
+        "policy": "random",
+        "capacity_factor": 3.0,
+        "scores": "softmax",
+        "bias_rate": 1.0,
+        "group": "batch",
+        "slots": 7,
+        "hash_by": "patch",
+        "codes": 99,
+        "inference": "random",
+        "single_gate": "share",
+    }
 
     def built(config):
         torch.manual_seed(0)

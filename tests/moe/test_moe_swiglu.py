@@ -42,8 +42,15 @@ def started(backend: str, d: int = D, h: int = H, bias: bool = True, experts: in
     return module
 
 
-def everything(backend: str, expert_TK: torch.Tensor, d: int = D, h: int = H, bias: bool = True,
-               dtype: torch.dtype = torch.float32, autocast: bool = False) -> dict[str, torch.Tensor]:
+def everything(
+    backend: str,
+    expert_TK: torch.Tensor,
+    d: int = D,
+    h: int = H,
+    bias: bool = True,
+    dtype: torch.dtype = torch.float32,
+    autocast: bool = False,
+) -> dict[str, torch.Tensor]:
     """Output and all gradients, by name."""
     module = started(backend, d, h, bias).to(dtype)
     torch.manual_seed(1)
@@ -67,6 +74,7 @@ KINDS = ("balanced", "some dropped", "all dropped", "empty experts", "one expert
 
 
 # What is computed -----------------------------------------------------------------------------------------
+
 
 @pytest.mark.parametrize("backend", [*BACKENDS, "auto"])
 @pytest.mark.parametrize("bias", [True, False])
@@ -150,7 +158,7 @@ def test_unused_memory_and_a_second_call_change_nothing(backend):
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_an_expanded_gradient_and_frozen_weights(backend):
     module, expert_TK, gate = started(backend), routed("balanced", 2), torch.rand(T, 2)
-    module(torch.randn(T, D), expert_TK, gate).sum().backward()   # its gradient is a single 1 with strides 0
+    module(torch.randn(T, D), expert_TK, gate).sum().backward()  # its gradient is a single 1 with strides 0
     assert module.w_in.grad.isfinite().all()
     module.requires_grad_(False)
     x = torch.randn(T, D, requires_grad=True)
@@ -190,14 +198,19 @@ def test_swiglu_is_silu_of_the_first_half_times_the_second():
 
 # What is stored -------------------------------------------------------------------------------------------
 
+
 def test_shapes_names_and_start():
     torch.manual_seed(0)
     module = Experts(8, 64, 96, "swiglu")
     assert {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()} == {
-        "w_in": (8, 64, 192), "b_in": (8, 192), "w_out": (8, 96, 64), "b_out": (8, 64)}
+        "w_in": (8, 64, 192),
+        "b_in": (8, 192),
+        "w_out": (8, 96, 64),
+        "b_out": (8, 64),
+    }
     assert module.extra_repr() == "8 x (64 -> 96 -> 64), swiglu, backend=auto"
     for weight, inputs in ((module.w_in, 64), (module.w_out, 96)):
-        assert weight.std().item() == pytest.approx((3 * inputs) ** -0.5, rel=0.02)   # as nn.Linear
+        assert weight.std().item() == pytest.approx((3 * inputs) ** -0.5, rel=0.02)  # as nn.Linear
     assert not module.b_in.any() and not module.b_out.any()
 
 
@@ -213,7 +226,7 @@ def test_without_biases_nothing_of_them_is_trained_or_stored(activation):
     biased = Experts(E, D, H, activation).double()
     missing = module.load_state_dict(biased.state_dict(), strict=False)
     assert not missing.missing_keys and missing.unexpected_keys == ["b_in", "b_out"]
-    assert torch.equal(module.w_out, biased.w_out)   # the same random numbers, with biases and without
+    assert torch.equal(module.w_out, biased.w_out)  # the same random numbers, with biases and without
 
 
 @pytest.mark.parametrize("activation", ["gelu", "relu", "swiglu"])
@@ -231,6 +244,7 @@ def test_without_biases_is_biases_of_zero(activation, backend):
 
 # The layer ------------------------------------------------------------------------------------------------
 
+
 @pytest.mark.parametrize("router", ROUTERS)
 @pytest.mark.parametrize("bias", [True, False])
 def test_every_router_trains_swiglu_experts(router, bias):
@@ -246,7 +260,7 @@ def test_every_router_trains_swiglu_experts(router, bias):
 def test_parameters_at_work(bias):
     layer = MoELayer(MoEConfig(experts=4, k=1, split=2), D, H, activation="swiglu", bias=bias)
     expert = 3 * D * H // 2 + (2 * H // 2 + D if bias else 0)
-    assert layer.experts.w_in.shape == (8, D, H)   # gate and up of experts half as wide
+    assert layer.experts.w_in.shape == (8, D, H)  # gate and up of experts half as wide
     assert parameters(layer) == 8 * D + 8 * expert
     assert active_parameters(layer) == layer.active_parameters() == 8 * D + 2 * expert
 

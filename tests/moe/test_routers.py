@@ -31,11 +31,11 @@ def seeded():
 
 
 def switch(k=1, policy="dropless", factor=1.0, **gate):
-    return TokenChoice(Gate(D, E, init_scale=1.0, **gate), E, k, balance=0.01, z_weight=0.001, policy=policy,
-                       capacity_factor=factor)
+    return TokenChoice(Gate(D, E, init_scale=1.0, **gate), E, k, balance=0.01, z_weight=0.001, policy=policy, capacity_factor=factor)
 
 
 # Token choice ---------------------------------------------------------------------------------------------
+
 
 @pytest.mark.parametrize("k", [1, 2, 3])
 @pytest.mark.parametrize("policy", ["dropless", "arrival", "random", "priority", "second-choice"])
@@ -90,7 +90,7 @@ def test_dropped_tokens_contribute_exactly_nothing():
     lost = (routing.expert_TK < 0)[:, 0].view(B, N)
     assert 0 < lost.sum() < T
     assert torch.all(y[lost] == 0) and torch.all(y[~lost].abs().sum(-1) > 0)
-    gradient, = torch.autograd.grad(y.sum(), x)
+    (gradient,) = torch.autograd.grad(y.sum(), x)
     assert torch.all(gradient[lost] == 0)
 
 
@@ -131,6 +131,7 @@ def test_vmoe_routes_by_noisy_probabilities_and_does_not_renormalise():
 
 
 # Balance --------------------------------------------------------------------------------------------------
+
 
 def test_switch_loss_is_alpha_at_uniform_routing():
     uniform = torch.full((T, E), 1 / E)
@@ -201,14 +202,14 @@ def in_two_processes(monkeypatch, share):
         def average(tensors):
             for tensor in tensors:
                 answer(rank, next(turns), tensor)
+
         monkeypatch.setattr(distributed, "average", average)
         return share(rank)
 
     for rank in asked:  # what each would send ...
         run(rank, lambda rank, turn, tensor: asked[rank].append(tensor.clone()))
     # ... and what it would receive
-    return [run(rank, lambda rank, turn, tensor: tensor.copy_((asked[0][turn] + asked[1][turn]) / 2))
-            for rank in asked]
+    return [run(rank, lambda rank, turn, tensor: tensor.copy_((asked[0][turn] + asked[1][turn]) / 2)) for rank in asked]
 
 
 def test_balance_is_the_same_in_two_processes_as_in_one(monkeypatch):
@@ -234,6 +235,7 @@ def test_balance_is_the_same_in_two_processes_as_in_one(monkeypatch):
 
 # Capacity -------------------------------------------------------------------------------------------------
 
+
 def test_capacity_rounds_up():
     assert capacity(tokens=100, experts=8, k=1, factor=1.0) == 13
     assert capacity(tokens=100, experts=8, k=2, factor=1.25) == 32
@@ -244,18 +246,16 @@ def test_place_in_queue():
 
 
 def test_who_is_dropped():
-    probs = torch.tensor([[.6, .3, .1], [.9, .02, .08], [.5, .2, .3], [.7, .1, .2]])
+    probs = torch.tensor([[0.6, 0.3, 0.1], [0.9, 0.02, 0.08], [0.5, 0.2, 0.3], [0.7, 0.1, 0.2]])
     first = probs.argmax(-1, keepdim=True)  # all want expert 0; it takes two
-    kept = {policy: limit(first, probs, 2, policy)[:, 0].tolist()
-            for policy in ("dropless", "arrival", "priority", "second-choice")}
-    assert kept == {"dropless": [0, 0, 0, 0], "arrival": [0, 0, -1, -1], "priority": [-1, 0, -1, 0],
-                    "second-choice": [0, 0, 2, 2]}
+    kept = {policy: limit(first, probs, 2, policy)[:, 0].tolist() for policy in ("dropless", "arrival", "priority", "second-choice")}
+    assert kept == {"dropless": [0, 0, 0, 0], "arrival": [0, 0, -1, -1], "priority": [-1, 0, -1, 0], "second-choice": [0, 0, 2, 2]}
     survivors = {tuple(limit(first, probs, 2, "random")[:, 0].tolist()) for _ in range(30)}
     assert len(survivors) > 2 and all(list(s).count(0) == 2 for s in survivors)
 
 
 def test_first_choices_come_before_second_choices():
-    probs = torch.tensor([[.6, .4], [.1, .9]])
+    probs = torch.tensor([[0.6, 0.4], [0.1, 0.9]])
     chosen = probs.topk(2).indices  # token 0: 0 then 1; token 1: 1 then 0
     assert limit(chosen, probs, 1, "arrival").tolist() == [[0, -1], [1, -1]]
 
@@ -271,6 +271,7 @@ def test_second_choice_respects_room_and_never_repeats_an_expert():
 
 
 # The other routers ----------------------------------------------------------------------------------------
+
 
 def test_bias_balancing_evens_a_skewed_stream():
     router = BiasBalanced(Gate(D, E), E, 2, rate=0.005, scores="sigmoid")
@@ -308,8 +309,7 @@ def test_expert_choice_takes_exactly_its_capacity():
     x = torch.randn(B, N, D)
     y, routing = router(x, experts)
     assert torch.all(routing.load_E == B * capacity(N, E, 1, 2.0))
-    torch.testing.assert_close(y.flatten(0, 1), experts(x.flatten(0, 1), routing.expert_TK, routing.gate_TK),
-                               rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(y.flatten(0, 1), experts(x.flatten(0, 1), routing.expert_TK, routing.gate_TK), rtol=1e-4, atol=1e-5)
 
 
 def test_only_expert_choice_over_the_batch_depends_on_the_batch():
@@ -381,7 +381,6 @@ def test_thor_uses_one_expert_in_training_and_the_same_draws_in_evaluation():
     x = torch.randn(B, N, D)
     y, routing = router(x, experts)
     assert (routing.load_E > 0).sum() == 1 and routing.load_E.sum() == T
-    torch.testing.assert_close(y.flatten(0, 1), experts(x.flatten(0, 1), routing.expert_TK, routing.gate_TK),
-                               rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(y.flatten(0, 1), experts(x.flatten(0, 1), routing.expert_TK, routing.gate_TK), rtol=1e-4, atol=1e-5)
     router.eval()
     torch.testing.assert_close(router(x, experts)[0], router(x, experts)[0], rtol=0, atol=0)

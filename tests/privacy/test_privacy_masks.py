@@ -96,6 +96,7 @@ def test_random_masks_are_spread_evenly_and_differ_by_seed():
 
 # The layer
 
+
 def layer(kind="quadratic", shape=(3, 4, 5), **settings):
     torch.manual_seed(0)
     made = MaskedReLU(shape, kind, **settings)
@@ -131,11 +132,11 @@ def test_scores_learn_where_the_relu_matters():
     x = torch.randn(8, 3, 4, 5)
     loss = (made(x) - x.relu()).square().sum()
     loss.backward()
-    assert loss < 1e-10 and made.score.grad.abs().max() < 1e-5      # all are ReLUs: nothing is wrong yet
+    assert loss < 1e-10 and made.score.grad.abs().max() < 1e-5  # all are ReLUs: nothing is wrong yet
     made.score.grad = None
     made.mask.zero_()
     target = torch.zeros_like(x)
-    target[:, :, 0] = x.relu()[:, :, 0]                 # the first row wants the ReLU
+    target[:, :, 0] = x.relu()[:, :, 0]  # the first row wants the ReLU
     (made(x)[:, :, 0] - target[:, :, 0]).square().sum().backward()
     assert made.score.grad[:, 0].lt(0).all() and not made.score.grad[:, 1:].any()
 
@@ -153,7 +154,7 @@ def test_it_tracks_statistics_until_it_is_settled():
     assert torch.equal(made.coefficients, before)
     made = MaskedReLU((2, 6, 6)).eval()
     made(torch.randn(4, 2, 6, 6) + 5)
-    assert not made.mean.any()                          # evaluation gathers nothing
+    assert not made.mean.any()  # evaluation gathers nothing
 
 
 def test_flips_and_returns_are_counted_and_end_with_freezing():

@@ -27,8 +27,8 @@ def normal_equations(mean, std, degree):
 def test_closed_form_solves_the_normal_equations(degree):
     mean, std = some()
     closed, solved = dapa(mean, std, degree), normal_equations(mean, std, degree)
-    scale = torch.stack([std, torch.ones_like(std), 1 / std])[:degree + 1]
-    torch.testing.assert_close(closed[:degree + 1] / scale, solved / scale, atol=1e-7, rtol=1e-6)
+    scale = torch.stack([std, torch.ones_like(std), 1 / std])[: degree + 1]
+    torch.testing.assert_close(closed[: degree + 1] / scale, solved / scale, atol=1e-7, rtol=1e-6)
     assert degree == 2 or not closed[2].any()
 
 
@@ -39,7 +39,7 @@ def test_closed_form_against_least_squares_on_samples(mean, std, degree):
     x = mean + std * torch.randn(400_000, generator=generator, **FLOAT64)
     powers = torch.stack([x**power for power in range(degree + 1)], -1)
     fitted = torch.linalg.lstsq(powers, x.relu()[:, None]).solution[:, 0]
-    closed = dapa(torch.tensor(mean, **FLOAT64), torch.tensor(std, **FLOAT64), degree)[:degree + 1]
+    closed = dapa(torch.tensor(mean, **FLOAT64), torch.tensor(std, **FLOAT64), degree)[: degree + 1]
     torch.testing.assert_close(closed, fitted, atol=0.01, rtol=0.02)
 
 
@@ -50,7 +50,7 @@ def test_expected_error_against_monte_carlo():
         x = mean + std * normal
         for coefficients in (dapa(mean, std), dapa(mean, std, 1), released(mean, std), torch.tensor([0.3, -1.0, 0.2], **FLOAT64)):
             sampled = (evaluate(coefficients, x) - x.relu()).square().mean()
-            torch.testing.assert_close(expected_error(coefficients, mean, std), sampled, atol=1e-4 * std.item()**2, rtol=0.05)
+            torch.testing.assert_close(expected_error(coefficients, mean, std), sampled, atol=1e-4 * std.item() ** 2, rtol=0.05)
 
 
 def test_nothing_nearby_is_better():

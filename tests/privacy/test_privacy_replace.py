@@ -103,8 +103,11 @@ def test_the_loss_is_that_of_the_released_code():
     share = 1 - masked_relus(network)[0].mask.numel() / 1152
     total, logged = replacement_loss(teacher, budget=64, penalty=7.0)(network, x, labels)
     logits, taught = network(x), teacher(x)
-    by_hand = (F.cross_entropy(logits, labels) + 16 * F.kl_div((logits / 4).log_softmax(1), (taught / 4).softmax(1), reduction="batchmean")
-               + 7.0 * (share - 64 / 1152))
+    by_hand = (
+        F.cross_entropy(logits, labels)
+        + 16 * F.kl_div((logits / 4).log_softmax(1), (taught / 4).softmax(1), reduction="batchmean")
+        + 7.0 * (share - 64 / 1152)
+    )
     torch.testing.assert_close(total, by_hand)
     assert logged["density"].item() == pytest.approx(share) and density(network).item() == pytest.approx(share)
     total.backward()
@@ -115,7 +118,9 @@ def test_the_loss_is_that_of_the_released_code():
     for layer in masked_relus(network):
         layer.freeze(layer.mask)
     settled = replacement_loss(teacher, budget=64, penalty=7.0)(network, x, labels)[0]
-    assert under.item() == pytest.approx(settled.item()) and settled.item() == pytest.approx(total.item() - 7.0 * (share - 64 / 1152), abs=1e-5)
+    assert under.item() == pytest.approx(settled.item()) and settled.item() == pytest.approx(
+        total.item() - 7.0 * (share - 64 / 1152), abs=1e-5
+    )
 
 
 def test_masks_follow_and_are_cut_to_the_budget():
@@ -136,6 +141,7 @@ def test_masks_follow_and_are_cut_to_the_budget():
 
 
 # Folding and shares
+
 
 @pytest.mark.parametrize("seed", range(3))
 def test_folding_batch_norm_changes_nothing(seed):

@@ -24,10 +24,11 @@ def drawn(case, limit=8.0):
 
 
 def step(bits):
-    return 2.0 ** -bits
+    return 2.0**-bits
 
 
 # Numbers
+
 
 def test_encoding_rounds_to_the_nearest_and_refuses_what_does_not_fit():
     for case in range(CASES):
@@ -47,6 +48,7 @@ def test_uniform_covers_the_whole_ring():
 
 
 # Operations, against plain arithmetic
+
 
 def test_share_and_recover():
     for case in range(CASES):
@@ -75,7 +77,7 @@ def test_products_and_squares():
         _, bits, x, y = drawn(case)
         parties = Parties(case, bits)
         a, b = parties.share(x), parties.share(y)
-        bound = 12 * step(bits)   # half a step of each factor times the other's 8, and one of truncation
+        bound = 12 * step(bits)  # half a step of each factor times the other's 8, and one of truncation
         assert (parties.recover(parties.multiply(a, b)) - x * y).abs().max() <= bound
         assert (parties.recover(parties.square(a)) - x * x).abs().max() <= bound
 
@@ -125,6 +127,7 @@ def test_truncation_is_off_by_one_at_most_or_by_a_lot():
 
 # Messages
 
+
 def test_what_is_sent():
     parties = Parties(0)
     x = parties.share(torch.randn(2, 3, 4, 4))
@@ -141,7 +144,7 @@ def test_what_is_sent():
     assert parties.ledger.total("setup") == 3 * 2 * 8 * 135
     before = parties.ledger.total("online")
     parties.conv2d(x, held)
-    assert parties.ledger.total("online") - before == 2 * 8 * 96      # of the input alone: the weight was opened before
+    assert parties.ledger.total("online") - before == 2 * 8 * 96  # of the input alone: the weight was opened before
 
 
 def test_rounds_of_what_happens_at_once_count_once():
@@ -188,8 +191,8 @@ def test_each_byte_of_a_share_is_uniform_whatever_the_secret(party):
     for seed, secret in enumerate(SECRETS.values()):
         share = getattr(Parties(seed).share(torch.full((DRAWS,), secret)), party)
         pvalues += [chi_square(bytes_of(share)[:, place]) for place in range(8)]
-    assert min(pvalues) > 0.01 / len(pvalues)                      # Bonferroni
-    assert stats.kstest(pvalues, "uniform").pvalue > 0.01          # and they are spread as they should be
+    assert min(pvalues) > 0.01 / len(pvalues)  # Bonferroni
+    assert stats.kstest(pvalues, "uniform").pvalue > 0.01  # and they are spread as they should be
 
 
 @pytest.mark.parametrize("party", ["first", "second"])

@@ -76,7 +76,7 @@ def test_the_filters_of_smallest_l1_norm_go(model):
     smaller = prune_channels(model, 0.3)
     for conv, left, weakest in zip(convolutions(model), convolutions(smaller), weakest_channels(model, 0.3), strict=True):
         strength = [sum(map(abs, weights)) for weights in conv.weight.flatten(1).tolist()]
-        expected = sorted(range(conv.out_channels), key=strength.__getitem__)[:int(0.3 * conv.out_channels)]
+        expected = sorted(range(conv.out_channels), key=strength.__getitem__)[: int(0.3 * conv.out_channels)]
         assert weakest.tolist() == expected and expected
         assert left.out_channels == conv.out_channels - len(expected)
 
@@ -85,8 +85,9 @@ def test_it_agrees_with_the_librarys_own_magnitude_pruner(model):
     """With half of each layer; elsewhere they differ in rounding: the library rounds what it keeps down."""
     theirs = copy.deepcopy(model)
     importance = torch_pruning.importance.MagnitudeImportance(p=1, group_reduction="first", normalizer=None)
-    torch_pruning.pruner.BasePruner(theirs, torch.zeros(1, CONFIG.channels, 8, 8), importance, pruning_ratio=0.5,
-                                    ignored_layers=[theirs.head]).step()
+    torch_pruning.pruner.BasePruner(
+        theirs, torch.zeros(1, CONFIG.channels, 8, 8), importance, pruning_ratio=0.5, ignored_layers=[theirs.head]
+    ).step()
     for name, tensor in prune_channels(model, 0.5).state_dict().items():
         assert torch.equal(tensor, theirs.state_dict()[name]), name
 

@@ -30,7 +30,7 @@ def test_thinned_is_the_network_with_those_channels_at_zero(model):
     smaller = thinned(model, kept)
     assert smaller.config.widths == (3, 4)
     with torch.no_grad():
-        for conv, layers in chain(model).items():    # nobody reads the others
+        for conv, layers in chain(model).items():  # nobody reads the others
             gone = [place for place in range(model.get_submodule(conv).out_channels) if place not in kept[conv]]
             model.get_submodule(layers.reads).weight[:, gone] = 0
         torch.testing.assert_close(smaller(IMAGES), model(IMAGES))
@@ -38,7 +38,7 @@ def test_thinned_is_the_network_with_those_channels_at_zero(model):
 
 def test_what_matters_least_goes_first(model):
     with torch.no_grad():
-        model.groups[1].conv1.weight[:, [0, 4]] = 0      # nothing reads channels 0 and 4 of the first group
+        model.groups[1].conv1.weight[:, [0, 4]] = 0  # nothing reads channels 0 and 4 of the first group
     batches = [(IMAGES, torch.tensor([0, 1, 2]))]
     smaller = narrowed(model, (4, 10), batches)
     torch.testing.assert_close(smaller.groups[0].conv2.weight.shape, torch.Size([4, 4, 3, 3]))
@@ -58,8 +58,9 @@ def test_masks_and_factors_are_in_the_way(model):
 
 
 def test_factors_of_full_rank_are_the_convolution(model):
-    same = factorised(model, tuple(min(3 * layer.in_channels, 3 * layer.out_channels) for layer in
-                                   (model.get_submodule(conv) for conv in chain(model))))
+    same = factorised(
+        model, tuple(min(3 * layer.in_channels, 3 * layer.out_channels) for layer in (model.get_submodule(conv) for conv in chain(model)))
+    )
     with torch.no_grad():
         torch.testing.assert_close(same(IMAGES), model(IMAGES), atol=1e-4, rtol=1e-4)
 

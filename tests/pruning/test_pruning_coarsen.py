@@ -63,7 +63,7 @@ def test_hidden_groups_are_found():
     """Twelve rows of three kinds in mixed order, each with a few survivors missing: the kinds come back, filled up."""
     kinds, order = torch.zeros(3, 30, dtype=torch.bool), torch.randperm(12, generator=torch.Generator().manual_seed(0)) % 3
     for kind in range(3):
-        kinds[kind, 10 * kind:10 * kind + 8] = True
+        kinds[kind, 10 * kind : 10 * kind + 8] = True
     whole = kinds[order]
     mask = whole.clone()
     for row in range(0, 12, 2):

@@ -52,7 +52,7 @@ def test_masks_become_sparser_together():
             assert merit[alive].min() >= merit[~alive].max()
     for before, after in zip(found, found[1:]):
         assert all((after["unstructured"][name] <= before["unstructured"][name]).all() for name in middle)
-    assert [level.n for level in LEVELS] == [3, 2, 1]   # unlike 1:2, 2:4 and 4:8, which all keep a half
+    assert [level.n for level in LEVELS] == [3, 2, 1]  # unlike 1:2, 2:4 and 4:8, which all keep a half
     with pytest.raises(ValueError, match="stage is 4: it must be from 1 to 3"):
         unified(weights, found[0], 4, 3)
 
@@ -70,7 +70,7 @@ def test_turns_put_their_masks_on_and_do_not_depend_on_the_past():
             assert all(torch.equal(mask, turns.masks[turns.turn][name]) for name, mask in masks_of(model).items())
     assert seen == ["dense", "unstructured", "dense", "channel", "dense", "n:m", "dense", "unstructured"]
     again = Turns(batches(), model, masks, pivot=True)
-    again.batch(1, 1)   # as after an interruption
+    again.batch(1, 1)  # as after an interruption
     assert again.turn == "n:m"
     sparse = Turns(batches(), model, masks, pivot=False)
     assert sparse.steps == turns.steps // 2
@@ -84,7 +84,9 @@ def test_the_loss_is_its_definition():
     inputs, targets = turns.batch(0, 1)
     model.eval()
     value, _ = cocktail_loss(turns, 0.25)(model, inputs, targets)
-    assert turns.turn == "unstructured" and all(torch.equal(mask, turns.masks["unstructured"][name]) for name, mask in masks_of(model).items())
+    assert turns.turn == "unstructured" and all(
+        torch.equal(mask, turns.masks["unstructured"][name]) for name, mask in masks_of(model).items()
+    )
     dense = copy.deepcopy(model)
     set_masks(dense, turns.masks["dense"])
     taught = dense(inputs).softmax(1).detach()
@@ -94,7 +96,7 @@ def test_the_loss_is_its_definition():
     torch.testing.assert_close(found, torch.autograd.grad(expected, [p for p in model.parameters()]))
     inputs, targets = turns.batch(0, 1)
     torch.testing.assert_close(cocktail_loss(turns, 0.0)(model, inputs, targets)[0], F.cross_entropy(model(inputs), targets))
-    control = Turns(batches(), model, turns.masks, pivot=False)   # imitates its dense output just as much
+    control = Turns(batches(), model, turns.masks, pivot=False)  # imitates its dense output just as much
     inputs, targets = control.batch(0, 0)
     taught = dense(inputs).softmax(1).detach()
     expected = 0.75 * F.cross_entropy(model(inputs), targets) + 0.25 * F.cross_entropy(model(inputs), taught)
@@ -115,8 +117,10 @@ def test_lent_masks_are_given_back_even_after_an_error():
 
 def test_all_patterns_are_trained_and_dense_steps_train_the_rest():
     """What no sparse network has is moved by the dense turns alone."""
-    masks = {pattern: {name: torch.zeros_like(mask) if "features" in name else mask for name, mask in kept.items()}
-             for pattern, kept in staged(network(), 3)[-1].items()}
+    masks = {
+        pattern: {name: torch.zeros_like(mask) if "features" in name else mask for name, mask in kept.items()}
+        for pattern, kept in staged(network(), 3)[-1].items()
+    }
     for pivot in (True, False):
         model = attach(network())
         before = prunable(network())

@@ -19,7 +19,9 @@ from lib.pruning.mask import attach, bake, count, density, gradients, latent, la
 from lib.pruning.schedule import density_at, levels, prune_in_rounds, rounds
 from lib.pruning.score import magnitude, random
 from lib.training import loop as train
-from lib.training.loop import Recipe, classification_loss, evaluate_classifier, fit
+from lib.training.evaluate import evaluate_classifier
+from lib.training.loop import Recipe, fit
+from lib.training.losses import classification_loss
 
 CONFIG = VGGConfig(widths=(6, 8, 8), stages=(1, 2), channels=1, classes=10, side=8)
 DIGITS = load_images("digits", train_examples=192)
@@ -46,15 +48,28 @@ def holds(model, chosen):
     return True
 
 
-@pytest.mark.parametrize("changes", [
-    {"optimizer": "sgd", "lr": 0.1, "weight_decay": 5e-2}, {"optimizer": "adamw", "lr": 1e-2, "weight_decay": 0.5},
-    {"optimizer": "muon", "lr": 1e-2}, {"optimizer": "sgd", "lr": 0.1, "ema": 0.9, "channels_last": True},
-    {"optimizer": "sgd", "lr": 0.05, "precision": "bf16"}], ids=str)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"optimizer": "sgd", "lr": 0.1, "weight_decay": 5e-2},
+        {"optimizer": "adamw", "lr": 1e-2, "weight_decay": 0.5},
+        {"optimizer": "muon", "lr": 1e-2},
+        {"optimizer": "sgd", "lr": 0.1, "ema": 0.9, "channels_last": True},
+        {"optimizer": "sgd", "lr": 0.05, "precision": "bf16"},
+    ],
+    ids=str,
+)
 def test_masked_weights_stay_zero_through_training(changes):
     model, chosen = network()
     before = {name: weight.detach().clone() for name, weight in prunable(model).items()}
-    history = fit(model, batches(), classification_loss(), Recipe(epochs=2, batch_size=64, **changes), seed=0,
-                  after_step=lambda model, step: holds(model, chosen))
+    history = fit(
+        model,
+        batches(),
+        classification_loss(),
+        Recipe(epochs=2, batch_size=64, **changes),
+        seed=0,
+        after_step=lambda model, step: holds(model, chosen),
+    )
     assert history.epochs == 2 and holds(model, chosen)
     assert all((weight != before[name]).any() for name, weight in prunable(model).items())
 
@@ -66,17 +81,25 @@ def test_resumed_training_is_bit_exact_and_keeps_masks_that_changed(tmp_path, mo
         model, _ = network()
 
         def thin(model, step):
-            if step == 4:   # so the masks that a checkpoint has to bring back are not those at the start
+            if step == 4:  # so the masks that a checkpoint has to bring back are not those at the start
                 set_masks(model, masks(magnitude(prunable(model)), 0.1))
             if step == stop:
                 raise InterruptedError
-        fit(model, batches(), classification_loss(), Recipe(epochs=4, batch_size=64, optimizer="sgd", lr=0.1, ema=0.9),
-            seed=0, after_step=thin, checkpoint=folder)
+
+        fit(
+            model,
+            batches(),
+            classification_loss(),
+            Recipe(epochs=4, batch_size=64, optimizer="sgd", lr=0.1, ema=0.9),
+            seed=0,
+            after_step=thin,
+            checkpoint=folder,
+        )
         return model
 
     whole = trained()
     with pytest.raises(InterruptedError):
-        trained(stop=8, folder=tmp_path)   # in the third epoch of three steps each
+        trained(stop=8, folder=tmp_path)  # in the third epoch of three steps each
     resumed = trained(folder=tmp_path)
     assert holds(resumed, masks_of(whole)) and density(masks_of(resumed)) == pytest.approx(0.1, abs=1e-3)
     assert all(torch.equal(value, whole.state_dict()[name]) for name, value in resumed.state_dict().items())
@@ -184,13 +207,14 @@ def test_allocations_are_what_they_say():
     assert all(abs(found[name] - 0.3 * score.numel()) <= 1 for name, score in scores.items())
     chosen = masks(scores, 0.3)
     assert min(scores[n][m].min() for n, m in chosen.items() if m.any()) >= max(
-        scores[n][~m].max() for n, m in chosen.items() if not m.all())
+        scores[n][~m].max() for n, m in chosen.items() if not m.all()
+    )
     erk = budgets(scores, 0.3, allocation="erk")
     free = [name for name, score in scores.items() if erk[name] < score.numel()]
     factors = [erk[name] / sum(SHAPES[name]) for name in free]
     assert len(free) >= 2 and max(factors) / min(factors) < 1.05
-    assert any(erk[name] == score.numel() for name, score in scores.items())   # saturated
-    assert min(budgets(scores, len(scores), allocation="lamp").values()) == 1   # each layer's best has the score 1
+    assert any(erk[name] == score.numel() for name, score in scores.items())  # saturated
+    assert min(budgets(scores, len(scores), allocation="lamp").values()) == 1  # each layer's best has the score 1
 
 
 def test_impossible_budgets_are_refused():
@@ -212,8 +236,12 @@ def test_schedules():
     assert rounds("exponential", 4, 0.01) == pytest.approx([0.01**0.25, 0.1, 0.01**0.75, 0.01])
     assert rounds("one_shot", 2, 0.5) == [0.5, 0.5] and density_at("one_shot", 0, 0, 2, 0.5) == 1
     assert levels(3) == pytest.approx([0.8, 0.64, 0.512])
-    for call in (lambda: density_at("cubic", 1, 3, 3, 0.1), lambda: density_at("cubes", 1, 0, 3, 0.1), lambda: levels(3, 1.0),
-                 lambda: density_at("cubic", 1, 0, 3, 0.0)):
+    for call in (
+        lambda: density_at("cubic", 1, 3, 3, 0.1),
+        lambda: density_at("cubes", 1, 0, 3, 0.1),
+        lambda: levels(3, 1.0),
+        lambda: density_at("cubic", 1, 0, 3, 0.0),
+    ):
         with pytest.raises(ValueError):
             call()
 
@@ -289,14 +317,16 @@ def test_purging_changes_nothing_that_an_image_can_change():
 def test_cells_that_only_ever_meet_padding_are_dead():
     model = VGG(VGGConfig(widths=(4, 4), stages=(1, 1), channels=1, side=1))
     purged = purge(model, ones(prunable(model)), (1, 1, 1))
-    assert all(mask[..., 1, 1].all() and int(mask.sum()) == math.prod(mask.shape[:2]) for mask in (
-        purged["features.0"], purged["features.3"])) and purged["head"].all()
+    assert (
+        all(mask[..., 1, 1].all() and int(mask.sum()) == math.prod(mask.shape[:2]) for mask in (purged["features.0"], purged["features.3"]))
+        and purged["head"].all()
+    )
 
 
 def test_shortcuts_count_as_paths_and_unknown_layers_are_refused():
     model = ResNet(ResNetConfig(widths=(4, 8), blocks=(1, 1), channels=1))
     kept = ones(prunable(model))
-    kept["blocks.0.conv1"][:] = False   # its block still has the identity
+    kept["blocks.0.conv1"][:] = False  # its block still has the identity
     purged = purge(model, kept, (1, 8, 8))
     assert not purged["blocks.0.conv2"].any()
     assert all(torch.equal(purged[n], kept[n]) for n in kept if not n.startswith("blocks.0.conv"))

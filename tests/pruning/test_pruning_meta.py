@@ -46,7 +46,7 @@ def test_the_generated_network_is_a_plain_one_with_these_weights(genes):
         for number, gene in enumerate(genes):
             convs[number].weight.copy_(net.generators[number](torch.tensor([before[number], SCALES[gene]]), inputs[number], widths[number]))
             norms[number].load_state_dict(net.norms[number][gene].state_dict())
-        plain.head.weight.copy_(net.head.weight[:, :widths[-1]])
+        plain.head.weight.copy_(net.head.weight[:, : widths[-1]])
         plain.head.bias.copy_(net.head.bias)
     x = torch.randn(4, 2, 8, 8)
     torch.testing.assert_close(net(x), plain(x), atol=1e-4, rtol=1e-4)
@@ -116,8 +116,13 @@ def test_rank_correlations():
 def test_a_run_from_beginning_to_end(tmp_path):
     config = replace(CONFIG, channels=1)
     net = PruningNetRun(model=config, train_examples=256, recipe=Recipe(epochs=2, batch_size=64, lr=1e-2))
-    spec = MetaRun(parent=net, controls=2, searched=50, evolution=Evolution(population=6, parents=3, generations=2, mutations=3, crossovers=3),
-                   recipe=Recipe(epochs=2, batch_size=64, lr=1e-2))
+    spec = MetaRun(
+        parent=net,
+        controls=2,
+        searched=50,
+        evolution=Evolution(population=6, parents=3, generations=2, mutations=3, crossovers=3),
+        recipe=Recipe(epochs=2, batch_size=64, lr=1e-2),
+    )
     result = obtain([spec], store=Store(tmp_path / "none", tmp_path))[0]
     rows = result.arrays["networks"]
     assert [row["name"] for row in rows] == ["winner", "uniform", "control 1", "control 2"]

@@ -77,7 +77,7 @@ def test_emptied_filters_go_only_when_they_are_silent():
     kept = ones(prunable(model))
     kept["features.0"][2:] = False
     attach(model, kept)
-    assert measure.parameters(remove(model, kept, shape)) == measure.parameters(model)   # their batch norm still speaks
+    assert measure.parameters(remove(model, kept, shape)) == measure.parameters(model)  # their batch norm still speaks
     loud = model(torch.zeros(1, *shape))
     silence(model, kept, shape)
     assert (model(torch.zeros(1, *shape)) - loud).abs().max() > 1e-3
@@ -91,7 +91,7 @@ def test_emptied_filters_go_only_when_they_are_silent():
 def test_channels_that_nothing_reads_go_without_being_silenced_and_take_others_along():
     model, shape = trained("vgg")
     kept = ones(prunable(model))
-    kept["features.7"][:, 3:] = False   # reads three of the second layer's channels
+    kept["features.7"][:, 3:] = False  # reads three of the second layer's channels
     kept["features.4"][:3, 5:] = False  # which read five of the first layer's
     attach(model, kept)
     smaller = remove(model, kept, shape)
@@ -112,7 +112,7 @@ def test_each_layer_keeps_a_channel():
 def test_shortcuts_keep_the_channels_that_they_carry():
     model, shape = trained("resnet")
     kept = ones(prunable(model))
-    for name in ("conv", "blocks.0.conv2", "blocks.1.conv2"):   # all that write the first stage's channels
+    for name in ("conv", "blocks.0.conv2", "blocks.1.conv2"):  # all that write the first stage's channels
         kept[name][6:] = False
     kept["blocks.0.conv1"][4:] = False
     silence(attach(model, kept), kept, shape)
@@ -120,7 +120,7 @@ def test_shortcuts_keep_the_channels_that_they_carry():
     assert [smaller.conv.out_channels, smaller.blocks[0].conv1.out_channels, smaller.blocks[2].conv1.in_channels] == [6, 4, 6]
     same(smaller, model, shape)
     model, shape = trained("resnet")
-    kept["conv"][6:] = True                                     # one of them writes again, so they stay
+    kept["conv"][6:] = True  # one of them writes again, so they stay
     silence(attach(model, kept), kept, shape)
     assert remove(model, kept, shape).conv.out_channels == 8
     same(remove(model, kept, shape), model, shape)
@@ -133,7 +133,9 @@ def test_removed_networks_are_used_without_the_library_and_grouped_ones_refused(
         remove(model, ones(prunable(model)), (4, 3, 3))
 
 
-@pytest.mark.parametrize("layout, kind", [("csr", "unstructured"), ("csr", "pattern"), ("csr", "2:4"), ("bsr", "block 4x4"), ("bsr", "filter")])
+@pytest.mark.parametrize(
+    "layout, kind", [("csr", "unstructured"), ("csr", "pattern"), ("csr", "2:4"), ("bsr", "block 4x4"), ("bsr", "filter")]
+)
 @pytest.mark.parametrize("name", NETWORKS)
 def test_sparse_forms_compute_the_masked_network(name, layout, kind):
     model, kept, shape = masked(name, kind, 0.2)
@@ -143,7 +145,7 @@ def test_sparse_forms_compute_the_masked_network(name, layout, kind):
     assert sparsity(model) == before == pytest.approx(0.8, abs=0.15)
     found = [module for module in form.modules() if isinstance(module, SparseConv2d | SparseLinear)]
     assert len(found) >= 2 and (layout != "csr" or len(found) == len(kept) and not layers(form))
-    for name in kept if layout == "bsr" and kind.startswith("block") else ():   # exactly the tiles that survived are stored
+    for name in kept if layout == "bsr" and kind.startswith("block") else ():  # exactly the tiles that survived are stored
         if name not in layers(form):
             tiles = int(structure(kind).groups(kept[name].double()).count_nonzero())
             assert form.get_submodule(name).product.weight.values().numel() == 16 * tiles
@@ -184,7 +186,7 @@ def test_two_of_four_on_a_gpu():
     kept = masks(magnitude(prunable(model)), 0.45, structure("2:4"), "uniform")
     attach(model, kept)
     form = sparse(model, "2:4")
-    assert sum(isinstance(module, SparseConv2d) for module in form.modules()) == 2   # the first reads three channels
+    assert sum(isinstance(module, SparseConv2d) for module in form.modules()) == 2  # the first reads three channels
     images = torch.randn(8, 3, 8, 8, device="cuda").half()
     torch.testing.assert_close(form(images), copy.deepcopy(model).half()(images), rtol=2e-2, atol=2e-2)
     set_masks(model, ones(prunable(model)))

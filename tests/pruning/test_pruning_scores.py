@@ -74,8 +74,7 @@ def test_snip_and_taylor_are_their_definitions():
     for layer, name in enumerate(("0", "2")):
         weight = model[2 * layer].weight.detach()
         torch.testing.assert_close(snip(model, data())[name], (weight * (found[0][layer] + found[1][layer])).abs())
-        torch.testing.assert_close(taylor(model, data())[name],
-                                   ((weight * found[0][layer])**2 + (weight * found[1][layer])**2) / 2)
+        torch.testing.assert_close(taylor(model, data())[name], ((weight * found[0][layer]) ** 2 + (weight * found[1][layer]) ** 2) / 2)
 
 
 def test_grasp_says_how_the_gradient_norm_changes():
@@ -129,7 +128,7 @@ def test_synflow_survives_where_float32_does_not():
         nn.init.constant_(layer.weight, 0.5)
     scores = synflow(deep, (64,))
     assert all(score.isfinite().all() for score in scores.values())
-    assert math.log10(scores["0"].sum()) > 38.6   # float32 ends at 3.4e38
+    assert math.log10(scores["0"].sum()) > 38.6  # float32 ends at 3.4e38
     with pytest.raises(ValueError, match="not finite"):
         synflow(nn.Sequential(*(copy.deepcopy(layer) for _ in range(10) for layer in deep)), (64,))
 

@@ -76,7 +76,7 @@ def test_n_of_m_inputs(n, m, shape):
     score = scores(shape, 2)
     mask = NM(n, m).mask(score)
     for start in range(0, shape[1], m):
-        group, kept = score[:, start:start + m], mask[:, start:start + m]
+        group, kept = score[:, start : start + m], mask[:, start : start + m]
         wanted = min(n, group.shape[1])
         assert (kept.sum(1) == wanted).all()
         best = group.topk(wanted, 1).values
@@ -96,7 +96,7 @@ def test_patterns(shape):
     library = Pattern().natural(score)
     best = (score.flatten(0, 1).flatten(1)[:, None] * library).sum(2).max(1).values
     torch.testing.assert_close(kept, best)
-    few = Pattern().mask(score, Pattern().capacity(shape) // 4)   # connectivity: whole kernels go, the rest keep their patterns
+    few = Pattern().mask(score, Pattern().capacity(shape) // 4)  # connectivity: whole kernels go, the rest keep their patterns
     alive = few.flatten(2).any(2)
     assert torch.equal(few, mask & alive[..., None, None])
     if alive.any() and not alive.all():

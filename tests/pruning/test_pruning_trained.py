@@ -65,7 +65,7 @@ def test_rows_of_the_cholesky_factor_are_the_inverses_of_what_is_left():
 def test_sparsegpt_with_one_weight_to_remove_is_obs_on_the_columns_to_its_right(layer):
     weight, statistics = layer
     pruned, mask = sparsegpt(weight[:1], statistics, density=63 / 64, damping=0.0)
-    q, = (~mask[0]).nonzero()[0].tolist()
+    (q,) = (~mask[0]).nonzero()[0].tolist()
     expected = weight[0].clone()
     expected[q:] = without(weight[0, q:], torch.linalg.inv(statistics.gram_II[q:, q:]), 0)[0]
     torch.testing.assert_close(pruned[0], expected)
@@ -116,14 +116,14 @@ def test_a_feature_that_never_occurs_and_wrong_wishes():
 def test_a_block_that_changes_nothing_has_no_influence():
     x = normal(2, 5, 8)
     assert influence(x, x) == pytest.approx(0, abs=1e-12)
-    assert influence(x, 3 * x) == pytest.approx(0, abs=1e-12)   # the direction counts
+    assert influence(x, 3 * x) == pytest.approx(0, abs=1e-12)  # the direction counts
     assert influence(x, -x) == pytest.approx(2)
 
 
 def test_influences_of_a_network_and_the_least_of_them():
     class Turn(nn.Module):
         def forward(self, x):
-            return x.roll(1, -1), None   # blocks may return more than the hidden state
+            return x.roll(1, -1), None  # blocks may return more than the hidden state
 
     first, second = Turn(), nn.Identity()
     found = influences(lambda x: second(first(x)[0]), [first, second], [normal(2, 3, 4), normal(2, 3, 4, seed=1)])

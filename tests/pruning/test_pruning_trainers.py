@@ -27,7 +27,8 @@ from lib.studies.base.portions import Portions
 from lib.studies.pruning.dense import DenseRun, build
 from lib.studies.pruning.init import InitialRun
 from lib.studies.pruning.train import SparseRun, own, taught
-from lib.training.loop import Recipe, classification_loss, fit
+from lib.training.loop import Recipe, fit
+from lib.training.losses import classification_loss
 
 NETWORK = VGGConfig(widths=(4, 6, 6), stages=(1, 2), channels=1, side=8)
 SGD = Recipe(epochs=3, batch_size=64, optimizer="sgd", lr=0.05, weight_decay=5e-4, clip=None)
@@ -51,12 +52,12 @@ def trained(method, images, plan=PLAN, recipe=SGD, epochs=None, after=None, chec
         if after:
             after(model, step)
 
-    history = fit(model, batches, trainer.loss, recipe, seed=seed, optimizers=trainer.optimizers, after_step=hook,
-                  checkpoint=checkpoint)
+    history = fit(model, batches, trainer.loss, recipe, seed=seed, optimizers=trainer.optimizers, after_step=hook, checkpoint=checkpoint)
     return model, trainer, history
 
 
 # Every method
+
 
 @pytest.mark.parametrize("method", TRAINERS)
 def test_every_method_ends_with_exactly_its_budget(method, images):
@@ -67,7 +68,7 @@ def test_every_method_ends_with_exactly_its_budget(method, images):
     assert all(not weight[~masks[name]].any() for name, weight in prunable(model).items())
     before = {name: weight.detach().clone() for name, weight in prunable(model).items()}
     batches = ImageBatches(images.train, images, 64)
-    fit(model, batches, classification_loss(), SGD, seed=1)                     # trained on, it stays as sparse
+    fit(model, batches, classification_loss(), SGD, seed=1)  # trained on, it stays as sparse
     now = masks_of(model)
     assert now.keys() == masks.keys() and all(torch.equal(now[name], mask) for name, mask in masks.items())
     assert any(not torch.equal(before[name], weight) for name, weight in prunable(model).items())
@@ -84,7 +85,7 @@ def test_every_method_goes_on_where_it_was_interrupted(method, images, tmp_path,
         pass
 
     def stop(model, step):
-        if step == 12:                                                          # in the third of three epochs of five steps
+        if step == 12:  # in the third of three epochs of five steps
             raise Stop
 
     with pytest.raises(Stop):
@@ -109,14 +110,22 @@ def test_pieces_that_are_tied_cannot_be_exchanged(method, images):
 
 
 def test_plans_refuse_what_makes_no_sense():
-    for fields, message in (({"density": 0.0}, "density"), ({"begin": 0.6}, "this order"), ({"settle": 0.2}, "this order"),
-                            ({"every": 0}, "every"), ({"floor": -1}, "floor"), ({"regrow": 1.0}, "regrow"),
-                            ({"structure": "kernels"}, "kernel"), ({"allocation": "local"}, "allocation")):
+    for fields, message in (
+        ({"density": 0.0}, "density"),
+        ({"begin": 0.6}, "this order"),
+        ({"settle": 0.2}, "this order"),
+        ({"every": 0}, "every"),
+        ({"floor": -1}, "floor"),
+        ({"regrow": 1.0}, "regrow"),
+        ({"structure": "kernels"}, "kernel"),
+        ({"allocation": "local"}, "allocation"),
+    ):
         with pytest.raises(ValueError, match=message):
             Plan(**{"density": 0.1} | fields)
 
 
 # Gradual pruning
+
 
 def test_gradual_pruning_follows_the_cubic_and_never_regrows(images):
     seen = []
@@ -156,12 +165,13 @@ def test_gradual_pruning_of_structures(structure, pieces, images):
 
 # RigL and GraNet
 
+
 def test_exchange_by_hand():
     alive = torch.tensor([True, True, True, False, False, False])
     strength = torch.tensor([3.0, 1.0, 2.0, 0.0, 0.0, 0.0])
     gradient = torch.tensor([9.0, 0.5, 9.0, 0.1, 0.9, 0.3])
     assert exchange(alive, strength, gradient, 1).tolist() == [True, False, True, False, True, False]
-    assert exchange(alive, strength, gradient, 2).tolist() == [True, False, True, False, True, False]   # number 2 returns
+    assert exchange(alive, strength, gradient, 2).tolist() == [True, False, True, False, True, False]  # number 2 returns
     assert exchange(alive, strength, gradient, 0).tolist() == alive.tolist()
     dead = torch.tensor([True, False, False, False, True, False])
     assert exchange(alive, strength, gradient, 0, dead).tolist() == [False, True, True, False, True, False]
@@ -172,7 +182,7 @@ def test_exchange_keeps_the_count(seed):
     g = torch.Generator().manual_seed(seed)
     n = int(torch.randint(1, 60, (), generator=g))
     alive, dead = (torch.rand(n, generator=g) < share for share in (0.4, 0.2))
-    strength, gradient = torch.rand(2, n, generator=g).round(decimals=1)   # with ties
+    strength, gradient = torch.rand(2, n, generator=g).round(decimals=1)  # with ties
     for number in {0, int(alive.sum()) // 2, int(alive.sum())}:
         after = exchange(alive, strength, gradient, number)
         assert after.sum() == alive.sum()
@@ -189,17 +199,24 @@ def test_fading():
 def test_rigl_keeps_each_layers_number_and_grows_by_the_gradient(structure, images):
     seen = []
     plan = replace(PLAN, structure=structure, density=0.3, every=3)
-    model, trainer, _ = trained("rigl", images, plan, after=lambda model, step: seen.append(
-        (masks_of(model), {name: w.detach().clone() for name, w in latent(model).items()})))
+    model, trainer, _ = trained(
+        "rigl",
+        images,
+        plan,
+        after=lambda model, step: seen.append((masks_of(model), {name: w.detach().clone() for name, w in latent(model).items()})),
+    )
     counts = [[int(mask.count_nonzero()) for mask in masks.values()] for masks, _ in seen]
     assert all(one == counts[0] for one in counts)
-    changed = [step + 1 for step in range(1, len(seen))
-               if any(not torch.equal(seen[step][0][name], seen[step - 1][0][name]) for name in seen[0][0])]
-    assert changed and set(changed) <= {3, 6, 9}                                # settled at 12
+    changed = [
+        step + 1
+        for step in range(1, len(seen))
+        if any(not torch.equal(seen[step][0][name], seen[step - 1][0][name]) for name in seen[0][0])
+    ]
+    assert changed and set(changed) <= {3, 6, 9}  # settled at 12
     step = changed[0] - 1
     for name, mask in seen[step][0].items():
         new = mask & ~seen[step - 1][0][name]
-        assert not seen[step][1][name][new].any()                               # regrown weights begin at zero
+        assert not seen[step][1][name][new].any()  # regrown weights begin at zero
 
 
 def test_what_is_regrown_has_no_momentum(images):
@@ -227,7 +244,7 @@ def test_dense_gradients_reach_pruned_weights(images):
     found = trainer.dense_gradients(model, step=7)
     plain = copy.deepcopy(model)
     set_masks(plain, masks_of(model))
-    inputs, targets = batches.batch(1, 1)   # five steps an epoch: step 7 is the second of the second
+    inputs, targets = batches.batch(1, 1)  # five steps an epoch: step 7 is the second of the second
     name, module = "features.4", plain.features[4]
     weight = module.weight.detach().clone().requires_grad_()
     with torch.no_grad():
@@ -249,6 +266,7 @@ def test_granet_purges_what_is_on_no_path(images):
 
 # AC/DC
 
+
 def test_phases():
     phases = [phase_of(step, 10, 90) for step in range(0, 121)]
     assert set(phases[:11]) == {"dense"} and set(phases[91:]) == {"sparse"}
@@ -258,14 +276,16 @@ def test_phases():
 
 def test_acdc_lets_weights_return(images):
     seen = []
-    trained("acdc", images, replace(PLAN, settle=1.0), replace(SGD, epochs=10, lr=0.3),
-            after=lambda model, step: seen.append(masks_of(model)))
+    trained(
+        "acdc", images, replace(PLAN, settle=1.0), replace(SGD, epochs=10, lr=0.3), after=lambda model, step: seen.append(masks_of(model))
+    )
     sparse = [masks for masks in seen if density(masks) < 1]
     assert {round(density(masks), 2) for masks in seen} == {1.0, 0.1}
     assert any((later[name] & ~earlier[name]).any() for earlier, later in zip(sparse, sparse[1:]) for name in later)
 
 
 # STR
+
 
 def test_soft_threshold_by_hand():
     weight = torch.tensor([-2.0, -0.5, 0.0, 0.4, 3.0], requires_grad=True)
@@ -274,22 +294,22 @@ def test_soft_threshold_by_hand():
     assert out.tolist() == [-1.5, 0.0, 0.0, 0.0, 2.5]
     out.backward(torch.arange(1.0, 6.0))
     assert weight.grad.tolist() == [1.0, 0.0, 0.0, 0.0, 5.0]
-    assert threshold.grad.item() == 1.0 - 5.0                                    # Σ -sign(w) over what is above it
+    assert threshold.grad.item() == 1.0 - 5.0  # Σ -sign(w) over what is above it
 
 
 def test_thresholds_of_layers_learn_to_differ(images):
     model, trainer, _ = trained("str", images)
-    thresholds = [module.parametrizations.weight[0].threshold.item()
-                  for module in (model.features[0], model.features[4], model.head)]
+    thresholds = [module.parametrizations.weight[0].threshold.item() for module in (model.features[0], model.features[4], model.head)]
     assert len(set(thresholds)) == 3 and all(0 < t < 1 for t in thresholds)
     live = {name: weight.detach().clone() for name, weight in prunable(model).items()}
     trainer.finish(model)
-    for name, weight in prunable(model).items():   # what stays acts as it did, but for the last shift
+    for name, weight in prunable(model).items():  # what stays acts as it did, but for the last shift
         both = (weight != 0) & (live[name] != 0)
         assert both.any() and (weight[both].sign() == live[name][both].sign()).all()
 
 
 # ProbMask
+
 
 @pytest.mark.parametrize("seed", range(5))
 def test_projection_is_the_nearest_point(seed):
@@ -322,6 +342,7 @@ def test_relaxed_masks_have_the_right_mean_and_harden():
 
 # SAFE
 
+
 def test_the_sharpness_aware_gradient_is_that_at_the_worst_point_near():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(5, 4), nn.Tanh(), nn.Linear(4, 3)).double()
@@ -347,7 +368,7 @@ def test_safe_steps_by_hand(images):
     trainer = TRAINERS["safe"](model, PLAN, replace(SGD, warmup=0.0), batches, classification_loss())
     weights = latent(model)
     start = {name: weight.detach().clone() for name, weight in weights.items()}
-    trainer.after_step(model, 1)                                                  # z and u first, then the pull
+    trainer.after_step(model, 1)  # z and u first, then the pull
     bar = torch.cat([w.abs().flatten() for w in start.values()]).sort(descending=True).values[trainer.budget - 1]
     pull = SGD.lr * PENALTY * 0.5 * (1 - math.cos(math.pi / trainer.steps))
     for (name, weight), dual in zip(weights.items(), model.duals):
@@ -355,7 +376,7 @@ def test_safe_steps_by_hand(images):
         torch.testing.assert_close(dual.u, start[name] - dual.z)
         torch.testing.assert_close(weight.detach(), start[name] - pull * (start[name] - dual.z + dual.u))
     held = [dual.u.clone() for dual in model.duals]
-    trainer.after_step(model, 2)                                                  # every second step only
+    trainer.after_step(model, 2)  # every second step only
     assert all(torch.equal(dual.u, u) for dual, u in zip(model.duals, held))
     trainer.finish(model)
     assert not hasattr(model, "duals") and count(masks_of(model)) == trainer.budget
@@ -363,9 +384,11 @@ def test_safe_steps_by_hand(images):
 
 # Specs
 
+
 def test_dense_runs_keep_snapshots_and_portions_keep_the_order(tmp_path):
-    spec = DenseRun(model=MLPConfig(inputs=64, hidden=(20,)), recipe=replace(SGD, epochs=4), train_examples=320,
-                    snapshots=(0, 3, 6), portion=3)
+    spec = DenseRun(
+        model=MLPConfig(inputs=64, hidden=(20,)), recipe=replace(SGD, epochs=4), train_examples=320, snapshots=(0, 3, 6), portion=3
+    )
     result = obtain([spec], store=Store(tmp_path / "none", tmp_path))[0]
     session = Session(torch.device("cpu"), Store(tmp_path / "none", tmp_path), spec, lambda part, text: None)
     assert result.metrics["steps"] == 12 and len(result.curves["val_accuracy"]) == 4
@@ -378,8 +401,9 @@ def test_dense_runs_keep_snapshots_and_portions_keep_the_order(tmp_path):
     images = spec.images(session)
     plain = ImageBatches(images.train, images, 64, seed=0)
     cut = Portions(plain, 3, first=4)
-    assert all(torch.equal(cut.batch(epoch, step)[1], plain.batch(*divmod(4 + 3 * epoch + step, 5))[1])
-               for epoch in range(3) for step in range(3))
+    assert all(
+        torch.equal(cut.batch(epoch, step)[1], plain.batch(*divmod(4 + 3 * epoch + step, 5))[1]) for epoch in range(3) for step in range(3)
+    )
 
 
 def test_sparse_runs_from_beginning_to_end(tmp_path):
@@ -415,9 +439,11 @@ def test_the_teachers_gradient_and_the_labels_value():
 
 def test_pruning_before_training(tmp_path):
     dense = DenseRun(model=NETWORK, recipe=replace(SGD, epochs=1), train_examples=320)
-    runs = obtain([InitialRun(dense=dense, score=score, density=0.02) for score in ("random", "synflow")] + [
-        InitialRun(dense=replace(dense, model=replace(NETWORK, widths=(2, 40, 2))), score="magnitude", density=0.003)],
-        store=Store(tmp_path / "none", tmp_path))
+    runs = obtain(
+        [InitialRun(dense=dense, score=score, density=0.02) for score in ("random", "synflow")]
+        + [InitialRun(dense=replace(dense, model=replace(NETWORK, widths=(2, 40, 2))), score="magnitude", density=0.003)],
+        store=Store(tmp_path / "none", tmp_path),
+    )
     for run, share in zip(runs, (0.02, 0.02, 0.003)):
         assert run.metrics["weights"] == round(share * run.metrics["all_weights"])
     assert runs[1].metrics["on_paths"] == runs[1].metrics["weights"] > runs[0].metrics["on_paths"]

@@ -34,22 +34,29 @@ def sparse(model, shape, density=0.1, seed=0):
     generator = torch.Generator().manual_seed(seed)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
-            for tensor, low, high in ((module.weight, -1.5, 1.5), (module.bias, -1, 1), (module.running_mean, -1, 1),
-                                      (module.running_var, 0.5, 2)):
+            for tensor, low, high in (
+                (module.weight, -1.5, 1.5),
+                (module.bias, -1, 1),
+                (module.running_mean, -1, 1),
+                (module.running_var, 0.5, 2),
+            ):
                 tensor.data.uniform_(low, high, generator=generator)
         elif getattr(module, "bias", None) is not None:
             module.bias.data.uniform_(-1, 1, generator=generator)
-    return attach(model.eval(), {name: torch.rand(layer.weight.shape, generator=generator) < density
-                                 for name, layer in layers(model).items()})
+    return attach(
+        model.eval(), {name: torch.rand(layer.weight.shape, generator=generator) < density for name, layer in layers(model).items()}
+    )
 
 
 def same_bits(first, second):
     first, second = first.state_dict(), second.state_dict()
     return first.keys() == second.keys() and all(
-        np.array_equal(first[name].numpy().view(np.int32), second[name].numpy().view(np.int32)) for name in first)
+        np.array_equal(first[name].numpy().view(np.int32), second[name].numpy().view(np.int32)) for name in first
+    )
 
 
 # Bits
+
 
 @pytest.mark.parametrize("width", [0, 1, 3, 8, 13, 32])
 def test_numbers_of_any_width(width, monkeypatch):
@@ -72,7 +79,7 @@ def test_rice_codes(parameter):
     assert len(data) == bits.packed_bytes(300, parameter) + unary
     assert len(data) <= math.ceil(bits.rice_bits(gaps, parameter) / 8) + 1
     assert np.array_equal(bits.unrice(data, 300, parameter), gaps)
-    assert np.array_equal(bits.unrice(data + b"\xff\xff", 300, parameter), gaps)        # what follows is not read
+    assert np.array_equal(bits.unrice(data + b"\xff\xff", 300, parameter), gaps)  # what follows is not read
     with pytest.raises(ValueError, match="cut short"):
         bits.unrice(data[:-3], 300, parameter)
     best = bits.rice_parameter(gaps)
@@ -82,6 +89,7 @@ def test_rice_codes(parameter):
 
 # Positions
 
+
 @pytest.mark.parametrize("seed", range(12))
 def test_positions_of_any_mask(seed):
     rng = np.random.default_rng(seed)
@@ -89,12 +97,14 @@ def test_positions_of_any_mask(seed):
     for density in (0.0, 0.02, 0.4, 0.9, 1.0):
         mask = rng.random(shape) < density
         data, how = write_positions(mask)
-        assert len(data) == how.bytes <= math.ceil(mask.size / 8) + 1          # never more than a bitmap and a byte
+        assert len(data) == how.bytes <= math.ceil(mask.size / 8) + 1  # never more than a bitmap and a byte
         assert np.array_equal(read_positions(data + b"more", how, shape), mask)
 
 
-@pytest.mark.parametrize("group, pattern", [("kernel", (8, 6, 1, 1)), ("filter", (8, 1, 1, 1)), ("channel", (1, 6, 1, 1)),
-                                            ("all", (1, 1, 1, 1)), ("element", (8, 6, 3, 3))])
+@pytest.mark.parametrize(
+    "group, pattern",
+    [("kernel", (8, 6, 1, 1)), ("filter", (8, 1, 1, 1)), ("channel", (1, 6, 1, 1)), ("all", (1, 1, 1, 1)), ("element", (8, 6, 3, 3))],
+)
 def test_structures_are_paid_for_by_the_group(group, pattern):
     rng = np.random.default_rng(3)
     coarse = np.ones(pattern, bool) if group == "all" else rng.random(pattern) < 0.4
@@ -120,8 +130,18 @@ def test_positions_outside_the_tensor_are_refused():
         read_positions(data, how, (5, 5))
 
 
-VGG16 = [(64, 3, 3, 3), (64, 64, 3, 3), (128, 64, 3, 3), (128, 128, 3, 3), (256, 128, 3, 3), (256, 256, 3, 3), (256, 256, 3, 3),
-         (512, 256, 3, 3), *[(512, 512, 3, 3)] * 5, (10, 512)]
+VGG16 = [
+    (64, 3, 3, 3),
+    (64, 64, 3, 3),
+    (128, 64, 3, 3),
+    (128, 128, 3, 3),
+    (256, 128, 3, 3),
+    (256, 256, 3, 3),
+    (256, 256, 3, 3),
+    (512, 256, 3, 3),
+    *[(512, 512, 3, 3)] * 5,
+    (10, 512),
+]
 WEIGHTS = sum(math.prod(shape) for shape in VGG16)
 
 
@@ -157,9 +177,17 @@ def test_positions_of_the_full_network_come_back(places):
         assert np.array_equal(read_positions(data, how, mask.shape), mask)
 
 
-@pytest.mark.parametrize("ratio, bits_, entries, width, honest", [
-    (50, 32, 0, 32, 41), (500, 32, 0, 32, 377), (1000, 32, 0, 32, 737), (1000, 4, 14 * 16, 32, 2013), (1000, 2, 880 * 4, 32, 1519),
-    (1000, 2, 880 * 4, 16, 1857)])
+@pytest.mark.parametrize(
+    "ratio, bits_, entries, width, honest",
+    [
+        (50, 32, 0, 32, 41),
+        (500, 32, 0, 32, 377),
+        (1000, 32, 0, 32, 737),
+        (1000, 4, 14 * 16, 32, 2013),
+        (1000, 2, 880 * 4, 32, 1519),
+        (1000, 2, 880 * 4, 16, 1857),
+    ],
+)
 def test_honest_ratios(ratio, bits_, entries, width, honest):
     count = round(WEIGHTS / ratio)
     assert entropy.weights_ratio(WEIGHTS, count, bits_, entries, width) == pytest.approx(honest, rel=0.006)
@@ -176,19 +204,24 @@ def test_whole_kernels_need_few_positions(ratio, honest):
 def test_entropies():
     assert entropy.entropy(0.5) == 1 and entropy.entropy(0) == entropy.entropy(1) == 0 == entropy.position_bits(0, 0)
     assert entropy.csr_bits([(10, 4)]) == 16 * 15
-    for wrong in (lambda: entropy.entropy(1.5), lambda: entropy.position_bits(3, 2), lambda: entropy.claimed_ratio(5, 0),
-                  lambda: entropy.weights_ratio(5, 0, 4)):
+    for wrong in (
+        lambda: entropy.entropy(1.5),
+        lambda: entropy.position_bits(3, 2),
+        lambda: entropy.claimed_ratio(5, 0),
+        lambda: entropy.weights_ratio(5, 0, 4),
+    ):
         with pytest.raises(ValueError):
             wrong()
 
 
 # Values
 
+
 def test_sections_are_those_of_the_grid():
     section = section_of((32, 8, 3, 3), (16, 4))
     assert section.shape == (32, 8, 3, 3) and set(np.bincount(section.ravel())) == {32 * 8 * 9 // 64} and section.max() == 63
     assert section[5, 3, 0, 0] == 2 * 4 + 1
-    assert section_of((64, 3, 3, 3), (16, 4)).max() == 47            # three inputs cannot be cut into four
+    assert section_of((64, 3, 3, 3), (16, 4)).max() == 47  # three inputs cannot be cut into four
     assert not section_of((7,), (1, 1)).any() and not section_of((7, 5), (1, 1)).any()
     assert sorted(set(np.bincount(section_of((20, 1), (16, 4)).ravel()))) == [1, 2]
 
@@ -221,6 +254,7 @@ def test_the_smallest_form_that_gives_the_same_bits():
 
 # Folding
 
+
 @pytest.mark.parametrize("model, shape", NETWORKS, ids=lambda part: type(part).__name__)
 @pytest.mark.parametrize("density", [0.02, 0.3])
 def test_folding_keeps_the_function_and_the_file_keeps_the_bits(model, shape, density, tmp_path):
@@ -237,7 +271,7 @@ def test_folding_keeps_the_function_and_the_file_keeps_the_bits(model, shape, de
         assert min(vars(sizes).values()) >= 0
         assert packed.xz_bytes(path) == len(lzma.compress(path.read_bytes(), preset=6 | lzma.PRESET_EXTREME))
     assert (tmp_path / "1.packed").stat().st_size < (tmp_path / "0.packed").stat().st_size
-    assert hasattr(next(iter(layers(model).values())), "parametrizations")        # it stays as it was
+    assert hasattr(next(iter(layers(model).values())), "parametrizations")  # it stays as it was
 
 
 def test_only_what_can_reach_the_output_keeps_its_scale_and_shift():
@@ -281,6 +315,7 @@ def test_numbers_too_large_for_sixteen_bits():
 
 # What cannot be written or read
 
+
 def test_what_cannot_be_packed(tmp_path):
     model = sparse(NETWORKS[3][0], (1, 8, 8))
     with pytest.raises(ValueError, match="one of VGG"):
@@ -300,8 +335,14 @@ def test_damaged_short_and_foreign_files(tmp_path):
     whole = path.read_bytes()
     damaged = bytearray(whole)
     damaged[len(whole) // 2] ^= 1
-    for data, message in ((bytes(damaged), "checksum"), (whole[:-1], "checksum"), (whole[:20], "checksum"), (b"", "no packed network"),
-                          (b"PK\x03\x04" + whole, "no packed network"), (whole + b"\0", "checksum")):
+    for data, message in (
+        (bytes(damaged), "checksum"),
+        (whole[:-1], "checksum"),
+        (whole[:20], "checksum"),
+        (b"", "no packed network"),
+        (b"PK\x03\x04" + whole, "no packed network"),
+        (whole + b"\0", "checksum"),
+    ):
         path.write_bytes(data)
         for reader in (packed.read, packed.about, packed.sizes_of):
             with pytest.raises(packed.Unreadable, match=message):
@@ -336,31 +377,40 @@ def resealed(tmp_path_factory):
     packed.write(fold(sparse(model, shape), shape), folder / "whole", {"dataset": "digits"})
     whole = (folder / "whole").read_bytes()
     start = len(packed.MAGIC) + 4
-    end = start + int.from_bytes(whole[start - 4:start], "big")
+    end = start + int.from_bytes(whole[start - 4 : start], "big")
 
     def write(change):
         header = json.loads(zlib.decompress(whole[start:end]))
         header = change(header) or header
         text = zlib.compress(header if isinstance(header, bytes) else json.dumps(header).encode())
-        data = packed.MAGIC + len(text).to_bytes(4, "big") + text + whole[end:-packed.CHECK]
+        data = packed.MAGIC + len(text).to_bytes(4, "big") + text + whole[end : -packed.CHECK]
         path = folder / "changed"
         path.write_bytes(data + hashlib.sha256(data).digest())
         return path
+
     return write
 
 
 def field(index, value):
     """Change one entry of how the first weight was written."""
+
     def change(header):
         next(how for how in header["tensors"] if how)[index] = value
+
     return change
 
 
-@pytest.mark.parametrize("change, words", [
-    (lambda header: b" " * (1 << 26), "header that cannot be read"), (lambda header: b'{"a":' * 10_000, "header that cannot be read"),
-    (lambda header: [1], "must tell of model"), (lambda header: {"model": "MLP"}, "must tell of model"),
-    (lambda header: header | {"about": {"dataset": 3}}, "no text"), (lambda header: header | {"about": None}, "must tell of"),
-])
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        (lambda header: b" " * (1 << 26), "header that cannot be read"),
+        (lambda header: b'{"a":' * 10_000, "header that cannot be read"),
+        (lambda header: [1], "must tell of model"),
+        (lambda header: {"model": "MLP"}, "must tell of model"),
+        (lambda header: header | {"about": {"dataset": 3}}, "no text"),
+        (lambda header: header | {"about": None}, "must tell of"),
+    ],
+)
 def test_every_reader_refuses_a_header_that_says_nothing(resealed, change, words):
     path = resealed(change)
     for reader in (packed.read, packed.about, packed.sizes_of):
@@ -368,23 +418,38 @@ def test_every_reader_refuses_a_header_that_says_nothing(resealed, change, words
             reader(path)
 
 
-@pytest.mark.parametrize("change, words", [
-    (lambda header: header["config"].update(hidden=[10**6, 10**6]), "1,000,0.* parameters, more than 100,000,000"),
-    (lambda header: header["config"].update(inputs=10**15), "parameters, more than"),
-    (lambda header: header["config"].update(inputs=10**30), "does not hold"),
-    (lambda header: header["config"].update(hidden=[1] * 100_000), "100,000 layers, more than 1,000"),
-    (lambda header: {**header, "model": "ViT", "config": {"depth": 10**9}}, "1,000,000,000 layers"),
-    (lambda header: {**header, "model": "ResNet", "config": {"blocks": [10**9, 1, 1]}}, "layers, more than"),
-    (lambda header: {**header, "model": "ViT", "config": {"heads": 0}}, "does not hold"),
-    (lambda header: {**header, "model": "ViT", "config": {"moe": {"experts": 4}}}, "does not hold"),
-    (lambda header: header | {"model": "Elephant"}, "no architecture 'Elephant'"),
-    (lambda header: header["config"].update(widht=3), "widht"), (lambda header: header["config"].update(hidden="many"), "does not hold"),
-    (lambda header: header.update(tensors=header["tensors"][:-1]), "does not hold"), (lambda header: header["tensors"].__setitem__(0, "x"), "does not hold"),
-    (field(0, "row"), "positions"), (field(1, 1), "positions"), (field(2, 10**12), "positions"), (field(2, -1), "whole number"),
-    (field(2, 2.5), "whole number"), (field(3, 60), "positions"), (field(4, 10**12), "positions"), (field(5, "fp8"), "does not hold"),
-    (field(6, [10**6, 10**6]), "codebooks"), (field(6, 1), "does not hold"), (field(7, 63), "codebooks"), (field(8, 10**12), "codebooks"),
-    (field(9, 10**12), "codebooks"), (field(10, 60), "codebooks"),
-])
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        (lambda header: header["config"].update(hidden=[10**6, 10**6]), "1,000,0.* parameters, more than 100,000,000"),
+        (lambda header: header["config"].update(inputs=10**15), "parameters, more than"),
+        (lambda header: header["config"].update(inputs=10**30), "does not hold"),
+        (lambda header: header["config"].update(hidden=[1] * 100_000), "100,000 layers, more than 1,000"),
+        (lambda header: {**header, "model": "ViT", "config": {"depth": 10**9}}, "1,000,000,000 layers"),
+        (lambda header: {**header, "model": "ResNet", "config": {"blocks": [10**9, 1, 1]}}, "layers, more than"),
+        (lambda header: {**header, "model": "ViT", "config": {"heads": 0}}, "does not hold"),
+        (lambda header: {**header, "model": "ViT", "config": {"moe": {"experts": 4}}}, "does not hold"),
+        (lambda header: header | {"model": "Elephant"}, "no architecture 'Elephant'"),
+        (lambda header: header["config"].update(widht=3), "widht"),
+        (lambda header: header["config"].update(hidden="many"), "does not hold"),
+        (lambda header: header.update(tensors=header["tensors"][:-1]), "does not hold"),
+        (lambda header: header["tensors"].__setitem__(0, "x"), "does not hold"),
+        (field(0, "row"), "positions"),
+        (field(1, 1), "positions"),
+        (field(2, 10**12), "positions"),
+        (field(2, -1), "whole number"),
+        (field(2, 2.5), "whole number"),
+        (field(3, 60), "positions"),
+        (field(4, 10**12), "positions"),
+        (field(5, "fp8"), "does not hold"),
+        (field(6, [10**6, 10**6]), "codebooks"),
+        (field(6, 1), "does not hold"),
+        (field(7, 63), "codebooks"),
+        (field(8, 10**12), "codebooks"),
+        (field(9, 10**12), "codebooks"),
+        (field(10, 60), "codebooks"),
+    ],
+)
 def test_sizes_from_a_file_are_limited_before_memory_is_taken(resealed, change, words):
     path = resealed(change)
     for reader in (packed.read, packed.sizes_of):

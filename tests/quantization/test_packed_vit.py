@@ -22,10 +22,10 @@ from lib.quantization.fold import baked, fold, halved
 SHAPE = (1, 8, 8)
 CONFIGS = {
     "plain": ViTConfig(image_size=8, channels=1, patch=2, width=48, depth=2, heads=3, hidden=96),
-    "cut": ViTConfig(image_size=8, channels=1, patch=4, width=24, depth=2, heads=(2, 1), hidden=(17, 9), head_dim=8,
-                     classes=7),
-    "class token": ViTConfig(image_size=8, channels=1, patch=4, width=24, depth=1, heads=3, hidden=32, pool="class",
-                             head_hidden=20, positions=9, drop_path=0.1),
+    "cut": ViTConfig(image_size=8, channels=1, patch=4, width=24, depth=2, heads=(2, 1), hidden=(17, 9), head_dim=8, classes=7),
+    "class token": ViTConfig(
+        image_size=8, channels=1, patch=4, width=24, depth=1, heads=3, hidden=32, pool="class", head_hidden=20, positions=9, drop_path=0.1
+    ),
 }
 
 MIXTURE = ViTConfig(image_size=8, channels=1, patch=4, width=24, depth=2, heads=3, hidden=32, moe=MoEConfig(experts=2))
@@ -48,8 +48,9 @@ def small(model, density, bits):
 
 def same_bits(first, second):
     first, second = first.state_dict(), second.state_dict()
-    return first.keys() == second.keys() and all(torch.equal(first[name].view(torch.int32), second[name].view(torch.int32))
-                                                 for name in first)
+    return first.keys() == second.keys() and all(
+        torch.equal(first[name].view(torch.int32), second[name].view(torch.int32)) for name in first
+    )
 
 
 @pytest.mark.parametrize("kind", CONFIGS)

@@ -34,7 +34,7 @@ def test_centres_are_those_of_k_means():
     groups = np.concatenate([rng.normal(centre, 0.01, 50) for centre in (-1, -0.4, 0.5, 2)])
     np.testing.assert_allclose(one_section(groups, 4), [-1, -0.4, 0.5, 2], atol=0.01)
     wide = rng.normal(size=4000)
-    gap = wide[np.abs(wide) > 1]               # what magnitude pruning leaves: most evenly spread centres start in the gap
+    gap = wide[np.abs(wide) > 1]  # what magnitude pruning leaves: most evenly spread centres start in the gap
     for values in (wide, gap):
         reference = KMeans(8, init=np.linspace(values.min(), values.max(), 8)[:, None], n_init=1, max_iter=40).fit(values[:, None])
         own = np.square(values[:, None] - one_section(values, 8)).min(1).sum()
@@ -73,7 +73,7 @@ def test_every_section_has_few_values_and_each_weight_the_nearest(shape, grid, b
     quantized = book(weight).detach()
     assert torch.equal(quantized == 0, weight == 0)
     section = torch.from_numpy(section_of(shape, grid).copy())
-    assert torch.equal(book.section(weight.ndim).expand(shape), section)             # the same sections as the file's
+    assert torch.equal(book.section(weight.ndim).expand(shape), section)  # the same sections as the file's
     for number in section.unique():
         own = quantized[(section == number) & (weight != 0)]
         assert len(own.unique()) <= 2**bits

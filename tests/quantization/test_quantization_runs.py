@@ -22,13 +22,16 @@ from lib.runs.store import Session, Store, obtain
 from lib.studies.pruning.dense import DenseRun
 from lib.studies.pruning.quantize import PackedRun, QuantizedRun, TorchaoRun, export
 from lib.studies.pruning.train import SparseRun
-from lib.training.loop import Recipe, classification_loss, fit
+from lib.training.loop import Recipe, fit
+from lib.training.losses import classification_loss
 
 MODEL = VGGConfig((8, 16), (1, 1), channels=1, side=8)
 DENSE = DenseRun(model=MODEL, train_examples=512, recipe=Recipe(epochs=3, batch_size=64, lr=1e-2))
 SPARSE = SparseRun(parent=DENSE, plan=Plan(density=0.2, every=4, allocation="lamp"), recipe=Recipe(epochs=2, batch_size=64, lr=5e-3))
 AFTER = QuantizedRun(parent=SPARSE, bits=2, every=4, recipe=Recipe(epochs=2, batch_size=64, lr=2e-3))
-JOINT = QuantizedRun(parent=DENSE, bits=3, grid=(16, 4), density=0.2, prune_every=4, recipe=Recipe(epochs=2, batch_size=64, lr=5e-3), distil=0.5)
+JOINT = QuantizedRun(
+    parent=DENSE, bits=3, grid=(16, 4), density=0.2, prune_every=4, recipe=Recipe(epochs=2, batch_size=64, lr=5e-3), distil=0.5
+)
 
 
 class Batches:
@@ -50,15 +53,32 @@ def store(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def results(store):
-    specs = [DENSE, SPARSE, AFTER, JOINT, PackedRun(parent=AFTER, attacked=50), PackedRun(parent=AFTER, half=False, attacked=50),
-             PackedRun(parent=JOINT, attacked=50), PackedRun(parent=SPARSE, attacked=50)]
+    specs = [
+        DENSE,
+        SPARSE,
+        AFTER,
+        JOINT,
+        PackedRun(parent=AFTER, attacked=50),
+        PackedRun(parent=AFTER, half=False, attacked=50),
+        PackedRun(parent=JOINT, attacked=50),
+        PackedRun(parent=SPARSE, attacked=50),
+    ]
     return dict(zip(("dense", "sparse", "after", "joint", "half", "full", "joint file", "sparse file"), obtain(specs, store=store)))
 
 
 # Hooks
 
+
 def trained(hook, model, epochs=3, checkpoint=None):
-    fit(model, Batches(), classification_loss(), Recipe(epochs=epochs, batch_size=32, lr=3e-3), seed=0, after_step=hook, checkpoint=checkpoint)
+    fit(
+        model,
+        Batches(),
+        classification_loss(),
+        Recipe(epochs=epochs, batch_size=32, lr=3e-3),
+        seed=0,
+        after_step=hook,
+        checkpoint=checkpoint,
+    )
     return model
 
 
@@ -125,6 +145,7 @@ def test_resuming_gives_the_same_network(tmp_path, monkeypatch):
 
 # Runs
 
+
 def test_quantized_runs_keep_masks_and_budgets(results, store):
     sparse, after, joint = results["sparse"].metrics, results["after"].metrics, results["joint"].metrics
     assert after["weights"] == sparse["weights"] and joint["density"] == pytest.approx(0.2, abs=1e-3)
@@ -142,7 +163,7 @@ def test_packed_runs_tell_the_size_of_a_real_file(results, store):
         assert run["file_ratio"] < run["weights_ratio"] < run["claimed_ratio"]
         assert 0 <= run["pgd"] <= run["test_accuracy"] + 0.2 and run["bytes_dense"] == 4 * run["all_weights"]
     assert (store.scratch(PackedRun(parent=AFTER, attacked=50)) / "model.packed").stat().st_size == half["bytes"] < full["bytes"]
-    assert sparse["claimed_ratio"] == pytest.approx(2 * sparse["all_weights"] / sparse["weights"])   # 16 bits a weight
+    assert sparse["claimed_ratio"] == pytest.approx(2 * sparse["all_weights"] / sparse["weights"])  # 16 bits a weight
     assert half["claimed_ratio"] == pytest.approx(16 * half["all_weights"] / half["weights"])
     assert full["test_accuracy"] == pytest.approx(results["after"].metrics["test_accuracy"], abs=0.01)
     assert sparse["code_bits"] == 16 and half["code_bits"] <= 2.1 and full["unique"] <= 4
@@ -153,7 +174,9 @@ def test_packed_runs_tell_the_size_of_a_real_file(results, store):
 def test_exported_files_are_found_loaded_and_evaluated(results, store, tmp_path):
     spec = PackedRun(parent=AFTER, attacked=50)
     path = export(spec, "small-vgg", tmp_path, store)
-    assert [(entry.name, entry.about["dataset"], entry.bytes) for entry in entries(tmp_path)] == [("small-vgg", "digits", path.stat().st_size)]
+    assert [(entry.name, entry.about["dataset"], entry.bytes) for entry in entries(tmp_path)] == [
+        ("small-vgg", "digits", path.stat().st_size)
+    ]
     images = load_images("digits", train_examples=512)
     found = evaluate(path, images, attacked=50)
     assert found["accuracy"] == pytest.approx(results["half"].metrics["test_accuracy"], abs=1e-6)
@@ -163,7 +186,7 @@ def test_exported_files_are_found_loaded_and_evaluated(results, store, tmp_path)
         load("smal-vgg", tmp_path)
     assert entries(tmp_path / "none") == []
     (store.scratch(spec) / "model.packed").unlink()
-    assert export(spec, "again", tmp_path, store).read_bytes() == path.read_bytes()      # made anew
+    assert export(spec, "again", tmp_path, store).read_bytes() == path.read_bytes()  # made anew
 
 
 def test_what_is_told_of_each_layer():
@@ -187,8 +210,14 @@ def test_committed_networks_are_what_they_say():
 
 
 def test_specs_refuse_what_makes_no_sense():
-    for fields, message in (({"bits": 0}, "bits"), ({"density": 0.0}, "density"), ({"end": 0.9}, "order"), ({"every": 0}, "every"), ({"prune_every": 0}, "prune_every"),
-                            ({"recipe": Recipe(optimizer="sgd")}, "adamw")):
+    for fields, message in (
+        ({"bits": 0}, "bits"),
+        ({"density": 0.0}, "density"),
+        ({"end": 0.9}, "order"),
+        ({"every": 0}, "every"),
+        ({"prune_every": 0}, "prune_every"),
+        ({"recipe": Recipe(optimizer="sgd")}, "adamw"),
+    ):
         with pytest.raises(ValueError, match=message):
             replace(AFTER, **fields)
     with pytest.raises(ValueError, match="use one of"):
@@ -196,6 +225,7 @@ def test_specs_refuse_what_makes_no_sense():
 
 
 # torchao
+
 
 def test_an_unfolded_convolution_is_the_same():
     torch.manual_seed(0)
@@ -223,7 +253,7 @@ def test_torchao_keeps_zeros_and_counts_its_bytes(results, store):
     for bits, tolerance in ((8, 0.02), (4, 0.3)):
         small = torchao_baseline.quantized(model, bits)
         assert (small(x) - model(x)).norm() < tolerance * model(x).norm()
-        rows = 8 + 32 + 10        # one scale and one zero point each: rows of 9, of 72, and of 32 inputs, which are one group
+        rows = 8 + 32 + 10  # one scale and one zero point each: rows of 9, of 72, and of 32 inputs, which are one group
         weights = 8 * 9 + 32 * 72 + 10 * 32
         rest = sum(p.numel() for n, p in model.named_parameters() if p.ndim == 1)
         assert torchao_baseline.stored_bytes(small, bits) == weights * bits // 8 + 5 * rows + 4 * rest

@@ -101,7 +101,7 @@ def test_awq_protects_features_that_stand_out(outliers):
 def test_clipping_is_no_worse_in_any_group(outliers):
     weight, x_TI = outliers
     for group in range(0, 64, 16):
-        own, statistics = weight[:, group:group + 16], statistics_of(x_TI[:, group:group + 16])
+        own, statistics = weight[:, group : group + 16], statistics_of(x_TI[:, group : group + 16])
         cut = nearest(awq.clipped(own, statistics, 2), 2)
         assert output_error(own, cut, statistics) <= output_error(own, nearest(own, 2), statistics)
     assert (awq.clipped(weight, statistics_of(x_TI), 2, 16).abs() < weight.abs()).any()
@@ -165,6 +165,7 @@ def test_smoothing_balances_the_largest_values_and_helps_rounded_activations(out
 
     def error(x_TI, weight):
         return (rounded(x_TI, 6) @ nearest(weight, 6, symmetric=True).T - x_TI @ weight.T).norm()
+
     assert error(x_TI / scale, weight * scale) < 0.5 * error(x_TI, weight)
 
 
@@ -193,7 +194,7 @@ def test_rotations_preserve_the_function_also_through_an_rms_norm_and_spread_out
     torch.manual_seed(0)
     first, norm, second = nn.Linear(8, 48).double(), nn.RMSNorm(48).double(), nn.Linear(48, 8).double()
     norm.weight.data = 1 + 0.5 * normal(48)
-    first.weight.data[7] *= 100   # a feature that stands out
+    first.weight.data[7] *= 100  # a feature that stands out
     x = normal(5, 8)
     plain, normed, hidden = second(first(x)), second(norm(first(x))), first(x)
     rotation_DD = rotation(48, seed=0)

@@ -41,6 +41,7 @@ def log(tmp_path, monkeypatch):
 
 # Addresses
 
+
 @dataclass(frozen=True)
 class Optimiser:
     lr: float = 0.1
@@ -58,8 +59,10 @@ class Example(Spec):
 
 def test_defaults_are_left_out_of_the_address():
     assert Example().key == Example(width=8, seed=0, optimiser=Optimiser(0.1), names=()).key
-    assert len({Example().key, Example(width=9).key, Example(seed=1).key, Example(names=("a",)).key,
-                Example(optimiser=Optimiser(0.2)).key}) == 5
+    assert (
+        len({Example().key, Example(width=9).key, Example(seed=1).key, Example(names=("a",)).key, Example(optimiser=Optimiser(0.2)).key})
+        == 5
+    )
 
 
 def test_addresses_never_change_by_accident():
@@ -107,6 +110,7 @@ def test_labels_name_what_differs_from_the_defaults():
 
 
 # Replay
+
 
 def test_what_is_stored_is_replayed_and_what_is_missing_is_run(store, log):
     one, two, three = (Logged(name=name) for name in ("one", "two", "three"))
@@ -183,7 +187,9 @@ class Heir(Logged):
 def test_training_that_diverged_is_a_result_that_says_so_or_a_reason(store):
     results = obtain([Diverging(name="works"), Diverging(name="fails"), Heir(name="heir"), Heir(name="heir", seed=1)], store=store)
     assert [result.provenance.get("diverged") for result in results] == [
-        ["training diverged at step 7"], [f"the training of {Diverging(name='works').key}, which it builds on, diverged"]]
+        ["training diverged at step 7"],
+        [f"the training of {Diverging(name='works').key}, which it builds on, diverged"],
+    ]
     first, second = (missing.reason for missing in results.missing)
     assert first == "training diverged at step 7, and what is left cannot be measured (ZeroDivisionError: division by zero)"
     assert "which it builds on, diverged, and what is left cannot be measured" in second
@@ -196,8 +202,7 @@ def test_progress_is_told(store, tmp_path, monkeypatch):
     obtain([Logged(name="one"), Logged(name="thirteen")], store=store)
     obtain([Logged(name="one")], store=store)
     told = [(e["done"], e["total"], e["fraction"], e["text"]) for e in seen]
-    assert told == [(0, 2, 0.5, "half"), (1, 2, 1.0, "ran"), (2, 2, 1.0, "thirteen needs a lucky machine"),
-                    (1, 1, 1.0, "replayed")]
+    assert told == [(0, 2, 0.5, "half"), (1, 2, 1.0, "ran"), (2, 2, 1.0, "thirteen needs a lucky machine"), (1, 1, 1.0, "replayed")]
     assert [json.loads(line) for line in (tmp_path / "events").read_text().splitlines()] == seen
 
 
@@ -218,7 +223,7 @@ def test_damaged_weights_are_named_set_aside_and_made_again(store, log, capsys, 
     path.write_bytes(harmed)
     obtain([Pupil(name="two")], store=store)
     assert log() == ["pupil one", "teacher", "pupil two", "teacher"]
-    aside, = path.parent.glob("weights.damaged-*")
+    (aside,) = path.parent.glob("weights.damaged-*")
     assert aside.read_bytes() == harmed and path.exists()
     assert "damaged weights set aside" in (said := capsys.readouterr().err) and str(path) in said
 
@@ -265,6 +270,7 @@ def test_results_can_be_selected_and_laid_out(store):
 
 # Damage
 
+
 def cut_short(path):
     path.write_bytes(path.read_bytes()[:100])
 
@@ -281,11 +287,13 @@ def rename(path):
 
 def sealed(change):
     """A damage under a checksum of its own."""
+
     def damage(path):
         content = json.loads(path.read_text())
         del content["sha256"]
         change(content)
         path.write_text(json.dumps(content | {"sha256": checksum(content)}))
+
     return damage
 
 
@@ -304,13 +312,25 @@ def too_large(path):
     path.write_text(path.read_text() + " " * LARGEST)
 
 
-@pytest.mark.parametrize("damage", [
-    cut_short, edit_a_number, rename, deeply_nested, deeply_nested_and_sealed, too_large,
-    sealed(lambda content: content.update(schema=99)), sealed(lambda content: content["spec"].update(seed=7)),
-    sealed(lambda content: content.pop("curves")), sealed(lambda content: content.update(metrics=[1])),
-    sealed(lambda content: content.update(more={})), sealed(lambda content: content["provenance"].update(device=["x"])),
-    sealed(lambda content: content["curves"].update(loss=3.0)), sealed(lambda content: content["metrics"].update(length=[3])),
-])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        cut_short,
+        edit_a_number,
+        rename,
+        deeply_nested,
+        deeply_nested_and_sealed,
+        too_large,
+        sealed(lambda content: content.update(schema=99)),
+        sealed(lambda content: content["spec"].update(seed=7)),
+        sealed(lambda content: content.pop("curves")),
+        sealed(lambda content: content.update(metrics=[1])),
+        sealed(lambda content: content.update(more={})),
+        sealed(lambda content: content["provenance"].update(device=["x"])),
+        sealed(lambda content: content["curves"].update(loss=3.0)),
+        sealed(lambda content: content["metrics"].update(length=[3])),
+    ],
+)
 @pytest.mark.parametrize("origin", ["own", "reference"])
 def test_a_damaged_result_is_named_set_aside_and_run_again(store, log, capsys, damage, origin):
     spec = Logged(name="one")
@@ -324,7 +344,7 @@ def test_a_damaged_result_is_named_set_aside_and_run_again(store, log, capsys, d
     assert log() == ["one 0", "one 0"]
     message = capsys.readouterr().err
     assert str(path) in message and ("git checkout" in message) == (origin == "reference")
-    aside, = path.parent.glob(f"{spec.key}.damaged-*")
+    (aside,) = path.parent.glob(f"{spec.key}.damaged-*")
     assert aside.read_bytes() == text
 
 
@@ -367,11 +387,22 @@ def test_texts_of_a_result_are_harmless_in_pages(store, log):
     spec = Logged(name="one")
     obtain([spec], store=store)
     evil = "<script>x</script> ![](http://a) `<b>`{=html} $\\href{a}$ & <"
-    sealed(lambda content: content["provenance"].update(device=evil, data={"name": "a", "variant": evil}) or
-           content["metrics"].update({evil: evil}) or content["arrays"].update(told=[[evil]]))(store.path(spec))
+    sealed(
+        lambda content: (
+            content["provenance"].update(device=evil, data={"name": "a", "variant": evil})
+            or content["metrics"].update({evil: evil})
+            or content["arrays"].update(told=[[evil]])
+        )
+    )(store.path(spec))
     result = store.get(spec)
-    for text in (result.provenance["device"], result.provenance["data"]["variant"], *list(result.metrics)[-1:],
-                 result.metrics[harmless(evil)], result.arrays["told"][0][0], provenance_line([result])):
+    for text in (
+        result.provenance["device"],
+        result.provenance["data"]["variant"],
+        *list(result.metrics)[-1:],
+        result.metrics[harmless(evil)],
+        result.arrays["told"][0][0],
+        provenance_line([result]),
+    ):
         assert not set("<>[]`$\\") & set(text) and html.unescape(text).count("<script>") >= 1
 
 
@@ -407,16 +438,25 @@ def test_a_crash_while_writing_leaves_the_old_result_or_none(store, monkeypatch,
 
 # Sharing
 
+
 def start(kind, folder, **environment):
-    return subprocess.Popen([sys.executable, SPECS_PROGRAM, kind, folder], cwd=ROOT, stdout=subprocess.PIPE, text=True,
-                            env=os.environ | {"OMP_NUM_THREADS": "1", "LOG": str(folder / "log")} | environment)
+    return subprocess.Popen(
+        [sys.executable, SPECS_PROGRAM, kind, folder],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "LOG": str(folder / "log")} | environment,
+    )
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind, ran", [
-    ("logged", sorted(f"{spec.name} 0" for spec in SETS["logged"])),
-    ("pupils", ["pupil one", "pupil two", "teacher"]),
-])
+@pytest.mark.parametrize(
+    "kind, ran",
+    [
+        ("logged", sorted(f"{spec.name} 0" for spec in SETS["logged"])),
+        ("pupils", ["pupil one", "pupil two", "teacher"]),
+    ],
+)
 def test_two_processes_run_each_spec_once_between_them(tmp_path, kind, ran):
     both = [start(kind, tmp_path, PAUSE="0.3") for _ in range(2)]
     keys = " ".join(spec.key for spec in SETS[kind])
@@ -453,18 +493,17 @@ def test_a_store_that_cannot_be_written_fails_before_the_work(tmp_path, log):
 
 # Provenance
 
+
 def test_a_result_says_where_it_comes_from(store):
     result = obtain([Logged(name="one")], store=store, device="cpu")[0]
-    assert {"commit", "dirty", "started", "device", "device_type", "python", "torch", "cuda", "seconds",
-            "data"} <= result.provenance.keys()
+    assert {"commit", "dirty", "started", "device", "device_type", "python", "torch", "cuda", "seconds", "data"} <= result.provenance.keys()
     assert result.provenance["data"] == {"name": "none"} and result.provenance["device_type"] == "cpu"
     assert result.spec["seed"] == 0 and result.spec["rate"] == 1
 
 
 def test_changed_code_is_recorded(tmp_path, monkeypatch):
     def git(*words):
-        subprocess.run(["git", "-c", "user.name=t", "-c", "user.email=t@t", *words], cwd=tmp_path, check=True,
-                       capture_output=True)
+        subprocess.run(["git", "-c", "user.name=t", "-c", "user.email=t@t", *words], cwd=tmp_path, check=True, capture_output=True)
 
     monkeypatch.setattr(provenance, "ROOT", tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))

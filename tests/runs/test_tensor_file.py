@@ -13,8 +13,14 @@ from lib.runs import tensor_file
 from lib.runs.tensor_file import Unreadable
 from lib.system.whole_file import NoRoom, replacing
 
-TENSORS = {"weight": torch.randn(40, 30), "half": torch.randn(7).bfloat16(), "step": torch.tensor(3.0),
-           "mask": torch.tensor([True, False]), "none": torch.empty(0, 4), "turned": torch.randn(4, 5).T}
+TENSORS = {
+    "weight": torch.randn(40, 30),
+    "half": torch.randn(7).bfloat16(),
+    "step": torch.tensor(3.0),
+    "mask": torch.tensor([True, False]),
+    "none": torch.empty(0, 4),
+    "turned": torch.randn(4, 5).T,
+}
 RECORD = {"epoch": 3, "curves": {"loss": [1.5, float("nan")]}}
 
 
@@ -29,7 +35,7 @@ def test_what_was_written_is_read(path):
     tensors, record = tensor_file.read(path)
     assert tensors.keys() == TENSORS.keys() and repr(record) == repr(RECORD)
     assert all(torch.equal(tensors[name], value) and tensors[name].dtype == value.dtype for name, value in TENSORS.items())
-    assert load_file(path).keys() == TENSORS.keys()   # and any other program can read it
+    assert load_file(path).keys() == TENSORS.keys()  # and any other program can read it
 
 
 def test_every_changed_byte_is_noticed(path):
@@ -42,10 +48,18 @@ def test_every_changed_byte_is_noticed(path):
             tensor_file.read(path)
 
 
-@pytest.mark.parametrize("harm", [
-    lambda content: content[:-100], lambda content: content[:5], lambda content: b"", lambda content: content + b"more",
-    lambda content: b"rubbish" * 100, lambda content: b"\xff" * 8 + content[8:], lambda content: content.replace(b'"epoch', b'"epocs'),
-])
+@pytest.mark.parametrize(
+    "harm",
+    [
+        lambda content: content[:-100],
+        lambda content: content[:5],
+        lambda content: b"",
+        lambda content: content + b"more",
+        lambda content: b"rubbish" * 100,
+        lambda content: b"\xff" * 8 + content[8:],
+        lambda content: content.replace(b'"epoch', b'"epocs'),
+    ],
+)
 def test_other_damage_is_named(path, harm):
     content = path.read_bytes()
     assert harm(content) != content
@@ -91,10 +105,13 @@ def a_full_disk():
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-@pytest.mark.parametrize("write", [
-    lambda path: tensor_file.write(path, {"weight": torch.ones(1000)}),
-    lambda path: replaced(path, "x" * 1000),
-])
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda path: tensor_file.write(path, {"weight": torch.ones(1000)}),
+        lambda path: replaced(path, "x" * 1000),
+    ],
+)
 def test_a_full_disk_leaves_the_old_file_and_says_what_to_do(tmp_path, write):
     path = tmp_path / "file"
     path.write_text("old")

@@ -29,8 +29,8 @@ def test_the_same_versions_have_a_name_and_others_have_none(locked):
     assert len(name) == 16 and name == locked(f"numpy=={numpy}", "no-such-package==1.0")
     assert locked(f"numpy=={numpy}") != name
     assert locked("numpy==0.1") is None
-    assert locked("NumPy==0.1 ; python_full_version < '3'", f"numpy=={numpy}") is not None   # once per platform
-    assert locked(f"torch=={torch.__version__.partition('+')[0]}") is not None               # a build for CPUs is no other version
+    assert locked("NumPy==0.1 ; python_full_version < '3'", f"numpy=={numpy}") is not None  # once per platform
+    assert locked(f"torch=={torch.__version__.partition('+')[0]}") is not None  # a build for CPUs is no other version
 
 
 def test_provenance_says_it(locked):

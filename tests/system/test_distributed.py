@@ -115,6 +115,7 @@ def process(folder: Path):
     def bad(model, inputs, targets):
         value, logged = loss(model, inputs, targets)
         return value * (float("nan") if rank == 1 else 1.0), logged
+
     found["diverged_at"] = fit(Even(), Points(), bad, CASES["sgd"], seed=0).diverged_at
 
     for size, name in ((7, "shard"), (8, "whole")):
@@ -135,8 +136,13 @@ def process(folder: Path):
 def found(tmp_path_factory):
     folder = tmp_path_factory.mktemp("processes")
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run([sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
-                           __file__, str(folder)], env=environment, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", __file__, str(folder)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     assert done.returncode == 0, done.stderr[-4000:]
     return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
 

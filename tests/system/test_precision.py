@@ -14,15 +14,26 @@ CPU = torch.device("cpu")
 @pytest.fixture
 def processor(monkeypatch):
     """Pretend to have a processor with these instruction sets."""
+
     def pretend(*flags):
         bf16_units.cache_clear()
         monkeypatch.setattr(precision, "processor_flags", lambda: frozenset(flags))
+
     yield pretend
     bf16_units.cache_clear()
 
 
-@pytest.mark.parametrize("flags, units", [(("avx512f", "amx_bf16", "avx512_bf16"), "AMX"), (("avx512_bf16",), "AVX-512"),
-                                          (("svebf16", "bf16"), "SVE"), (("bf16",), "NEON"), (("avx512f",), None), ((), None)])
+@pytest.mark.parametrize(
+    "flags, units",
+    [
+        (("avx512f", "amx_bf16", "avx512_bf16"), "AMX"),
+        (("avx512_bf16",), "AVX-512"),
+        (("svebf16", "bf16"), "SVE"),
+        (("bf16",), "NEON"),
+        (("avx512f",), None),
+        ((), None),
+    ],
+)
 def test_auto_is_bfloat16_where_there_are_units_for_it(processor, flags, units):
     processor(*flags)
     assert bf16_units(CPU) == units and provenance(CPU)["bf16_units"] == units

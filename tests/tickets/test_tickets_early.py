@@ -30,6 +30,7 @@ def split(count=64, seed=1):
 
 # Drawing
 
+
 def test_heads_go_layer_by_layer_and_neurons_of_all_layers():
     heads = torch.tensor([[0.9, 0.1, 0.5, 0.8, 0.7, 0.2], [0.1, -0.9, 0.2, 0.3, 0.05, 0.4]])
     neurons = torch.cat([torch.linspace(0.0, 0.49, 50)[None], torch.linspace(0.5, 1.0, 50)[None]])
@@ -55,6 +56,7 @@ def test_equal_coefficients_still_give_the_size():
 
 
 # Coefficients
+
 
 def test_at_one_they_change_nothing_and_at_zero_they_remove():
     model = classifier().eval()
@@ -105,6 +107,7 @@ def test_all_layers_must_be_of_one_size():
 
 # When to draw
 
+
 def test_distances_are_hamming_distances_to_the_last_five():
     g = torch.Generator().manual_seed(0)
     drawn = torch.rand(12, 3, 50, generator=g) < 0.5
@@ -118,26 +121,26 @@ def test_distances_are_hamming_distances_to_the_last_five():
 def test_the_early_bird_waits_until_nothing_moves():
     heads, neurons = torch.ones(20, 2, 4, dtype=torch.bool), torch.ones(20, 2, 100, dtype=torch.bool)
     for check in range(9):
-        neurons[check, 0, check * 5:check * 5 + 10] = False       # moves until check 8, then stays
+        neurons[check, 0, check * 5 : check * 5 + 10] = False  # moves until check 8, then stays
     neurons[9:, 0, 40:50] = False
     assert early_bird(heads, neurons) == 8 + LAST
     assert early_bird(heads, neurons, near=0.2) == LAST
-    heads[::2, 0, 0] = False                                      # one of 208 entries flickers: within 0.01
+    heads[::2, 0, 0] = False  # one of 208 entries flickers: within 0.01
     assert early_bird(heads, neurons) == 8 + LAST
-    neurons[::2, 1, :5] = False                                   # five more do: beyond it
+    neurons[::2, 1, :5] = False  # five more do: beyond it
     assert early_bird(heads, neurons) is None
     assert early_bird(heads[:3], neurons[:3]) is None
 
 
 # A search
 
+
 def search(path=None, epochs=2, checks=9):
     data = split(96)
     model = Slimmed(classifier(3), checks)
     batches = TaskBatches(data, 16, seed=0)
     recipe = Recipe(epochs=epochs, batch_size=16, lr=3e-2, weight_decay=0.0)
-    history = fit(model, batches, slimming_loss(1e-3), recipe, seed=0, after_step=check_every(2, epochs * batches.steps),
-                  checkpoint=path)
+    history = fit(model, batches, slimming_loss(1e-3), recipe, seed=0, after_step=check_every(2, epochs * batches.steps), checkpoint=path)
     return model, history
 
 
@@ -169,6 +172,7 @@ def test_an_interrupted_search_ends_with_the_same_tickets(tmp_path, monkeypatch)
         if step == 15:
             raise Stop
         every(model, step)
+
     with pytest.raises(Stop):
         fit(model, batches, slimming_loss(1e-3), recipe, seed=0, after_step=stopping, checkpoint=tmp_path / "state")
     resumed, _ = search(tmp_path / "state", epochs=3)

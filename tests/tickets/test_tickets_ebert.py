@@ -46,6 +46,7 @@ def tokens(count=12, seed=1):
 
 # Gates
 
+
 def test_gates_are_open_as_often_as_the_sigmoid_says():
     torch.manual_seed(0)
     z = torch.tensor([-3.0, -1.0, 0.0, 0.5, 4.0])
@@ -83,6 +84,7 @@ def test_the_first_predictor_reads_the_mean_without_padding():
 
 # The network
 
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_it_is_the_encoder_with_these_masks(kind):
     made, some = dynamic(kind), tokens()
@@ -98,7 +100,7 @@ def test_a_text_has_the_same_gates_in_any_batch():
     made, some = dynamic(), tokens()
     together = made.with_gates(some)[1]
     for row in range(len(some)):
-        alone = made.with_gates(some[row:row + 1])[1]
+        alone = made.with_gates(some[row : row + 1])[1]
         assert all(torch.equal(a[0], b[row]) for a, b in zip(alone.heads + alone.neurons, together.heads + together.neurons))
 
 
@@ -114,17 +116,22 @@ def test_open_gates_leave_the_model_as_it_is():
 def test_settled_predictors_do_not_move():
     made, data = dynamic(), tokens(32)
     made.train()
-    assert not torch.equal(made.with_gates(data)[1].neurons[0], made.with_gates(data)[1].neurons[0])   # noise
+    assert not torch.equal(made.with_gates(data)[1].neurons[0], made.with_gates(data)[1].neurons[0])  # noise
     made.settle()
     before = {name: value.clone() for name, value in made.predictors().state_dict().items()}
     made.eval()
     gates = made.with_gates(data)[1]
-    fit(made, TaskBatches(TaskSplit(data, torch.full((32,), 8), data[:, 1] % 2), 8, 0), dynamic_loss(0.5),
-        Recipe(epochs=1, batch_size=8, lr=1e-3), seed=0)
+    fit(
+        made,
+        TaskBatches(TaskSplit(data, torch.full((32,), 8), data[:, 1] % 2), 8, 0),
+        dynamic_loss(0.5),
+        Recipe(epochs=1, batch_size=8, lr=1e-3),
+        seed=0,
+    )
     made.train()
     first, second = made.with_gates(data)[1], made.with_gates(data)[1]
-    assert all(torch.equal(a, b) for a, b in zip(first.neurons, second.neurons))                        # no noise
-    assert torch.equal(gates.heads[0], first.heads[0])     # the embeddings moved a little, the predictors not at all
+    assert all(torch.equal(a, b) for a, b in zip(first.neurons, second.neurons))  # no noise
+    assert torch.equal(gates.heads[0], first.heads[0])  # the embeddings moved a little, the predictors not at all
     assert all(torch.equal(value, before[name]) for name, value in made.predictors().state_dict().items())
     assert made.of_heads.training is False and made.model.training
 
@@ -139,8 +146,8 @@ def test_kinds_and_uneven_layers_are_refused():
 
 # FLOPs
 
-@pytest.mark.parametrize("kept_heads, kept_neurons", [
-    ((4, 4, 4), (24, 24, 24)), ((1, 2, 3), (5, 24, 11)), ((2, 2, 2), (1, 1, 1))])
+
+@pytest.mark.parametrize("kept_heads, kept_neurons", [((4, 4, 4), (24, 24, 24)), ((1, 2, 3), (5, 24, 11)), ((2, 2, 2), (1, 1, 1))])
 def test_flops_are_those_that_torch_counts(kept_heads, kept_neurons):
     """Of a network from which the closed gates are removed, less its embedding and head, which are not counted."""
     model, N = classifier().eval(), 8
@@ -149,7 +156,7 @@ def test_flops_are_those_that_torch_counts(kept_heads, kept_neurons):
     small = smaller(model, head_masks=heads, neuron_masks=neurons)
     some = tokens(1)
     some[some == 0] = 1
-    counted = measure.flops(small, some) - 2 * (16 * 16 + 16 * 2)     # pooler and head, on one token
+    counted = measure.flops(small, some) - 2 * (16 * 16 + 16 * 2)  # pooler and head, on one token
     ours = sum(kept_heads) * head_flops(CONFIG, N) + sum(kept_neurons) * neuron_flops(CONFIG, N)
     assert ours == counted
     share = flops_share(heads, neurons, CONFIG, N, predicted=False)
@@ -160,6 +167,7 @@ def test_flops_are_those_that_torch_counts(kept_heads, kept_neurons):
 
 
 # The loss
+
 
 def test_the_loss_is_as_written():
     made, some = dynamic().double().eval(), tokens()
@@ -189,8 +197,14 @@ def trained(per_layer, target=0.5, kind="input", epochs=8):
     rest = [p for name, p in made.named_parameters() if name.startswith("model.")]
     optimizer = torch.optim.AdamW([{"params": rest, "lr": 1e-3}, {"params": owned, "lr": 0.1}])
     examples = TaskSplit(data, torch.full((64,), 8), data[:, 1] % 2)
-    fit(made, TaskBatches(examples, 16, 0), dynamic_loss(target, per_layer=per_layer),
-        Recipe(epochs=epochs, batch_size=16), seed=0, optimizers=[optimizer])
+    fit(
+        made,
+        TaskBatches(examples, 16, 0),
+        dynamic_loss(target, per_layer=per_layer),
+        Recipe(epochs=epochs, batch_size=16),
+        seed=0,
+        optimizers=[optimizer],
+    )
     return census(made, data)
 
 
@@ -201,6 +215,7 @@ def test_training_moves_the_flops_to_their_target(kind):
 
 
 # Census
+
 
 def test_the_census_counts_each_gate():
     made, some = dynamic(), tokens(20)
@@ -217,6 +232,7 @@ def test_the_census_counts_each_gate():
 
 
 # Static masks
+
 
 @pytest.mark.parametrize("seed", range(8))
 def test_static_masks_cost_what_they_may(seed):
@@ -252,8 +268,10 @@ def test_worth_is_what_a_gate_does_for_the_loss():
         with torch.no_grad():
             return F.cross_entropy(model(some, **{name: masks}), labels, reduction="none")
 
-    for name, found, cost, places in (("head_masks", heads, head_flops(CONFIG, 8), (0, 3)),
-                                      ("neuron_masks", neurons, neuron_flops(CONFIG, 8), (0, 7, 23))):
+    for name, found, cost, places in (
+        ("head_masks", heads, head_flops(CONFIG, 8), (0, 3)),
+        ("neuron_masks", neurons, neuron_flops(CONFIG, 8), (0, 7, 23)),
+    ):
         for layer in range(3):
             for place in places:
                 change = (losses(name, layer, place, 1 + 1e-5) - losses(name, layer, place, 1 - 1e-5)) / 2e-5
@@ -261,6 +279,7 @@ def test_worth_is_what_a_gate_does_for_the_loss():
 
 
 # Skipping
+
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("count", [1, 2, 12])
@@ -281,4 +300,3 @@ def test_skipping_a_layer_that_is_all_closed():
         made.of_heads[1].z.fill_(-1.0)
         made.of_neurons[2].z.fill_(-1.0)
         torch.testing.assert_close(Skipping(made)(some), made(some), atol=1e-5, rtol=0)
-

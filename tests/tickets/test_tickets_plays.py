@@ -36,6 +36,7 @@ def some_parts(seed=0, p=0.6):
 
 # Importance
 
+
 def test_importance_is_the_mean_absolute_gradient_of_each_example(model, examples):
     """Against central differences of each example's own loss, in float64."""
     tokens, labels = examples
@@ -99,6 +100,7 @@ def test_a_layer_without_importance_stays_at_zero():
 
 # Step by step
 
+
 def scored(worth_heads, worth_ffns):
     """A made-up quality: the sum of what the parts that stay are worth."""
     return lambda parts: float((worth_heads * parts.heads).sum() + (worth_ffns * parts.ffns).sum())
@@ -108,7 +110,7 @@ def test_s_pruning_takes_the_least_and_stops_at_ninety_per_cent():
     worth_heads, worth_ffns = torch.arange(40.0).view(4, 10), torch.tensor([100.0, 1.0, 50.0, 2.0])
     score = scored(worth_heads, worth_ffns)
     start = Parts(torch.ones(4, 10, dtype=torch.bool), torch.ones(4, dtype=torch.bool))
-    full = score(start)                                        # 780 + 153; at least 839.7 must stay
+    full = score(start)  # 780 + 153; at least 839.7 must stay
     good, tried = s_pruning(start, score, lambda parts: Importance(worth_heads, worth_ffns))
     assert score(good) >= 0.9 * full
     # Together: heads 0-3 and FFN 1 (926), heads 4-7 and FFN 3 (902), then heads 8-11 and FFN 2 (814) are too many.
@@ -124,8 +126,9 @@ def test_s_pruning_can_use_everything_up_and_never_less():
     start = whole(CONFIG)
     good, tried = s_pruning(start, lambda parts: 1.0, lambda parts: Importance(torch.rand(3, 4), torch.rand(3)))
     assert not good.heads.any() and not good.ffns.any() and tried[-1].mask is good
-    fussy, tried = s_pruning(start, lambda parts: float(parts.heads.all() and parts.ffns.all()),
-                             lambda parts: Importance(torch.rand(3, 4), torch.rand(3)))
+    fussy, tried = s_pruning(
+        start, lambda parts: float(parts.heads.all() and parts.ffns.all()), lambda parts: Importance(torch.rand(3, 4), torch.rand(3))
+    )
     assert fussy is start and [t.stage for t in tried] == ["whole", "both", "heads", "ffns"]
 
 
@@ -136,9 +139,10 @@ def test_s_pruning_to_a_size(part, heads, ffns):
     def rank(parts):
         asked.append(parts)
         return Importance(torch.rand(3, 4), torch.rand(3))
+
     found = s_pruning_to(whole(CONFIG), rank, part)
     assert (int(found.heads.sum()), int(found.ffns.sum())) == (heads, ffns)
-    assert len(asked) == max(12 - heads, 3 - ffns)               # importance is measured anew at each step
+    assert len(asked) == max(12 - heads, 3 - ffns)  # importance is measured anew at each step
     with pytest.raises(ValueError, match="above 0"):
         s_pruning_to(whole(CONFIG), rank, 0.0)
 
@@ -153,7 +157,7 @@ def test_drop_least_passes_over_what_is_gone():
 def test_m_pruning_keeps_the_largest_of_all_layers():
     g = torch.Generator().manual_seed(0)
     weights = {"a": torch.randn(30, 20, generator=g), "b": 0.1 * torch.randn(40, 10, generator=g)}
-    magnitude = lambda masks: sum(float((weights[n].abs() * m).sum()) for n, m in masks.items())   # noqa: E731
+    magnitude = lambda masks: sum(float((weights[n].abs() * m).sum()) for n, m in masks.items())  # noqa: E731
     masks, tried = m_pruning(weights, magnitude)
     kept = sum(int(mask.sum()) for mask in masks.values())
     smallest = min(float(weights[n][m].abs().min()) for n, m in masks.items() if m.any())
@@ -169,6 +173,7 @@ def test_m_pruning_keeps_the_largest_of_all_layers():
 
 # Sub-networks of equal size
 
+
 @pytest.mark.parametrize("seed", range(12))
 def test_controls_are_of_equal_size(seed):
     good = some_parts(seed, p=0.2 + 0.06 * seed)
@@ -177,7 +182,7 @@ def test_controls_are_of_equal_size(seed):
         assert found.heads.sum() == good.heads.sum() and found.ffns.sum() == good.ffns.sum()
     bad = bad_like(good.heads, seed)
     expected = max(0, 2 * int(good.heads.sum()) - good.heads.numel())
-    assert int((bad & good.heads).sum()) == expected           # no more of the good one than it must have
+    assert int((bad & good.heads).sum()) == expected  # no more of the good one than it must have
     assert torch.equal(random_like(good.heads, seed), random_like(good.heads, seed))
     weights = {"a": torch.rand(5, 7) < 0.3, "b": torch.rand(11) < 0.9}
     for choice in ("random", "bad"):
@@ -202,8 +207,10 @@ def test_random_masks_are_everywhere_alike():
 
 def test_the_share_counts_the_weights_that_removal_leaves(model):
     parts = some_parts(5)
-    weights = lambda encoder: sum(p.numel() for name, p in encoder.named_parameters()   # noqa: E731
-                                  if "blocks" in name and p.ndim == 2)
+
+    def weights(encoder):
+        return sum(p.numel() for name, p in encoder.named_parameters() if "blocks" in name and p.ndim == 2)
+
     small = smaller(model, **parts.gates())
     assert share(parts, CONFIG) == pytest.approx(weights(small.encoder) / weights(model.encoder))
     assert share(whole(CONFIG), CONFIG) == 1

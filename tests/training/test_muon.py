@@ -20,7 +20,7 @@ def test_all_singular_values_come_near_one_and_the_vectors_stay(shape):
     along = (u.mT @ got @ v.mT).diagonal(dim1=1, dim2=2)
     assert 0.3 < along.min() and along.max() < 1.4
     torch.testing.assert_close(u @ torch.diag_embed(along) @ v, got, rtol=0, atol=0.05)
-    assert s.max() / s.min() > 2   # they did differ
+    assert s.max() / s.min() > 2  # they did differ
 
 
 def test_it_steps_as_torch_does_on_matrices():
@@ -36,7 +36,7 @@ def test_it_steps_as_torch_does_on_matrices():
             optimizer.step()
             optimizer.zero_grad()
     step = (theirs.weight - ours.weight).abs().max()
-    assert step < 2e-3   # torch iterates in bfloat16
+    assert step < 2e-3  # torch iterates in bfloat16
 
 
 def test_a_convolution_is_one_matrix_and_experts_are_many():

@@ -50,8 +50,16 @@ def test_biases_norms_and_positions_do_not_decay(kind):
     model = Small()
     (optimizer,) = optim.build(model, kind, lr=0.1, weight_decay=0.3)
     free = [p for group in optimizer.param_groups if group["weight_decay"] == 0 for p in group["params"]]
-    assert names(model, free) == {"position", "position_table.weight", "cls", "norm.weight", "norm.bias", "conv.bias",
-                                  "attention.bias", "b_in"}
+    assert names(model, free) == {
+        "position",
+        "position_table.weight",
+        "cls",
+        "norm.weight",
+        "norm.bias",
+        "conv.bias",
+        "attention.bias",
+        "b_in",
+    }
     assert {group["weight_decay"] for group in optimizer.param_groups} == {0.0, 0.3}
 
 

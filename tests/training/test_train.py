@@ -16,8 +16,10 @@ from lib.data.images import load_images, normalise
 from lib.runs import checkpoint as training_state
 from lib.training import loop as train
 from lib.training.ema import WeightAverage
+from lib.training.evaluate import evaluate_classifier
 from lib.training.log import Watch, append
-from lib.training.loop import Recipe, classification_loss, evaluate_classifier, fit, language_model_loss
+from lib.training.loop import Recipe, fit
+from lib.training.losses import classification_loss, language_model_loss
 from lib.training.schedule import rate, warmup_cosine
 
 
@@ -37,8 +39,16 @@ class Blobs:
 
 def network(seed=0, norm=True):
     torch.manual_seed(seed)
-    return nn.Sequential(nn.Conv2d(4, 8, 3, padding=1), nn.BatchNorm2d(8) if norm else nn.Identity(), nn.ReLU(),
-                         nn.Flatten(), nn.Dropout(0.1), nn.Linear(128, 16), nn.ReLU(), nn.Linear(16, 3))
+    return nn.Sequential(
+        nn.Conv2d(4, 8, 3, padding=1),
+        nn.BatchNorm2d(8) if norm else nn.Identity(),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Dropout(0.1),
+        nn.Linear(128, 16),
+        nn.ReLU(),
+        nn.Linear(16, 3),
+    )
 
 
 def accuracy(model):
@@ -65,13 +75,28 @@ def assert_same(first, second):
 
 # --- recipe, schedule, losses ---------------------------------------------------------------------
 
-@pytest.mark.parametrize("wrong, named", [
-    ({"optimizer": "adam"}, "'adamw', 'sgd', 'muon'"), ({"precision": "fp16"}, "'fp32', 'bf16', 'auto'"), ({"schedule": "step"}, "'cosine', 'linear'"),
-    ({"epochs": -1}, "epochs"), ({"epochs": 1.5}, "epochs"), ({"batch_size": 0}, "batch_size"), ({"lr": 0.0}, "lr"),
-    ({"lr": math.nan}, "lr"), ({"weight_decay": -1.0}, "weight_decay"), ({"betas": (0.9, 1.0)}, "betas"),
-    ({"momentum": 1.0}, "momentum"), ({"warmup": 1.0}, "warmup"), ({"final_lr": 2.0}, "final_lr"),
-    ({"label_smoothing": -0.1}, "label_smoothing"), ({"clip": 0.0}, "clip"), ({"ema": 1.0}, "ema"),
-])
+
+@pytest.mark.parametrize(
+    "wrong, named",
+    [
+        ({"optimizer": "adam"}, "'adamw', 'sgd', 'muon'"),
+        ({"precision": "fp16"}, "'fp32', 'bf16', 'auto'"),
+        ({"schedule": "step"}, "'cosine', 'linear'"),
+        ({"epochs": -1}, "epochs"),
+        ({"epochs": 1.5}, "epochs"),
+        ({"batch_size": 0}, "batch_size"),
+        ({"lr": 0.0}, "lr"),
+        ({"lr": math.nan}, "lr"),
+        ({"weight_decay": -1.0}, "weight_decay"),
+        ({"betas": (0.9, 1.0)}, "betas"),
+        ({"momentum": 1.0}, "momentum"),
+        ({"warmup": 1.0}, "warmup"),
+        ({"final_lr": 2.0}, "final_lr"),
+        ({"label_smoothing": -0.1}, "label_smoothing"),
+        ({"clip": 0.0}, "clip"),
+        ({"ema": 1.0}, "ema"),
+    ],
+)
 def test_recipe_names_what_is_allowed(wrong, named):
     with pytest.raises(ValueError, match=named):
         Recipe(**wrong)
@@ -130,6 +155,7 @@ def test_evaluate_classifier_counts_every_image_and_keeps_the_mode():
 
 # --- the loop ------------------------------------------------------------------------------------
 
+
 def test_the_loop_is_the_plain_one():
     """Against the loop anyone would write, weight for weight."""
     recipe = Recipe(epochs=2, batch_size=12, optimizer="sgd", lr=0.05, weight_decay=0.0, clip=0.5)
@@ -153,14 +179,31 @@ def test_the_loop_is_the_plain_one():
     assert history.curves["lr"] == pytest.approx([0.05 * warmup_cosine(s, 12, 0.1, 0.0) for s in (5, 11)])
 
 
-@pytest.mark.parametrize("change", [{}, {"optimizer": "sgd"}, {"optimizer": "muon"}, {"precision": "bf16"},
-                                    {"channels_last": True}, {"ema": None}, {"label_smoothing": 0.1}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"optimizer": "sgd"},
+        {"optimizer": "muon"},
+        {"precision": "bf16"},
+        {"channels_last": True},
+        {"ema": None},
+        {"label_smoothing": 0.1},
+    ],
+)
 def test_it_learns(change):
     model, steps, told = network(), [], []
     recipe = dataclasses.replace(RECIPE, epochs=8, **change)
-    history = fit(model, Blobs(soft=recipe.label_smoothing > 0), classification_loss(recipe.label_smoothing), recipe,
-                  seed=0, evaluate=accuracy, after_step=lambda m, step: steps.append(step),
-                  report=lambda part, text: told.append((part, text)))
+    history = fit(
+        model,
+        Blobs(soft=recipe.label_smoothing > 0),
+        classification_loss(recipe.label_smoothing),
+        recipe,
+        seed=0,
+        evaluate=accuracy,
+        after_step=lambda m, step: steps.append(step),
+        report=lambda part, text: told.append((part, text)),
+    )
     assert history.curves["accuracy"][-1] > 0.9 and not history.diverged and history.epochs == 8
     assert {len(curve) for curve in history.curves.values()} == {8}
     assert history.curves["per_class"][0] == [1.0, 2.0, 3.0]
@@ -198,8 +241,14 @@ def test_the_random_state_depends_on_seed_and_epoch_only():
     for seed, noise in ((0, 1), (0, 2), (1, 1)):
         torch.manual_seed(noise)
         drawn = draws[seed, noise] = []
-        fit(network(), Blobs(steps=1), classification_loss(), dataclasses.replace(RECIPE, epochs=2), seed=seed,
-            after_step=lambda model, step: drawn.append(torch.rand(()).item()))
+        fit(
+            network(),
+            Blobs(steps=1),
+            classification_loss(),
+            dataclasses.replace(RECIPE, epochs=2),
+            seed=seed,
+            after_step=lambda model, step: drawn.append(torch.rand(()).item()),
+        )
         drawn.append(torch.rand(()).item())
     assert draws[0, 1] == draws[0, 2] != draws[1, 1] and len(set(draws[0, 1])) == 3
 
@@ -233,6 +282,7 @@ def test_a_late_curve_is_filled_up():
 
 # --- weight average ------------------------------------------------------------------------------
 
+
 def test_the_average_is_swapped_in_and_masks_are_not_averaged():
     model = network()
     model.register_buffer("mask", torch.ones(3))
@@ -258,8 +308,15 @@ def test_the_average_is_swapped_in_and_masks_are_not_averaged():
 def test_fit_averages_after_each_step_and_evaluates_and_returns_the_average():
     seen, model = [], network()
     replayed = WeightAverage(model, RECIPE.ema)
-    fit(model, Blobs(), classification_loss(), RECIPE, seed=0, after_step=lambda m, step: replayed.update(step),
-        evaluate=lambda m: seen.append(state(m)) or {})
+    fit(
+        model,
+        Blobs(),
+        classification_loss(),
+        RECIPE,
+        seed=0,
+        after_step=lambda m, step: replayed.update(step),
+        evaluate=lambda m: seen.append(state(m)) or {},
+    )
     assert_same(seen[-1], state(model))
     for name, tensor in replayed.average.items():
         assert torch.equal(tensor, model.state_dict()[name])
@@ -267,14 +324,15 @@ def test_fit_averages_after_each_step_and_evaluates_and_returns_the_average():
 
 # --- divergence ----------------------------------------------------------------------------------
 
+
 def test_a_loss_that_is_not_finite_ends_training():
     def loss(model, inputs, targets):
         value = F.cross_entropy(model(inputs), targets)
         loss.calls += 1
         return value * (math.inf if loss.calls > 8 else 1.0), {}
+
     loss.calls, told = 0, []
-    history = fit(network(), Blobs(), loss, RECIPE, seed=0, evaluate=accuracy,
-                  report=lambda part, text: told.append(text))
+    history = fit(network(), Blobs(), loss, RECIPE, seed=0, evaluate=accuracy, report=lambda part, text: told.append(text))
     assert history.diverged and history.diverged_at == 12 and history.epochs == 1
     assert len(history.curves["train_loss"]) == 2 and math.isfinite(history.curves["train_loss"][0])
     assert not math.isfinite(history.curves["train_loss"][1]) and math.isnan(history.curves["accuracy"][1])
@@ -304,20 +362,24 @@ def test_a_short_rise_and_a_low_start_are_no_divergence():
 
 # --- resuming ------------------------------------------------------------------------------------
 
+
 class Killed(Exception):
     pass
 
 
 def kill_after(epochs):
     """A report that dies once ``epochs`` epochs are done."""
+
     def report(part, text):
         if part * RECIPE.epochs >= epochs - 1e-9:
             raise Killed
+
     return report
 
 
-@pytest.mark.parametrize("change", [{}, {"optimizer": "sgd", "ema": None}, {"optimizer": "muon"},
-                                    {"channels_last": True, "precision": "bf16"}])
+@pytest.mark.parametrize(
+    "change", [{}, {"optimizer": "sgd", "ema": None}, {"optimizer": "muon"}, {"channels_last": True, "precision": "bf16"}]
+)
 def test_resumed_training_is_the_same_to_the_bit(tmp_path, monkeypatch, change):
     monkeypatch.setattr(train, "SAVE_EVERY_SECONDS", 0.0)
     recipe = dataclasses.replace(RECIPE, **change)
@@ -399,10 +461,12 @@ def test_a_damaged_state_is_set_aside_and_training_starts_again(tmp_path, monkey
 
 def edited(change):
     """A harm that puts other tensors or another record under a checksum of their own."""
+
     def harm(folder):
         tensors, record = training_state.load(folder)
         change(tensors, record)
         training_state.save(folder, tensors, record)
+
     return harm
 
 
@@ -414,29 +478,32 @@ def without_checksum(folder):
 MOMENT = "optimizer.0.0.exp_avg"
 
 
-@pytest.mark.parametrize("harm, words", [
-    (without_checksum, "has no checksum"),
-    (edited(lambda tensors, record: record.update(epoch=-5)), "epoch -5 of 4"),
-    (edited(lambda tensors, record: record.update(epoch=10**6)), "epoch 1000000 of 4"),
-    (edited(lambda tensors, record: record.update(epoch="2")), "epoch '2' of 4"),
-    (edited(lambda tensors, record: record.update(step=99)), "step 99 of 6 in epoch 2"),
-    (edited(lambda tensors, record: record.update(epoch=0)), "step 0 of 6 in epoch 0"),
-    (edited(lambda tensors, record: record.update(step=3)), "random.cpu"),
-    (edited(lambda tensors, record: record.update(step=3) or tensors.update({"random.cpu": torch.zeros(5, dtype=torch.uint8)})), "RNG"),
-    (edited(lambda tensors, record: record["means"].update(sums=None)), "means that are none"),
-    (edited(lambda tensors, record: record.update(spent="long")), "long"),
-    (edited(lambda tensors, record: record["curves"]["train_loss"].pop()), "curves that are not 2 epochs long"),
-    (edited(lambda tensors, record: record.update(curves=[])), "curves"),
-    (edited(lambda tensors, record: record["watch"].update(start="high")), "a first loss of 'high'"),
-    (edited(lambda tensors, record: record.pop("watch")), "watch"),
-    (edited(lambda tensors, record: tensors.pop(MOMENT)), "remembers different things"),
-    (edited(lambda tensors, record: tensors.update({MOMENT: torch.ones(3)})), f"{MOMENT} fits no parameter"),
-    (edited(lambda tensors, record: tensors.update({"optimizer.0.99.exp_avg": torch.ones(3)})), "optimizer.0.99.exp_avg fits no"),
-    (edited(lambda tensors, record: tensors.update({"optimizer.5.0.exp_avg": torch.ones(3)})), "belongs to no optimiser"),
-    (edited(lambda tensors, record: tensors.update({"optimizer.x": torch.ones(3)})), "belongs to no optimiser"),
-    (edited(lambda tensors, record: tensors["model.0.weight"][0].fill_(math.nan)), "model.0.weight holds NaN"),
-    (edited(lambda tensors, record: tensors.update({"model.0.weight": tensors["model.0.weight"].double()})), "another model"),
-])
+@pytest.mark.parametrize(
+    "harm, words",
+    [
+        (without_checksum, "has no checksum"),
+        (edited(lambda tensors, record: record.update(epoch=-5)), "epoch -5 of 4"),
+        (edited(lambda tensors, record: record.update(epoch=10**6)), "epoch 1000000 of 4"),
+        (edited(lambda tensors, record: record.update(epoch="2")), "epoch '2' of 4"),
+        (edited(lambda tensors, record: record.update(step=99)), "step 99 of 6 in epoch 2"),
+        (edited(lambda tensors, record: record.update(epoch=0)), "step 0 of 6 in epoch 0"),
+        (edited(lambda tensors, record: record.update(step=3)), "random.cpu"),
+        (edited(lambda tensors, record: record.update(step=3) or tensors.update({"random.cpu": torch.zeros(5, dtype=torch.uint8)})), "RNG"),
+        (edited(lambda tensors, record: record["means"].update(sums=None)), "means that are none"),
+        (edited(lambda tensors, record: record.update(spent="long")), "long"),
+        (edited(lambda tensors, record: record["curves"]["train_loss"].pop()), "curves that are not 2 epochs long"),
+        (edited(lambda tensors, record: record.update(curves=[])), "curves"),
+        (edited(lambda tensors, record: record["watch"].update(start="high")), "a first loss of 'high'"),
+        (edited(lambda tensors, record: record.pop("watch")), "watch"),
+        (edited(lambda tensors, record: tensors.pop(MOMENT)), "remembers different things"),
+        (edited(lambda tensors, record: tensors.update({MOMENT: torch.ones(3)})), f"{MOMENT} fits no parameter"),
+        (edited(lambda tensors, record: tensors.update({"optimizer.0.99.exp_avg": torch.ones(3)})), "optimizer.0.99.exp_avg fits no"),
+        (edited(lambda tensors, record: tensors.update({"optimizer.5.0.exp_avg": torch.ones(3)})), "belongs to no optimiser"),
+        (edited(lambda tensors, record: tensors.update({"optimizer.x": torch.ones(3)})), "belongs to no optimiser"),
+        (edited(lambda tensors, record: tensors["model.0.weight"][0].fill_(math.nan)), "model.0.weight holds NaN"),
+        (edited(lambda tensors, record: tensors.update({"model.0.weight": tensors["model.0.weight"].double()})), "another model"),
+    ],
+)
 def test_a_state_that_makes_no_sense_is_refused_before_anything_is_touched(tmp_path, monkeypatch, capsys, harm, words):
     monkeypatch.setattr(train, "SAVE_EVERY_SECONDS", 0.0)
     with pytest.raises(Killed):
@@ -463,8 +530,7 @@ def test_state_is_not_written_more_often_than_every_minute(tmp_path, monkeypatch
         now[0] += 12.0
         return {}
 
-    fit(network(), Blobs(), classification_loss(), dataclasses.replace(RECIPE, epochs=7), seed=0, evaluate=evaluate,
-        checkpoint=tmp_path)
+    fit(network(), Blobs(), classification_loss(), dataclasses.replace(RECIPE, epochs=7), seed=0, evaluate=evaluate, checkpoint=tmp_path)
     assert written == [60.0]
 
 
@@ -481,11 +547,29 @@ def test_training_killed_within_an_epoch_goes_on_from_the_last_step_that_was_wri
 
     monkeypatch.setattr(train, "SAVE_EVERY_SECONDS", 0.0)
     with pytest.raises(Killed):
-        fit(network(), Blobs(), classification_loss(), recipe, seed=5, evaluate=accuracy, checkpoint=tmp_path, within_epochs=True,
-            after_step=die_in_epoch_three)
-    history = fit(resumed, Blobs(), classification_loss(), recipe, seed=5, evaluate=accuracy, checkpoint=tmp_path, within_epochs=True,
-                  after_step=lambda model, step: taken.append(step))
-    assert taken == list(range(16, 25))   # 15 steps were kept, three of them of the third epoch
+        fit(
+            network(),
+            Blobs(),
+            classification_loss(),
+            recipe,
+            seed=5,
+            evaluate=accuracy,
+            checkpoint=tmp_path,
+            within_epochs=True,
+            after_step=die_in_epoch_three,
+        )
+    history = fit(
+        resumed,
+        Blobs(),
+        classification_loss(),
+        recipe,
+        seed=5,
+        evaluate=accuracy,
+        checkpoint=tmp_path,
+        within_epochs=True,
+        after_step=lambda model, step: taken.append(step),
+    )
+    assert taken == list(range(16, 25))  # 15 steps were kept, three of them of the third epoch
     assert torch.equal(torch.rand(()), after)
     assert_same(state(through), state(resumed))
     assert without_seconds(history) == without_seconds(expected)
@@ -497,7 +581,7 @@ def test_training_in_pieces_is_the_same_to_the_bit(tmp_path):
     first = fit(pieces, Blobs(), classification_loss(), RECIPE, seed=5, evaluate=accuracy, checkpoint=tmp_path, until=3)
     assert first.epochs == 3 and first.curves["lr"] == expected.curves["lr"][:3]
     with safe_open(tmp_path / training_state.FILE, framework="pt") as file:
-        assert torch.equal(file.get_tensor("model.0.weight"), pieces[0].weight)   # as trained, not the average
+        assert torch.equal(file.get_tensor("model.0.weight"), pieces[0].weight)  # as trained, not the average
     last = network(seed=77)
     history = fit(last, Blobs(), classification_loss(), RECIPE, seed=5, evaluate=accuracy, checkpoint=tmp_path)
     assert_same(state(through), state(last))

@@ -29,10 +29,16 @@ def tile(blocks: int, size: int, row: int, column: int, scores: Grid, before: Se
         y = 198 + line * 38
         parts += [text(266, y + 22, name), cell(370, y, 82, 32, signed(old)), cell(458, y, 82, 32, signed(new), "run")]
     parts.append(text(left, top + 230, "done", "m"))
-    parts += [cell(left + 56, top + 214, 22, 22, kind="run", strength=0.1), text(left + 96, top + 230, "now", "m"), cell(left + 142, top + 214, 22, 22, kind="run", strength=1)]
-    alt = (f"A matrix of {blocks} by {blocks} tiles of scores. One tile, in row {row + 1} and column {column + 1}, is in fast memory with the scores "
-           f"{listed([', '.join(map(signed, line)) for line in scores])}. For query {query} the maximum goes from {signed(before[0])} to {signed(after[0])}, the sum from {signed(before[1])} to "
-           f"{signed(after[1])} and the output from {signed(before[2])} to {signed(after[2])}. Tiles done before are forgotten, the others have not been computed.")
+    parts += [
+        cell(left + 56, top + 214, 22, 22, kind="run", strength=0.1),
+        text(left + 96, top + 230, "now", "m"),
+        cell(left + 142, top + 214, 22, 22, kind="run", strength=1),
+    ]
+    alt = (
+        f"A matrix of {blocks} by {blocks} tiles of scores. One tile, in row {row + 1} and column {column + 1}, is in fast memory with the scores "
+        f"{listed([', '.join(map(signed, line)) for line in scores])}. For query {query} the maximum goes from {signed(before[0])} to {signed(after[0])}, the sum from {signed(before[1])} to "
+        f"{signed(after[1])} and the output from {signed(before[2])} to {signed(after[2])}. Tiles done before are forgotten, the others have not been computed."
+    )
     return Drawing("dg-attention-tile", alt, 560, 322, parts)
 
 
@@ -48,5 +54,9 @@ def masks(kept: Mapping[str, Sequence[Sequence[bool]]]) -> Drawing:
         share = sum(map(sum, mask)) / len(mask) ** 2
         parts += [text(x + 63, 22, name, "c"), text(x + 63, 186, f"{share:.0%}", "c m")]
         told.append(f"{name} {share:.0%}")
-    alt = f"Which tiles of a matrix of {len(mask)} by {len(mask)} are computed, queries from above to below, keys from left to right: " + ", ".join(told) + "."
+    alt = (
+        f"Which tiles of a matrix of {len(mask)} by {len(mask)} are computed, queries from above to below, keys from left to right: "
+        + ", ".join(told)
+        + "."
+    )
     return Drawing("dg-attention-masks", alt, 142 * len(kept) - 6, 196, parts)

@@ -22,8 +22,13 @@ def losses(places: Mapping[str, Mapping[str, float]]) -> Drawing:
         parts += [box(x, 90, wide, 30 * most + 14, "run"), down(x + wide / 2, 56, 90), up(x + wide / 2, bottom, 104 + 30 * most)]
         for line, (loss, value) in enumerate(found.items()):
             parts += [text(x + 10, 116 + 30 * line, loss), text(x + wide - 8, 116 + 30 * line, f"{value:.2g}", "e m")]
-    alt = ("Teacher and student are compared " + "; ".join(f"by {listed([f'{loss} ({value:.2g})' for loss, value in found.items()])} at their {name}" for name, found in places.items())
-           + ". In brackets: each loss for two untrained networks.")
+    alt = (
+        "Teacher and student are compared "
+        + "; ".join(
+            f"by {listed([f'{loss} ({value:.2g})' for loss, value in found.items()])} at their {name}" for name, found in places.items()
+        )
+        + ". In brackets: each loss for two untrained networks."
+    )
     return Drawing("dg-distillation-losses", alt, 560, bottom + 46, parts)
 
 
@@ -36,7 +41,11 @@ def exits(thresholds: Sequence[float], sure: Sequence[Sequence[float]], left: Se
     parts, start, step, wide = [], 92, 128, 112
     for i, name in enumerate(names):
         x = start + i * step
-        parts += [cell(x, 4, wide, 38, name), down(x + wide / 2, 42, 66), cell(x, 66, wide, 36, f"above {short(thresholds[i])}?" if i < len(thresholds) else "ensemble", "dec")]
+        parts += [
+            cell(x, 4, wide, 38, name),
+            down(x + wide / 2, 42, 66),
+            cell(x, 66, wide, 36, f"above {short(thresholds[i])}?" if i < len(thresholds) else "ensemble", "dec"),
+        ]
         if i:
             parts.append(arrow(x - step + wide, 23, x))
     parts.append(text(558, 90, "work", "m e"))
@@ -46,9 +55,21 @@ def exits(thresholds: Sequence[float], sure: Sequence[Sequence[float]], left: Se
         for i, value in enumerate(seen):
             reached = i <= place
             kind = "off" if not reached else "run" if i == place else "box"
-            parts.append(cell(start + i * step, y, wide, 36, short(value) + (" leaves" if i == place else "") if reached else "–", kind, "" if reached else "m"))
+            parts.append(
+                cell(
+                    start + i * step,
+                    y,
+                    wide,
+                    36,
+                    short(value) + (" leaves" if i == place else "") if reached else "–",
+                    kind,
+                    "" if reached else "m",
+                )
+            )
         parts.append(text(558, y + 24, f"{work[place]:.0%}", "e"))
-    ways = [f"image {row + 1} has {listed([short(v) for v in seen[:place + 1]])} and leaves at {'the ensemble' if place == len(thresholds) else f'classifier {place + 1}'} after {work[place]:.0%} of the work"
-            for row, (seen, place) in enumerate(zip(sure, left, strict=True))]
+    ways = [
+        f"image {row + 1} has {listed([short(v) for v in seen[: place + 1]])} and leaves at {'the ensemble' if place == len(thresholds) else f'classifier {place + 1}'} after {work[place]:.0%} of the work"
+        for row, (seen, place) in enumerate(zip(sure, left, strict=True))
+    ]
     alt = f"Classifiers with the thresholds {listed([short(t) for t in thresholds])}, then the ensemble. " + "; ".join(ways) + "."
     return Drawing("dg-distillation-exits", alt, 560, 116 + 44 * len(left), parts)

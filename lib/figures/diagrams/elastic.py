@@ -42,9 +42,18 @@ def nested(depth: int, heads: int, hidden: int, experts: int, networks: Mapping[
                     parts.append(cell(at, y + full - used, 9, used, kind="run", strength=0.7))
             parts.append(text(x + 176, y + 26, layer.k if layer else "–", "e" if layer else "e m"))
         parts.append(text(x + 88, 54 + depth * high + 16, f"{shares[name]:.0%}", "c"))
-        told.append(f"{name}, {shares[name]:.0%} of the parameters: " + ", ".join(
-            f"layer {place + 1} with {len(layer.heads)} heads, {len(layer.experts)} experts of {layer.hidden} units, k {layer.k}" for place, layer in layers.items()))
-    alt = (f"One network of {depth} layers, each with {heads} heads and {experts} experts of {hidden} hidden units, drawn from below to above; what is left out is dashed. " + "; ".join(told) + ".")
+        told.append(
+            f"{name}, {shares[name]:.0%} of the parameters: "
+            + ", ".join(
+                f"layer {place + 1} with {len(layer.heads)} heads, {len(layer.experts)} experts of {layer.hidden} units, k {layer.k}"
+                for place, layer in layers.items()
+            )
+        )
+    alt = (
+        f"One network of {depth} layers, each with {heads} heads and {experts} experts of {hidden} hidden units, drawn from below to above; what is left out is dashed. "
+        + "; ".join(told)
+        + "."
+    )
     return Drawing("dg-elastic-nested", alt, 560, 54 + depth * high + 26, parts)
 
 
@@ -60,10 +69,25 @@ def steps(depth: int, hidden: int, experts: int, samplers: Mapping[str, Sequence
             for at in range(depth):
                 for expert in range(experts):
                     spot, layer = (x + expert * size, y + 28 + (depth - 1 - at) * size, size - 2, size - 2), layers.get(at)
-                    parts.append(cell(*spot, kind="run", strength=layer.hidden / hidden) if layer and expert in layer.experts else faint(*spot))
+                    parts.append(
+                        cell(*spot, kind="run", strength=layer.hidden / hidden) if layer and expert in layer.experts else faint(*spot)
+                    )
             ks = sorted({layer.k for layer in layers.values()})
-            parts += [text(x + experts * size / 2, y + 20, f"k {'–'.join(map(str, ks))}", "c m"), text(x + experts * size / 2, y + 28 + depth * size + 20, teacher, "c")]
-        told.append(f"{name}: " + ", ".join(f"{len(layers)} layers of {'–'.join(map(str, sorted({len(layer.experts) for layer in layers.values()})))} experts with k "
-                                            f"{'–'.join(map(str, sorted({layer.k for layer in layers.values()})))} (learns from {teacher})" for layers, teacher in passes))
-    alt = f"The networks that one training step passes its batch through, out of {depth} layers and {experts} experts. " + "; ".join(told) + "."
+            parts += [
+                text(x + experts * size / 2, y + 20, f"k {'–'.join(map(str, ks))}", "c m"),
+                text(x + experts * size / 2, y + 28 + depth * size + 20, teacher, "c"),
+            ]
+        told.append(
+            f"{name}: "
+            + ", ".join(
+                f"{len(layers)} layers of {'–'.join(map(str, sorted({len(layer.experts) for layer in layers.values()})))} experts with k "
+                f"{'–'.join(map(str, sorted({layer.k for layer in layers.values()})))} (learns from {teacher})"
+                for layers, teacher in passes
+            )
+        )
+    alt = (
+        f"The networks that one training step passes its batch through, out of {depth} layers and {experts} experts. "
+        + "; ".join(told)
+        + "."
+    )
     return Drawing("dg-elastic-steps", alt, 560, len(samplers) * high - 4, parts)

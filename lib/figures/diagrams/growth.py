@@ -16,18 +16,32 @@ def widening(before: Grid, x: Sequence[float], y: Sequence[float], after: Grid, 
     columns = (right + 24, right + 24 + wide + 46)
     for top, name, weights, inputs, outputs in ((36, "W", before, x, y), (36 + n * step + 44, "W′", after, [*x, *x], wide_y)):
         rows, new = len(weights), name != "W"
-        parts += [text((wide + gap) * rows / 2 - gap / 2, top - 12, name, "c m"), text(columns[0] + wide / 2, top - 12, "x, x" if new else "x", "c m"),
-                  text(columns[1] + wide / 2, top - 12, "output", "c m")]
+        parts += [
+            text((wide + gap) * rows / 2 - gap / 2, top - 12, name, "c m"),
+            text(columns[0] + wide / 2, top - 12, "x, x" if new else "x", "c m"),
+            text(columns[1] + wide / 2, top - 12, "output", "c m"),
+        ]
         parts += matrix(1, top, weights, wide, high, gap, kind=lambda i, j, new=new: "run" if new else "box")
         parts += matrix(columns[0], top, [[v] for v in inputs], wide, high, gap)
-        parts += matrix(columns[1], top, [[v] for v in outputs], wide, high, gap, kind=lambda i, j, new=new: "run" if new and i >= n else "box")
+        parts += matrix(
+            columns[1], top, [[v] for v in outputs], wide, high, gap, kind=lambda i, j, new=new: "run" if new and i >= n else "box"
+        )
         middle = top + rows * step / 2 + 3
         parts += [text(right + 9, middle, "·", "c"), text(columns[0] + wide + 23, middle, "=", "c")]
     sums = [signed(after[0][j] + after[0][j + n]) for j in range(n)]
-    parts += [text(right + 24, 36 + n * step + 44 + 2 * n * step + 18, f"{signed(after[0][0])} + {signed(after[0][n])} = {sums[0]}".replace("+ −", "− "), "m e")]
-    alt = (f"Before: a matrix with the rows {listed([', '.join(map(signed, row)) for row in before])} takes the input {listed([signed(v) for v in x])} to {listed([signed(v) for v in y])}. "
-           f"After: a matrix of twice the size reads the input twice; its rows are {listed([', '.join(map(signed, row)) for row in after])}. In the first, the entries for the two copies of an "
-           f"input sum to {listed(sums)}, the old row. Its outputs are {', '.join(map(signed, wide_y))}: the old ones, twice.")
+    parts += [
+        text(
+            right + 24,
+            36 + n * step + 44 + 2 * n * step + 18,
+            f"{signed(after[0][0])} + {signed(after[0][n])} = {sums[0]}".replace("+ −", "− "),
+            "m e",
+        )
+    ]
+    alt = (
+        f"Before: a matrix with the rows {listed([', '.join(map(signed, row)) for row in before])} takes the input {listed([signed(v) for v in x])} to {listed([signed(v) for v in y])}. "
+        f"After: a matrix of twice the size reads the input twice; its rows are {listed([', '.join(map(signed, row)) for row in after])}. In the first, the entries for the two copies of an "
+        f"input sum to {listed(sums)}, the old row. Its outputs are {', '.join(map(signed, wide_y))}: the old ones, twice."
+    )
     return Drawing("dg-growth-widening", alt, columns[1] + wide + 1, 36 + n * step + 44 + 2 * n * step + 26, parts)
 
 
@@ -41,9 +55,13 @@ def deepening(old: int, plans: Mapping[str, Sequence[tuple[int, bool]]], changes
         parts.append(text(0, y + 24, name, "" if row else "m"))
         for place, (source, silent) in enumerate(plan):
             copy = source in [earlier for earlier, _ in plan[:place]]
-            parts.append(cell(left + place * wide, y, wide - 6, 36, source, "off" if silent else "run" if copy else "box", "m" if silent else ""))
+            parts.append(
+                cell(left + place * wide, y, wide - 6, 36, source, "off" if silent else "run" if copy else "box", "m" if silent else "")
+            )
         if row:
             parts.append(text(left + size * wide + 8, y + 24, f"{changes[name]:.2f}"))
-            told.append(f"{name} has the blocks {', '.join(f'{source}{chr(39) * silent}' for source, silent in plan)} and changes a logit by up to {changes[name]:.2f}")
+            told.append(
+                f"{name} has the blocks {', '.join(f'{source}{chr(39) * silent}' for source, silent in plan)} and changes a logit by up to {changes[name]:.2f}"
+            )
     alt = f"{old} blocks become {size}. A prime marks a copy that writes zeros. " + "; ".join(told) + "."
     return Drawing("dg-growth-deepening", alt, left + size * wide + 86, 32 + 52 * len(rows) - 10, parts)

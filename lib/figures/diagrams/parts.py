@@ -23,7 +23,9 @@ def short(value: float) -> str:
     return ("−" if value <= -0.005 else "") + (told[1:] if told.startswith("0") else "1.0")
 
 
-def cell(x: float, y: float, width: float, height: float, words: object = "", kind: str = "box", tone: str = "", strength: float | None = None) -> str:
+def cell(
+    x: float, y: float, width: float, height: float, words: object = "", kind: str = "box", tone: str = "", strength: float | None = None
+) -> str:
     """A box with centred words.  ``strength`` from 0 to 1: how strongly it is filled, as a quantity."""
     drawn = box(x, y, width, height, kind, min(4, width / 5))
     if strength is not None:
@@ -36,11 +38,23 @@ def faint(x: float, y: float, width: float, height: float) -> str:
     return f'<rect x="{x:g}" y="{y:g}" width="{width:g}" height="{height:g}" rx="{min(4, width / 5):g}" style="fill:none;stroke:var(--l);stroke-opacity:.35"/>'
 
 
-def matrix(x: float, y: float, values: Grid, width: float, height: float, gap: float = 4, show: Callable[[float], str] = signed,
-           kind: Callable[[int, int], str] = lambda row, column: "box", tone: Callable[[int, int], str] = lambda row, column: "") -> list[str]:
+def matrix(
+    x: float,
+    y: float,
+    values: Grid,
+    width: float,
+    height: float,
+    gap: float = 4,
+    show: Callable[[float], str] = signed,
+    kind: Callable[[int, int], str] = lambda row, column: "box",
+    tone: Callable[[int, int], str] = lambda row, column: "",
+) -> list[str]:
     """Numbers in boxes, ``width`` × ``height`` each; ``kind`` and ``tone`` are the classes of a box and of its number."""
-    return [cell(x + j * (width + gap), y + i * (height + gap), width, height, show(value), kind(i, j), tone(i, j))
-            for i, row in enumerate(values) for j, value in enumerate(row)]
+    return [
+        cell(x + j * (width + gap), y + i * (height + gap), width, height, show(value), kind(i, j), tone(i, j))
+        for i, row in enumerate(values)
+        for j, value in enumerate(row)
+    ]
 
 
 def path(shape: str, kind: str = "go") -> str:

@@ -48,18 +48,26 @@ def packed_file(weights: Sequence[float], gaps: Sequence[int], codes: Sequence[i
         if not weight:
             parts.append(faint(x, 14, wide - 6, 34))
             continue
-        parts += [cell(x, 14, wide - 6, 34, short(weight), "run"), text(x + wide / 2 - 3, 78, gaps[seen], "c"),
-                  text(x + wide / 2 - 3, 110, codes[seen], "c")]
+        parts += [
+            cell(x, 14, wide - 6, 34, short(weight), "run"),
+            text(x + wide / 2 - 3, 78, gaps[seen], "c"),
+            text(x + wide / 2 - 3, 110, codes[seen], "c"),
+        ]
         seen += 1
     sizes = {name: count for name, count in sizes.items() if count}
     largest = max(sizes.values())
     for row, (name, count) in enumerate(sizes.items()):
         y = 134 + row * 32
-        parts += [text(104, y + 19, name, "e"), f'<rect class="bar{" on" if name in ("codes", "positions") else ""}" x="116" y="{y + 3}" width="{max(1, 330 * count / largest):.1f}" height="22" rx="3"/>',
-                  text(124 + 330 * count / largest, y + 19, f"{count:,} bytes")]
+        parts += [
+            text(104, y + 19, name, "e"),
+            f'<rect class="bar{" on" if name in ("codes", "positions") else ""}" x="116" y="{y + 3}" width="{max(1, 330 * count / largest):.1f}" height="22" rx="3"/>',
+            text(124 + 330 * count / largest, y + 19, f"{count:,} bytes"),
+        ]
     bottom, total = 134 + 32 * len(sizes), sum(sizes.values())
     parts.append(text(116, bottom + 22, f"together {total:,}; in 32 bits each: {dense:,}", "m"))
-    alt = (f"The first {len(weights)} weights of a pruned layer: {', '.join(short(w) if w else '0' for w in weights)}. For each that is not zero the file has the number of zeros before it, "
-           f"{', '.join(map(str, gaps))}, and its code, {', '.join(map(str, codes))}. Bytes of the whole file: {', '.join(f'{name} {count:,}' for name, count in sizes.items())}; "
-           f"together {total:,}, against {dense:,} for all parameters in 32 bits.")
+    alt = (
+        f"The first {len(weights)} weights of a pruned layer: {', '.join(short(w) if w else '0' for w in weights)}. For each that is not zero the file has the number of zeros before it, "
+        f"{', '.join(map(str, gaps))}, and its code, {', '.join(map(str, codes))}. Bytes of the whole file: {', '.join(f'{name} {count:,}' for name, count in sizes.items())}; "
+        f"together {total:,}, against {dense:,} for all parameters in 32 bits."
+    )
     return Drawing("dg-pruning-file", alt, 560, bottom + 34, parts)

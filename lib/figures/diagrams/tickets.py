@@ -32,8 +32,14 @@ def removals(kept: Mapping[str, Kept]) -> Drawing:
         shares = [sum(sum(layer[which]) for layer in layers) / sum(len(layer[which]) for layer in layers) for which in (0, 1)]
         parts.append(text(x + 88, y + 32 + depth * high + 16, f"{shares[0]:.0%}, {shares[1]:.0%}", "c m"))
         left = [sum(part > 0 for layer in layers for part in layer[which]) for which in (0, 1)]
-        told.append(f"{name} leaves {shares[0]:.0%} of the heads' weights and {shares[1]:.0%} of the FFNs', in {left[0]} heads and {left[1]} neurons")
-    alt = f"An encoder of {depth} layers, drawn from below to above, with attention heads as squares and FFN neurons as bars. " + "; ".join(told) + ". Dashed parts are removed."
+        told.append(
+            f"{name} leaves {shares[0]:.0%} of the heads' weights and {shares[1]:.0%} of the FFNs', in {left[0]} heads and {left[1]} neurons"
+        )
+    alt = (
+        f"An encoder of {depth} layers, drawn from below to above, with attention heads as squares and FFN neurons as bars. "
+        + "; ".join(told)
+        + ". Dashed parts are removed."
+    )
     return Drawing("dg-tickets-removals", alt, 560, tall * -(-len(kept) // 3) - 6, parts)
 
 
@@ -46,14 +52,30 @@ def rewinding(before: Grid, trained: Grid, mask: Sequence[Sequence[bool]]) -> Dr
         x = 1 + place * (wide + 34)
         chosen = {"before": "box", "trained": "dec", "ticket": "run"}[name]
         parts.append(text(x + wide / 2, 20, name, "c"))
-        parts += matrix(x, 34, values, size, 38, gap, show=lambda v: short(v) if v else "0", kind=lambda i, j, c=chosen: c if c == "box" or mask[i][j] else "off",
-                        tone=lambda i, j, c=chosen: "" if c == "box" or mask[i][j] else "m")
+        parts += matrix(
+            x,
+            34,
+            values,
+            size,
+            38,
+            gap,
+            show=lambda v: short(v) if v else "0",
+            kind=lambda i, j, c=chosen: c if c == "box" or mask[i][j] else "off",
+            tone=lambda i, j, c=chosen: "" if c == "box" or mask[i][j] else "m",
+        )
         if place:
             parts.append(arrow(x - 30, 34 + len(before) * 42 / 2 - 2, x - 4))
     count, of = sum(map(sum, mask)), len(mask) * len(mask[0])
     bottom = 34 + 42 * len(before)
     parts.append(text(1 + wide + 34 + wide / 2, bottom + 18, f"largest {count} of {of}", "c m"))
     parts.append(text(1 + 2 * (wide + 34) + wide / 2, bottom + 18, "old values", "c m"))
-    alt = ("Weights before training: " + "; ".join(", ".join(map(short, row)) for row in before) + ". After training: " + "; ".join(", ".join(map(short, row)) for row in trained)
-           + f". The {count} largest of these {of} choose what stays, and the ticket has their values from before: " + "; ".join(", ".join(short(v) if v else "0" for v in row) for row in ticket) + ".")
+    alt = (
+        "Weights before training: "
+        + "; ".join(", ".join(map(short, row)) for row in before)
+        + ". After training: "
+        + "; ".join(", ".join(map(short, row)) for row in trained)
+        + f". The {count} largest of these {of} choose what stays, and the ticket has their values from before: "
+        + "; ".join(", ".join(short(v) if v else "0" for v in row) for row in ticket)
+        + "."
+    )
     return Drawing("dg-tickets-rewinding", alt, 3 * wide + 70, bottom + 28, parts)

@@ -53,5 +53,9 @@ class ExpertChoice(nn.Module):
         expert_TE = torch.where(taken_TE, torch.arange(E, device=x_BND.device), -1)
         probs_TE = probs_GNE.flatten(0, 1)
         return y_GND.reshape(x_BND.shape), Routing(
-            expert_TE, torch.where(taken_TE, probs_TE, 0), probs_TE,
-            load_E=taken_TE.sum(0).float(), dropped=(~taken_TE.any(-1)).sum() / max(1, len(taken_TE)))
+            expert_TE,
+            torch.where(taken_TE, probs_TE, 0),
+            probs_TE,
+            load_E=taken_TE.sum(0).float(),
+            dropped=(~taken_TE.any(-1)).sum() / max(1, len(taken_TE)),
+        )

@@ -68,8 +68,9 @@ class PatchCodes(nn.Module):
     def forward(self, patches_BNP: Tensor) -> Tensor:
         self.fitted = self.fitted or bool(self.centroid_VP.any())  # looked at once: it may have been loaded
         if not self.fitted:
-            raise RuntimeError("the patch codes are not fitted yet: call "
-                               "lib.moe.routers.hash.fit_patch_codes(model, images) with training images first")
+            raise RuntimeError(
+                "the patch codes are not fitted yet: call lib.moe.routers.hash.fit_patch_codes(model, images) with training images first"
+            )
         return torch.cdist(patches_BNP, self.centroid_VP.to(patches_BNP.dtype)).argmin(-1)
 
 

@@ -53,8 +53,7 @@ def thor_loss(alpha: float = 5.0, label_smoothing: float = 0.0):
 
     def loss(model: nn.Module, inputs: Tensor, targets: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         p, q = model(inputs), model(inputs)
-        task = (F.cross_entropy(p, targets, label_smoothing=label_smoothing)
-                + F.cross_entropy(q, targets, label_smoothing=label_smoothing))
+        task = F.cross_entropy(p, targets, label_smoothing=label_smoothing) + F.cross_entropy(q, targets, label_smoothing=label_smoothing)
         agree = symmetric_kl(p, q)
         return task + alpha * agree, {"consistency": agree.detach()}
 

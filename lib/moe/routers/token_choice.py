@@ -21,8 +21,18 @@ SINGLE_GATES = ("probability", "share")
 class TokenChoice(TokenRouter):
     """z = x W_r (fp32), p = softmax(z), the top k of p, and Switch's balance loss."""
 
-    def __init__(self, gate: Gate, experts: int, k: int, *, balance: float, z_weight: float,
-                 policy: str, capacity_factor: float, single_gate: str = "probability"):
+    def __init__(
+        self,
+        gate: Gate,
+        experts: int,
+        k: int,
+        *,
+        balance: float,
+        z_weight: float,
+        policy: str,
+        capacity_factor: float,
+        single_gate: str = "probability",
+    ):
         super().__init__()
         self.gate = gate
         self.experts, self.k = experts, k
@@ -67,8 +77,7 @@ class NoisyTokenChoice(TokenRouter):
     places, unless ``limits_inference`` is set: what the paper's figures on capacity are about (sec. 4).
     """
 
-    def __init__(self, gate: Gate, experts: int, k: int, *, balance: float, policy: str,
-                 capacity_factor: float):
+    def __init__(self, gate: Gate, experts: int, k: int, *, balance: float, policy: str, capacity_factor: float):
         super().__init__()
         self.gate = gate
         self.experts, self.k = experts, k

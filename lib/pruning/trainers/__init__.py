@@ -11,5 +11,12 @@ from lib.pruning.trainers.soft_threshold import STR
 
 __all__ = ["TRAINERS", "Plan", "Trainer"]
 
-TRAINERS: dict[str, type[Trainer]] = {"gradual": Gradual, "rigl": RigL, "granet": GraNet, "acdc": ACDC, "str": STR,
-                                      "probmask": ProbMask, "safe": SAFE}
+TRAINERS: dict[str, type[Trainer]] = {
+    "gradual": Gradual,
+    "rigl": RigL,
+    "granet": GraNet,
+    "acdc": ACDC,
+    "str": STR,
+    "probmask": ProbMask,
+    "safe": SAFE,
+}

@@ -24,7 +24,8 @@ from lib.pruning.structure import structure
 from lib.system.checks import one_of, require
 from lib.system.precision import autocast
 from lib.training import optim
-from lib.training.loop import Batches, Loss, Recipe
+from lib.training.loop import Batches, Recipe
+from lib.training.losses import Loss
 
 
 @dataclass(frozen=True)
@@ -57,8 +58,10 @@ class Plan:
 
     def __post_init__(self) -> None:
         require(0 < self.density <= 1, f"density is {self.density}: it must be a share of the weights in (0, 1]")
-        require(0 <= self.begin <= self.end <= self.settle <= 1,
-                f"begin {self.begin}, end {self.end} and settle {self.settle} must be shares of the training in this order")
+        require(
+            0 <= self.begin <= self.end <= self.settle <= 1,
+            f"begin {self.begin}, end {self.end} and settle {self.settle} must be shares of the training in this order",
+        )
         require(self.every >= 1, f"every is {self.every}: it must be a number of steps from 1")
         require(self.floor >= 0, f"floor is {self.floor}: it must be a number of weights from 0")
         require(0 <= self.regrow < 1, f"regrow is {self.regrow}: it must be a share in [0, 1)")
@@ -74,8 +77,10 @@ class Trainer:
 
     def __init__(self, model: nn.Module, plan: Plan, recipe: Recipe, batches: Batches, loss: Loss, seed: int = 0):
         name = type(self).__name__
-        require(not self.unstructured_only or plan.structure == "unstructured",
-                f"{name} prunes single weights: structure {plan.structure!r} needs another method, such as 'gradual'")
+        require(
+            not self.unstructured_only or plan.structure == "unstructured",
+            f"{name} prunes single weights: structure {plan.structure!r} needs another method, such as 'gradual'",
+        )
         self.plan, self.recipe, self.batches, self.base_loss, self.seed = plan, recipe, batches, loss, seed
         self.structure = structure(plan.structure)
         self.steps = recipe.epochs * batches.steps
@@ -109,8 +114,9 @@ class Trainer:
 
     def optimizers_of(self, model: nn.Module) -> list[Optimizer]:
         recipe = self.recipe
-        return optim.build(model, recipe.optimizer, lr=recipe.lr, weight_decay=recipe.weight_decay, betas=recipe.betas,
-                           momentum=recipe.momentum)
+        return optim.build(
+            model, recipe.optimizer, lr=recipe.lr, weight_decay=recipe.weight_decay, betas=recipe.betas, momentum=recipe.momentum
+        )
 
     def loss(self, model: nn.Module, inputs: Tensor, targets: Tensor):
         return self.base_loss(model, inputs, targets)
@@ -147,6 +153,7 @@ class Trainer:
         def loss() -> Tensor:
             with autocast(device, self.recipe.precision):
                 return self.base_loss(model, inputs, targets)[0]
+
         return gradients(model, loss)
 
     @torch.no_grad()
@@ -165,7 +172,7 @@ class Trainer:
         for optimizer in self.optimizers:
             for state in optimizer.state.values():
                 for value in state.values():
-                    if isinstance(value, Tensor) and value.ndim:   # Adam's count of steps is a tensor without dimensions
+                    if isinstance(value, Tensor) and value.ndim:  # Adam's count of steps is a tensor without dimensions
                         value.zero_()
 
 

@@ -49,5 +49,4 @@ class GraNet(Trainer):
         sizes = self.sizes(model)
         if not self.plan.purge:
             return allocate.masks(sizes, budget, self.structure, self.plan.allocation, self.plan.floor)
-        return effective(model, sizes, budget / self.weights, self.shape, self.structure, self.plan.allocation,
-                         self.plan.floor)
+        return effective(model, sizes, budget / self.weights, self.shape, self.structure, self.plan.allocation, self.plan.floor)

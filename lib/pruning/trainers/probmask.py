@@ -80,7 +80,7 @@ class ProbMask(Trainer):
     def optimizers_of(self, model: nn.Module) -> list[torch.optim.Optimizer]:
         scores = [parts.p for parts in self.parts(model).values()]
         for p in scores:
-            p.requires_grad_(False)      # so that the weights' optimisers leave them out
+            p.requires_grad_(False)  # so that the weights' optimisers leave them out
         weights = super().optimizers_of(model)
         for p in scores:
             p.requires_grad_()
@@ -96,7 +96,7 @@ class ProbMask(Trainer):
         for part, p in zip(parts, project([part.p for part in parts], budget)):
             part.p.copy_(p)
             part.temperature.fill_(1 - (1 - COLDEST) * step / self.steps)
-        if step % self.batches.steps == 0:    # an evaluation follows: the network that we would have if training ended now
+        if step % self.batches.steps == 0:  # an evaluation follows: the network that we would have if training ended now
             everything = torch.cat([part.p.flatten() for part in parts])
             bar = everything.kthvalue(min(len(everything), len(everything) - budget + 1)).values
             for part in parts:
@@ -106,8 +106,7 @@ class ProbMask(Trainer):
     def finish(self, model: nn.Module) -> None:
         parts = self.parts(model)
         masks = kept_highest({name: part.p for name, part in parts.items()}, self.budget)
-        for name, part in parts.items():   # in evaluation mode the weights now act as they are, or not at all
+        for name, part in parts.items():  # in evaluation mode the weights now act as they are, or not at all
             part.p.copy_(masks[name])
             part.bar.fill_(0.5)
         attach(bake(attach(model.eval(), masks)), masks)
-

@@ -41,15 +41,19 @@ def fading(step: int, last: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * min(1.0, step / max(1, last))))
 
 
-def exchanged(model: nn.Module, gradients: dict[str, Tensor], structure: Structure, share: float,
-              dead: Masks | None = None) -> Masks:
+def exchanged(model: nn.Module, gradients: dict[str, Tensor], structure: Structure, share: float, dead: Masks | None = None) -> Masks:
     """:func:`exchange` in each layer: ``share`` of its living groups, and those on places where ``dead`` is True."""
     masks, found = masks_of(model), {}
     for name, weight in prunable(model).items():
         alive = structure.groups(masks[name].float()) > 0
         gone = None if dead is None else alive & ~(structure.groups((masks[name] & ~dead[name]).float()) > 0)
-        choice = exchange(alive, structure.groups(weight.detach().abs()), structure.groups(gradients[name].abs()),
-                          round(share * int(alive.count_nonzero())), gone)
+        choice = exchange(
+            alive,
+            structure.groups(weight.detach().abs()),
+            structure.groups(gradients[name].abs()),
+            round(share * int(alive.count_nonzero())),
+            gone,
+        )
         found[name] = structure.chosen(weight.detach(), choice)
     return found
 
@@ -61,8 +65,11 @@ def born(before: Masks, after: Masks) -> Masks:
 
 def check_exchangeable(structure: Structure, name: str) -> None:
     """Raise ValueError for a structure whose pieces cannot be exchanged one by one."""
-    require(isinstance(structure, (Grid, Block)), f"structure {name!r} ties its pieces together, so they cannot be "
-            "exchanged: use 'gradual', or a structure such as 'unstructured', 'kernel' or 'block'")
+    require(
+        isinstance(structure, (Grid, Block)),
+        f"structure {name!r} ties its pieces together, so they cannot be "
+        "exchanged: use 'gradual', or a structure such as 'unstructured', 'kernel' or 'block'",
+    )
 
 
 class RigL(Trainer):

@@ -27,6 +27,7 @@ def sharpness_aware(loss, rho: float):
 
     Batch norm's running statistics are those of the first pass, at w itself.
     """
+
     def flat(model: nn.Module, inputs: Tensor, targets: Tensor):
         named = {name: p for name, p in model.named_parameters() if p.requires_grad}
         here, logged = loss(model, inputs, targets)
@@ -36,6 +37,7 @@ def sharpness_aware(loss, rho: float):
         spare = {name: buffer.clone() for name, buffer in model.named_buffers()}
         value, _ = loss(lambda inputs: functional_call(model, moved | spare, (inputs,)), inputs, targets)
         return value, logged
+
     return flat
 
 

@@ -74,7 +74,7 @@ class STR(Trainer):
         margins = self.margins(model)
         everything = torch.cat([margin.flatten() for margin in margins.values()])
         if budget < len(everything):
-            shift = everything.kthvalue(len(everything) - budget).values   # the strongest of those that have to go
+            shift = everything.kthvalue(len(everything) - budget).values  # the strongest of those that have to go
             for module in layers(model).values():
                 module.parametrizations.weight[0].shift.copy_(shift)
         return margins

@@ -32,7 +32,9 @@ from lib.studies.base.images import available_images
 from lib.system.checks import require
 from lib.system.precision import autocast, resolved
 from lib.system.whole_file import replacing
-from lib.training.loop import History, Recipe, classification_loss, evaluate_classifier, fit
+from lib.training.evaluate import evaluate_classifier
+from lib.training.loop import History, Recipe, fit
+from lib.training.losses import classification_loss
 
 NETWORKS = {WhitenedCNNConfig: WhitenedCNN, VGGConfig: VGG, ViTConfig: ViT}
 
@@ -60,8 +62,10 @@ class AnchorRun(Spec):
     pieces: int = 1
 
     def __post_init__(self) -> None:
-        require(1 <= self.pieces <= max(1, self.recipe.epochs),
-                f"pieces is {self.pieces}: a training of {self.recipe.epochs} epochs has 1 to {self.recipe.epochs}")
+        require(
+            1 <= self.pieces <= max(1, self.recipe.epochs),
+            f"pieces is {self.pieces}: a training of {self.recipe.epochs} epochs has 1 to {self.recipe.epochs}",
+        )
 
     @property
     def builds_on(self) -> tuple[Spec, ...]:
@@ -71,15 +75,20 @@ class AnchorRun(Spec):
         go_on_from(self.builds_on, session)
         model, history, images = self.train(session)
         session.save_weights(model)
-        metrics = {"diverged": history.diverged, "train_seconds": history.seconds, "parameters": measure.parameters(model),
-                   "flops": measure.flops(model.cpu(), normalise(images.test.images[:1].cpu(), images)),
-                   "precision": resolved(self.recipe.precision, session.device), "train_loss": history.curves["train_loss"][-1]}
+        metrics = {
+            "diverged": history.diverged,
+            "train_seconds": history.seconds,
+            "parameters": measure.parameters(model),
+            "flops": measure.flops(model.cpu(), normalise(images.test.images[:1].cpu(), images)),
+            "precision": resolved(self.recipe.precision, session.device),
+            "train_loss": history.curves["train_loss"][-1],
+        }
         model.to(session.device)
         arrays = {}
         for name, split in (("val", images.validation), ("test", images.test)):
             plain, mirrored = answers(model, split, images, self.recipe.precision)
             metrics[f"{name}_accuracy"] = plain.double().mean().item()
-            if self.augmentation.flip or self.augmentation.alternate:   # a mirrored digit is another sign
+            if self.augmentation.flip or self.augmentation.alternate:  # a mirrored digit is another sign
                 metrics[f"{name}_accuracy_mirrored"] = mirrored.double().mean().item()
             arrays[f"{name}_correct"] = written(plain)
         return Outcome(significant(metrics), significant(history.curves), arrays, images.provenance())
@@ -95,8 +104,18 @@ class AnchorRun(Spec):
             scores = evaluate_classifier(model, images.validation, images, precision=recipe.precision)
             return {f"val_{name}": value for name, value in scores.items()}
 
-        history = fit(model, batches, classification_loss(recipe.label_smoothing), recipe, seed=self.seed, until=until,
-                      evaluate=evaluate, checkpoint=session.checkpoint, within_epochs=True, report=session.report)
+        history = fit(
+            model,
+            batches,
+            classification_loss(recipe.label_smoothing),
+            recipe,
+            seed=self.seed,
+            until=until,
+            evaluate=evaluate,
+            checkpoint=session.checkpoint,
+            within_epochs=True,
+            report=session.report,
+        )
         return model, history, images
 
     def build(self, images: ImageSet) -> nn.Module:
@@ -124,8 +143,10 @@ class AnchorPiece(Spec):
     number: int
 
     def __post_init__(self) -> None:
-        require(1 <= self.number < self.parent.pieces,
-                f"number is {self.number}: a training in {self.parent.pieces} pieces has 1 to {self.parent.pieces - 1} before the last")
+        require(
+            1 <= self.number < self.parent.pieces,
+            f"number is {self.number}: a training in {self.parent.pieces} pieces has 1 to {self.parent.pieces - 1} before the last",
+        )
 
     @property
     def builds_on(self) -> tuple[Spec, ...]:
@@ -136,8 +157,17 @@ class AnchorPiece(Spec):
         until = round(self.number * self.parent.recipe.epochs / self.parent.pieces)
         _, history, images = self.parent.train(session, until)
         hand_over(session.checkpoint / training_state.FILE, session.weights_path)
-        return Outcome(significant({"epochs": history.epochs, "diverged": history.diverged, "train_seconds": history.seconds,
-                                    "val_accuracy": history.curves["val_accuracy"][-1]}), data=images.provenance())
+        return Outcome(
+            significant(
+                {
+                    "epochs": history.epochs,
+                    "diverged": history.diverged,
+                    "train_seconds": history.seconds,
+                    "val_accuracy": history.curves["val_accuracy"][-1],
+                }
+            ),
+            data=images.provenance(),
+        )
 
 
 def pieces(run: AnchorRun) -> list[Spec]:

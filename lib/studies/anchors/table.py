@@ -16,15 +16,24 @@ TRAINING = 3
 def reached(results: Results, scale: str) -> pd.DataFrame:
     """Return a row per run: ``name``, ``parameters``, ``flops`` of one image, ``work`` (of training, in TFLOPs), accuracies."""
     called = names(results, scale)
-    return pd.DataFrame([result.metrics | {"name": called[result.key], "work": len(result.curves["val_accuracy"]) * work_of_an_epoch(result) / 1e12}
-                         for result in results])
+    return pd.DataFrame(
+        [
+            result.metrics | {"name": called[result.key], "work": len(result.curves["val_accuracy"]) * work_of_an_epoch(result) / 1e12}
+            for result in results
+        ]
+    )
 
 
 def ways(results: Results, scale: str) -> pd.DataFrame:
     """Return a row per run and epoch: ``name``, ``work`` (FLOPs of training so far, in units of 10¹²), ``val_accuracy``."""
     called = names(results, scale)
-    return pd.DataFrame([{"name": called[result.key], "work": (epoch + 1) * work_of_an_epoch(result) / 1e12, "val_accuracy": accuracy}
-                         for result in results for epoch, accuracy in enumerate(result.curves["val_accuracy"])])
+    return pd.DataFrame(
+        [
+            {"name": called[result.key], "work": (epoch + 1) * work_of_an_epoch(result) / 1e12, "val_accuracy": accuracy}
+            for result in results
+            for epoch, accuracy in enumerate(result.curves["val_accuracy"])
+        ]
+    )
 
 
 def work_of_an_epoch(result: Result) -> float:

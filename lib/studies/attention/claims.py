@@ -41,6 +41,7 @@ def chosen(table: pd.DataFrame, **fields) -> pd.DataFrame:
 
 # Exactness and memory
 
+
 def largest_difference(studies: Studies) -> list[float]:
     return [max(r.metrics["tiled_output"], r.metrics["tiled_gradient"]) for r in studies["exactness"]]
 
@@ -53,15 +54,22 @@ def memory_exponent(studies: Studies) -> list[float]:
         if lengths[-1] < 1024:
             raise NotTestable("at fewer than 1,024 tokens, what does not grow with the length counts too")
         upper = part[part["length"] >= lengths[len(lengths) // 2]]
-        found.append(max(float(np.polyfit(np.log2(mine["length"]), np.log2(mine["peak"].astype(float)), 1)[0])
-                         for name, mine in upper.groupby("name") if name in ("tiled", "sdpa")))
+        found.append(
+            max(
+                float(np.polyfit(np.log2(mine["length"]), np.log2(mine["peak"].astype(float)), 1)[0])
+                for name, mine in upper.groupby("name")
+                if name in ("tiled", "sdpa")
+            )
+        )
     return found
 
 
 def memory_saved(studies: Studies) -> list[float]:
     table = chosen(memories(studies["memory"]), length=LONG)
-    return [peak_of(part, "standard") / peak_of(part, "sdpa")
-            for part in by_seed(table, studies["memory"], f"memory was not measured at {LONG:,} tokens, as the paper's comparison is")]
+    return [
+        peak_of(part, "standard") / peak_of(part, "sdpa")
+        for part in by_seed(table, studies["memory"], f"memory was not measured at {LONG:,} tokens, as the paper's comparison is")
+    ]
 
 
 def peak_of(part: pd.DataFrame, name: str) -> float:
@@ -69,6 +77,7 @@ def peak_of(part: pd.DataFrame, name: str) -> float:
 
 
 # Speed
+
 
 def more_operations(studies: Studies) -> list[float]:
     found = []
@@ -99,7 +108,9 @@ def sparse_speed_up(studies: Studies) -> list[float]:
     for part in by_seed(table, studies["timing"], "nothing was timed"):
         ms, share = (part.set_index("name")[what] for what in ("ms", "share"))
         if share["block-sparse"] > 0.5:
-            raise NotTestable(f"at {part['length'].max()} tokens the pattern keeps {share['block-sparse']:.0%} of the blocks: sequences are too short for it")
+            raise NotTestable(
+                f"at {part['length'].max()} tokens the pattern keeps {share['block-sparse']:.0%} of the blocks: sequences are too short for it"
+            )
         found.append(float(ms["sdpa"] / ms["block-sparse"]))
     return found
 
@@ -109,7 +120,10 @@ def sparsity_exponent(studies: Studies) -> list[float]:
     table = timings(studies["sparsity"])
     if len(table) and table["length"].max() < 1024:
         raise NotTestable("sequences of fewer than 1,024 tokens have too few blocks")
-    return [float(np.polyfit(np.log(part["share"]), np.log(part["ms"]), 1)[0]) for part in by_seed(table, studies["sparsity"], "nothing was timed")]
+    return [
+        float(np.polyfit(np.log(part["share"]), np.log(part["ms"]), 1)[0])
+        for part in by_seed(table, studies["sparsity"], "nothing was timed")
+    ]
 
 
 def approximate_crossing(studies: Studies) -> list[float]:
@@ -143,6 +157,7 @@ def at_gpt2(runs: Results) -> Results:
 
 # Numbers
 
+
 def low_precision_error(studies: Studies) -> list[float]:
     """Error of tiled attention in bf16 over that of standard attention in bf16: geometric mean over the spreads of scores."""
     found = []
@@ -154,6 +169,7 @@ def low_precision_error(studies: Studies) -> list[float]:
 
 
 # Context
+
 
 def recall_above_chance(studies: Studies) -> list[float]:
     whole = [r for r in studies["recall"] if r.spec["context"] == r.spec["task"]["length"]]

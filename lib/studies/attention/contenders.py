@@ -57,8 +57,9 @@ class Setting:
         return butterfly(count, size) if share is None else scattered(count, size, share)
 
 
-def contenders(names: Iterable[str], setting: Setting, length: int, device: torch.device,
-               training: bool) -> tuple[dict[str, Attention], dict[str, str]]:
+def contenders(
+    names: Iterable[str], setting: Setting, length: int, device: torch.device, training: bool
+) -> tuple[dict[str, Attention], dict[str, str]]:
     """Those of these names that can run on ``device``, and for the others why not.
 
     Names: the engines of :mod:`lib.attention.engines`; "tile 32", which is tiled attention with other tiles;
@@ -75,7 +76,7 @@ def contenders(names: Iterable[str], setting: Setting, length: int, device: torc
         else:
             calls[name] = contender(name, setting, length, device, training)
     if any(name.startswith("flex") for name in calls):
-        torch.compiler.reset()   # after eight masks torch would stop compiling, and compute the whole matrix
+        torch.compiler.reset()  # after eight masks torch would stop compiling, and compute the whole matrix
     return calls, absent
 
 
@@ -89,7 +90,7 @@ def contender(name: str, setting: Setting, length: int, device: torch.device, tr
         return lambda q, k, v: tiled(q, k, v, mask)
     if name in ("flex", "flex, block-sparse"):
         mask = Mask(blocks=setting.blocks(length, size=FLEX_BLOCK)) if name != "flex" else Mask()
-        own = flex_mask(mask, length, length, device)   # made once, as a network would
+        own = flex_mask(mask, length, length, device)  # made once, as a network would
         return lambda q, k, v: compiled()(q, k, v, block_mask=own)
     if name == "performer":
         omega = features(setting.features, setting.head_dim).to(device)

@@ -43,8 +43,10 @@ class Recall:
     values: int = 4
 
     def __post_init__(self) -> None:
-        require(1 <= self.pairs < self.length and self.values >= 2,
-                f"{self.pairs} pairs with {self.values} values do not make a task of {self.length} tokens: more tokens than pairs, two values at least")
+        require(
+            1 <= self.pairs < self.length and self.values >= 2,
+            f"{self.pairs} pairs with {self.values} values do not make a task of {self.length} tokens: more tokens than pairs, two values at least",
+        )
 
     @property
     def vocabulary(self) -> int:
@@ -58,7 +60,7 @@ class Recall:
 
     def sample(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
         """Tokens [count, length], the values asked for [count], and how many tokens before the question they stand [count]."""
-        place = torch.rand(count, self.length - 1, generator=generator).topk(self.pairs, 1).indices   # of each key, in its order
+        place = torch.rand(count, self.length - 1, generator=generator).topk(self.pairs, 1).indices  # of each key, in its order
         value = torch.randint(self.values, (count, self.pairs), generator=generator)
         asked = torch.randint(self.pairs, (count, 1), generator=generator)
         tokens = torch.full((count, self.length), self.vocabulary - 1)
@@ -79,7 +81,7 @@ class RecallBatches:
 
     def batch(self, epoch: int, step: int) -> tuple[Tensor, Tensor]:
         tokens, value, _ = self.task.sample(self.batch_size, generator("train", self.seed, epoch, step))
-        return tokens[:, -self.context:], value
+        return tokens[:, -self.context :], value
 
 
 def generator(*key: str | int) -> torch.Generator:
@@ -106,34 +108,62 @@ class RecallRun(Spec):
 
     def __post_init__(self) -> None:
         require(2 <= self.context <= self.task.length, f"a context of {self.context} tokens: choose from 2 to {self.task.length}")
-        require(self.steps % self.recipe.epochs == 0,
-                f"{self.steps} steps cannot be shared by {self.recipe.epochs} measurements: choose a multiple")
+        require(
+            self.steps % self.recipe.epochs == 0,
+            f"{self.steps} steps cannot be shared by {self.recipe.epochs} measurements: choose a multiple",
+        )
 
     def run(self, session: Session) -> Outcome:
         torch.manual_seed(self.seed)
-        config = GPTConfig(vocabulary=self.task.vocabulary, context=self.context, width=self.width, depth=self.depth,
-                           heads=self.heads, hidden=2 * self.width, positions="learned")   # where a pair stands does not matter
+        config = GPTConfig(
+            vocabulary=self.task.vocabulary,
+            context=self.context,
+            width=self.width,
+            depth=self.depth,
+            heads=self.heads,
+            hidden=2 * self.width,
+            positions="learned",
+        )  # where a pair stands does not matter
         model = GPT(config).to(session.device)
         batches = RecallBatches(self.task, self.context, self.recipe.batch_size, self.steps // self.recipe.epochs, self.seed)
         tokens, value, distance = (x.to(session.device) for x in self.task.sample(HELD_OUT, generator("test", self.seed)))
 
         def right(model: nn.Module) -> Tensor:
             with torch.no_grad(), autocast(session.device, self.recipe.precision):
-                said = torch.cat([self.answer(model, part[:, -self.context:]).argmax(1) for part in tokens.split(AT_ONCE)])
+                said = torch.cat([self.answer(model, part[:, -self.context :]).argmax(1) for part in tokens.split(AT_ONCE)])
             return (said == value).double()
 
-        history = fit(model, batches, self.loss, self.recipe, seed=self.seed, checkpoint=session.checkpoint, report=session.report,
-                      evaluate=lambda model: {"accuracy": right(model).mean().item()})
+        history = fit(
+            model,
+            batches,
+            self.loss,
+            self.recipe,
+            seed=self.seed,
+            checkpoint=session.checkpoint,
+            report=session.report,
+            evaluate=lambda model: {"accuracy": right(model).mean().item()},
+        )
         correct, within = right(model), distance < self.context
-        return Outcome(significant({
-            "accuracy": correct.mean().item(), "ceiling": self.task.ceiling(self.context), "chance": 1 / self.task.values,
-            "accuracy_within": mean(correct[within]), "accuracy_beyond": mean(correct[~within]),
-            "train_loss": history.curves["train_loss"][-1], "diverged": history.diverged, "train_seconds": history.seconds,
-            "parameters": measure.parameters(model)}), significant(history.curves))
+        return Outcome(
+            significant(
+                {
+                    "accuracy": correct.mean().item(),
+                    "ceiling": self.task.ceiling(self.context),
+                    "chance": 1 / self.task.values,
+                    "accuracy_within": mean(correct[within]),
+                    "accuracy_beyond": mean(correct[~within]),
+                    "train_loss": history.curves["train_loss"][-1],
+                    "diverged": history.diverged,
+                    "train_seconds": history.seconds,
+                    "parameters": measure.parameters(model),
+                }
+            ),
+            significant(history.curves),
+        )
 
     def answer(self, model: nn.Module, tokens_BN: Tensor) -> Tensor:
         """Logits of the values [B, values] after the question."""
-        return model(tokens_BN)[:, -1, :self.task.values]
+        return model(tokens_BN)[:, -1, : self.task.values]
 
     def loss(self, model: nn.Module, tokens_BN: Tensor, value_B: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         return F.cross_entropy(self.answer(model, tokens_BN).float(), value_B), {}
@@ -164,24 +194,54 @@ class StoriesRun(Spec):
 
     def __post_init__(self) -> None:
         require(self.tokens % self.context == 0, f"{self.tokens} tokens a step are no whole number of texts of {self.context}")
-        require(self.steps % self.recipe.epochs == 0,
-                f"{self.steps} steps cannot be shared by {self.recipe.epochs} measurements: choose a multiple")
+        require(
+            self.steps % self.recipe.epochs == 0,
+            f"{self.steps} steps cannot be shared by {self.recipe.epochs} measurements: choose a multiple",
+        )
 
     def run(self, session: Session) -> Outcome:
         text = available_text(self.corpus, session.device)
         torch.manual_seed(self.seed)
-        model = GPT(GPTConfig(vocabulary=text.vocabulary, context=self.context, width=self.width, depth=self.depth,
-                              heads=self.heads, hidden=8 * self.width // 3)).to(session.device)
+        model = GPT(
+            GPTConfig(
+                vocabulary=text.vocabulary,
+                context=self.context,
+                width=self.width,
+                depth=self.depth,
+                heads=self.heads,
+                hidden=8 * self.width // 3,
+            )
+        ).to(session.device)
         batches = TextBatches(text.train, self.context, self.tokens // self.context, self.steps // self.recipe.epochs, seed=self.seed)
 
         def held_out(model: nn.Module) -> dict[str, float]:
             found = evaluate_text(model, text.validation, self.context, precision=self.recipe.precision, tokens=self.watched)
             return {"loss": found["loss"], "bits_per_byte": found["bits_per_byte"]}
 
-        history = fit(model, batches, moe_language_model_loss, self.recipe, seed=self.seed, checkpoint=session.checkpoint,
-                      report=session.report, evaluate=held_out)
+        history = fit(
+            model,
+            batches,
+            moe_language_model_loss,
+            self.recipe,
+            seed=self.seed,
+            checkpoint=session.checkpoint,
+            report=session.report,
+            evaluate=held_out,
+        )
         final = evaluate_text(model, text.test, self.context, precision=self.recipe.precision, tokens=4 * self.watched)
-        return Outcome(significant({
-            "test_loss": final["loss"], "test_bits_per_byte": final["bits_per_byte"], "entropy_bits_per_byte": text.entropy,
-            "val_loss": history.curves["loss"][-1], "train_loss": history.curves["train_loss"][-1], "diverged": history.diverged,
-            "train_seconds": history.seconds, "parameters": measure.parameters(model)}), significant(history.curves), data=text.provenance())
+        return Outcome(
+            significant(
+                {
+                    "test_loss": final["loss"],
+                    "test_bits_per_byte": final["bits_per_byte"],
+                    "entropy_bits_per_byte": text.entropy,
+                    "val_loss": history.curves["loss"][-1],
+                    "train_loss": history.curves["train_loss"][-1],
+                    "diverged": history.diverged,
+                    "train_seconds": history.seconds,
+                    "parameters": measure.parameters(model),
+                }
+            ),
+            significant(history.curves),
+            data=text.provenance(),
+        )

@@ -58,16 +58,20 @@ class TimingRun(Spec):
             metrics[f"ms_{name}"] = 1000 * statistics.median(seconds[name])
             metrics[f"share_{name}"] = share_computed(name, self.setting, self.length)
             if "standard" in ready:
-                metrics |= {f"speed_up_{name}{what.removeprefix('ratio')}": value
-                            for what, value in ratio(seconds["standard"], seconds[name]).items()}
+                metrics |= {
+                    f"speed_up_{name}{what.removeprefix('ratio')}": value
+                    for what, value in ratio(seconds["standard"], seconds[name]).items()
+                }
         return Outcome(significant(metrics))
 
 
 def timed_call(attention: Attention, q: Tensor, k: Tensor, v: Tensor, do: Tensor, training: bool) -> Callable[[], object]:
     if not training:
+
         def forward() -> None:
             with torch.no_grad():
                 attention(q, k, v)
+
         return forward
     inputs = [x.clone().requires_grad_() for x in (q, k, v)]
     return lambda: torch.autograd.grad(attention(*inputs), inputs, do)
@@ -94,8 +98,11 @@ class MemoryRun(Spec):
             q, k, v, do = self.setting.tensors(length, session.device, self.seed, 4)
             for name, call in calls.items():
                 one = timed_call(call, q, k, v, do, training=True)
-                for what, value in {"peak": peak_memory(one, session.device), "kept": kept_bytes(call, q, k, v),
-                                    "flops": count_flops(one)}.items():
+                for what, value in {
+                    "peak": peak_memory(one, session.device),
+                    "kept": kept_bytes(call, q, k, v),
+                    "flops": count_flops(one),
+                }.items():
                     arrays.setdefault(f"{what}_{name}", []).append(value)
             session.report((done + 1) / len(self.lengths), f"{length} tokens")
         return Outcome({}, arrays=arrays)
@@ -129,5 +136,6 @@ class MachineRun(Spec):
         device = session.device
         times, moves = product(self.size, device, TYPES[self.precision]), copying(self.megabytes, device)
         multiplied, copied = (latency(probe.call, device=device, warmup=2, repeats=self.repeats) for probe in (times, moves))
-        return Outcome(significant({"flops_per_second": times.rate(multiplied.p50_ms / 1000),
-                                    "bytes_per_second": moves.rate(copied.p50_ms / 1000)}))
+        return Outcome(
+            significant({"flops_per_second": times.rate(multiplied.p50_ms / 1000), "bytes_per_second": moves.rate(copied.p50_ms / 1000)})
+        )

@@ -37,9 +37,11 @@ class ExactnessRun(Spec):
         for number in range(self.cases):
             q, k, v, mask, tile, described = draw(number + 10_000 * self.seed, self.longest, session.device)
             reference = both_passes(lambda *x: standard(*x, mask), q, k, v)
-            for name, found in {"tiled": both_passes(lambda *x: tiled(*x, mask, tile), q, k, v),
-                                "sdpa": both_passes(lambda *x: sdpa(*x, mask), q, k, v),
-                                "rounding": both_passes(lambda *x: standard(*x, mask), *(x.double() for x in (q, k, v)))}.items():
+            for name, found in {
+                "tiled": both_passes(lambda *x: tiled(*x, mask, tile), q, k, v),
+                "sdpa": both_passes(lambda *x: sdpa(*x, mask), q, k, v),
+                "rounding": both_passes(lambda *x: standard(*x, mask), *(x.double() for x in (q, k, v))),
+            }.items():
                 differences = [(a - b).abs().max().item() for a, b in zip(found, reference)]
                 for what, value in {"output": differences[0], "gradient": max(differences[1:])}.items():
                     worst[f"{name}_{what}"] = max(worst.get(f"{name}_{what}", 0.0), value)
@@ -58,11 +60,19 @@ def draw(number: int, longest: int, device: torch.device) -> tuple[Tensor, Tenso
     tile = dice.randint(1, longest)
     keep = torch.rand(2, L, generator=generator) < 0.7 if padded else None
     blocks = Blocks(torch.rand(-(-N // tile), -(-L // tile), generator=generator) < 0.6, tile) if sparse else None
-    q, k, v = (torch.randn(2, heads, length, d, generator=generator).to(device)
-               for heads, length in ((shared * times, N), (shared, L), (shared, L)))
+    q, k, v = (
+        torch.randn(2, heads, length, d, generator=generator).to(device)
+        for heads, length in ((shared * times, N), (shared, L), (shared, L))
+    )
     special = {"causal": causal, "padding": padded, "blocks": sparse, "groups": times > 1, "uneven": N % tile or L % tile}
-    return (q, k, v, Mask(causal, None if keep is None else keep.to(device), blocks), tile,
-            [name for name, holds in special.items() if holds])
+    return (
+        q,
+        k,
+        v,
+        Mask(causal, None if keep is None else keep.to(device), blocks),
+        tile,
+        [name for name, holds in special.items() if holds],
+    )
 
 
 def both_passes(attention, q: Tensor, k: Tensor, v: Tensor) -> list[Tensor]:

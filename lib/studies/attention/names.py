@@ -22,9 +22,21 @@ CALLED = {
 
 def timings(results: Results) -> pd.DataFrame:
     """A row for each contender that ran: name, length, passes, seed, ms, speed_up (None without a standard one), share."""
-    rows = [{"name": name, "method": CALLED.get(name, name), "length": r.spec["length"], "passes": r.spec["passes"], "seed": r.spec["seed"],
-             "ms": r.metrics[f"ms_{name}"], "speed_up": r.metrics.get(f"speed_up_{name}"), "share": r.metrics[f"share_{name}"]}
-            for r in results for name in r.spec["names"] if f"ms_{name}" in r.metrics]
+    rows = [
+        {
+            "name": name,
+            "method": CALLED.get(name, name),
+            "length": r.spec["length"],
+            "passes": r.spec["passes"],
+            "seed": r.spec["seed"],
+            "ms": r.metrics[f"ms_{name}"],
+            "speed_up": r.metrics.get(f"speed_up_{name}"),
+            "share": r.metrics[f"share_{name}"],
+        }
+        for r in results
+        for name in r.spec["names"]
+        if f"ms_{name}" in r.metrics
+    ]
     order = list(CALLED)
     return pd.DataFrame(sorted(rows, key=lambda row: order.index(row["name"]) if row["name"] in order else len(order)))
 
@@ -36,7 +48,18 @@ def absent(results: Results) -> dict[str, str]:
 
 def memories(results: Results) -> pd.DataFrame:
     """A row for each contender and length: peak and kept bytes, FLOPs."""
-    return pd.DataFrame([{"name": name, "method": CALLED[name], "length": length, "seed": r.spec["seed"],
-                          **{what: r.arrays[f"{what}_{name}"][place] for what in ("peak", "kept", "flops")}}
-                         for r in results for name in CALLED if f"peak_{name}" in r.arrays
-                         for place, length in enumerate(r.arrays["lengths"])])
+    return pd.DataFrame(
+        [
+            {
+                "name": name,
+                "method": CALLED[name],
+                "length": length,
+                "seed": r.spec["seed"],
+                **{what: r.arrays[f"{what}_{name}"][place] for what in ("peak", "kept", "flops")},
+            }
+            for r in results
+            for name in CALLED
+            if f"peak_{name}" in r.arrays
+            for place, length in enumerate(r.arrays["lengths"])
+        ]
+    )

@@ -40,7 +40,7 @@ class Attends(Attention):
         q, k, v = (layer(x_BND).view(B, N, -1, self.head_dim).transpose(1, 2) for layer in (self.q, self.k, self.v))
         if rope is not None:
             q, k = rotate(q, *rope), rotate(k, *rope)
-        with torch.autocast(x_BND.device.type, enabled=False):   # it would have softmax in fp32, and the matrix twice as large
+        with torch.autocast(x_BND.device.type, enabled=False):  # it would have softmax in fp32, and the matrix twice as large
             y_BHNd = self.engine(*(x.to(self.dtype) for x in (q, k, v)), Mask(causal=True))
         return self.out(y_BHNd.transpose(1, 2).flatten(2))
 
@@ -64,9 +64,11 @@ class StepRun(Spec):
         torch.manual_seed(self.seed)
         device, metrics = session.device, {}
         steps = {name: self.step(engine, device) for name, engine in KINDS.items()}
-        for what, calls in {"forward": {name: self.alone(engine, device, False) for name, engine in KINDS.items()},
-                            "attention": {name: self.alone(engine, device, True) for name, engine in KINDS.items()},
-                            "step": steps}.items():
+        for what, calls in {
+            "forward": {name: self.alone(engine, device, False) for name, engine in KINDS.items()},
+            "attention": {name: self.alone(engine, device, True) for name, engine in KINDS.items()},
+            "step": steps,
+        }.items():
             seconds = take_turns(calls, self.rounds, device)
             metrics |= {f"{what}_ms_{name}": 1000 * statistics.median(seconds[name]) for name in calls}
             metrics |= {f"{what}_{name}": value for name, value in ratio(seconds["standard"], seconds["fused"]).items()}
@@ -78,9 +80,11 @@ class StepRun(Spec):
         shape = (self.batch_size, self.config.heads, self.config.context, self.config.head_dim)
         q, k, v, do = (torch.randn(shape, device=device, dtype=TYPES[self.precision]) for _ in range(4))
         if not training:
+
             def forward() -> None:
                 with torch.no_grad():
                     engine(q, k, v, Mask(causal=True))
+
             return forward
         inputs = [x.requires_grad_() for x in (q, k, v)]
         return lambda: torch.autograd.grad(engine(*inputs, Mask(causal=True)), inputs, do)

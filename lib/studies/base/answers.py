@@ -17,4 +17,4 @@ def correct_of(text: str) -> np.ndarray:
     bits = np.unpackbits(np.frombuffer(bytes.fromhex(digits), dtype=np.uint8))
     if not 0 <= int(count) <= len(bits):
         raise ValueError(f"{count} answers are said to be in {len(bits)} bits: the result is damaged, run it again")
-    return bits[:int(count)].astype(bool)
+    return bits[: int(count)].astype(bool)

@@ -45,7 +45,7 @@ def available_text(corpus: Corpus, device: torch.device) -> TextSet:
     if corpus.dialect == "plain":
         return text
     key = (text.fingerprint, str(device))
-    if key not in TRANSLATED:   # several runs in a row want the same
+    if key not in TRANSLATED:  # several runs in a row want the same
         TRANSLATED.clear()
         TRANSLATED[key] = in_pig_latin(text)
     return TRANSLATED[key]
@@ -53,6 +53,7 @@ def available_text(corpus: Corpus, device: torch.device) -> TextSet:
 
 def in_pig_latin(text: TextSet) -> TextSet:
     """The same stories and tokenizer; the entropy is no longer known, as some words may fall together."""
+
     def split(plain: TextSplit) -> TextSplit:
         stories = [pig_latin(story) for story in text.decode(plain.tokens.tolist()).split(END)[:-1]]
         tokens = encode_stories(text.tokenizer, stories).long().to(plain.tokens.device)
@@ -60,8 +61,15 @@ def in_pig_latin(text: TextSet) -> TextSet:
 
     train, validation, test = split(text.train), split(text.validation), split(text.test)
     tokens = b"".join(part.tokens.cpu().numpy().tobytes() for part in (train, validation, test))
-    return replace(text, variant=f"{text.variant}, in Pig Latin", fingerprint=hashlib.sha256(tokens).hexdigest()[:16],
-                   entropy=None, train=train, validation=validation, test=test)
+    return replace(
+        text,
+        variant=f"{text.variant}, in Pig Latin",
+        fingerprint=hashlib.sha256(tokens).hexdigest()[:16],
+        entropy=None,
+        train=train,
+        validation=validation,
+        test=test,
+    )
 
 
 def pig_latin(text: str) -> str:
@@ -71,5 +79,5 @@ def pig_latin(text: str) -> str:
 
 def word_in_pig_latin(word: str) -> str:
     start = re.match(r"[^aeiouyAEIOUY]*", word)[0] or word[:1] * (word[0] in "yY")
-    turned = word[len(start):] + start.lower() + ("ay" if start else "way")
+    turned = word[len(start) :] + start.lower() + ("ay" if start else "way")
     return turned.capitalize() if word[0].isupper() else turned

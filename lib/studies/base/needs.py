@@ -40,8 +40,9 @@ def flat(usual: Mapping[int, float], longer: Mapping[int, float], margin: float,
     if not both:
         raise NotTestable(f"{who} was not trained {spelled} as long, so nothing says what more training would bring")
     if (gain := float(np.mean([longer[seed] - usual[seed] for seed in both]))) >= margin:
-        raise NotTestable(f"{spelled} the training brings {who} {100 * gain:.1f} points, more than the {100 * margin:g} that decide: "
-                          "it is still learning")
+        raise NotTestable(
+            f"{spelled} the training brings {who} {100 * gain:.1f} points, more than the {100 * margin:g} that decide: it is still learning"
+        )
 
 
 def matters(values: Collection[float], least: float, what: str) -> None:
@@ -64,7 +65,11 @@ def leaves_out_zero(values: Collection[float], what: str) -> None:
     """The interval of a denominator must lie above 0, else a share of it means nothing."""
     estimate = student(values)
     if estimate.low is None or estimate.low <= 0:
-        end = "one run gives no interval" if estimate.low is None else f"its interval is {100 * estimate.low:+.1f} to {100 * estimate.high:+.1f} points"
+        end = (
+            "one run gives no interval"
+            if estimate.low is None
+            else f"its interval is {100 * estimate.low:+.1f} to {100 * estimate.high:+.1f} points"
+        )
         raise NotTestable(f"{what} is not above 0 for sure ({end}): a share of it means nothing")
 
 

@@ -32,9 +32,9 @@ LONGEST = 60
 class ChapterParameters:
     """What every chapter takes.  A knob left at None follows the scale."""
 
-    scale: str = "laptop"         # smoke | laptop | cpu | gpu
-    seeds: int | None = None      # number of random seeds per configuration
-    recompute: bool = False       # run again what is stored already
+    scale: str = "laptop"  # smoke | laptop | cpu | gpu
+    seeds: int | None = None  # number of random seeds per configuration
+    recompute: bool = False  # run again what is stored already
 
     def __post_init__(self) -> None:
         check_scale(self.scale)
@@ -70,15 +70,13 @@ def checked(cls: type[P], values: dict[str, Any]) -> P:
     given = {}
     for name, value in values.items():
         if name not in known:
-            raise ValueError(f"unknown parameter {name!r}.{did_you_mean(name, known)} "
-                             f"This chapter takes: {', '.join(known)}.")
+            raise ValueError(f"unknown parameter {name!r}.{did_you_mean(name, known)} This chapter takes: {', '.join(known)}.")
         if is_number(value) and takes_text(hints[name]):
             value = str(value)
         if is_number(value) and not abs(value) < LARGEST:
             raise ValueError(f"parameter {name!r} takes numbers below {LARGEST:,}, not {value if isinstance(value, float) else 'more'}")
         if not fits(value, hints[name]):
-            raise TypeError(f"parameter {name!r} takes {spelled(hints[name])}, not {shown(repr(value))} "
-                            f"({type(value).__name__})")
+            raise TypeError(f"parameter {name!r} takes {spelled(hints[name])}, not {shown(repr(value))} ({type(value).__name__})")
         given[name] = float(value) if is_number(value) and takes(hints[name], float) and not takes(hints[name], int) else value
     return cls(**given)
 
@@ -89,8 +87,7 @@ def numbers(name: str, text: str) -> tuple[float, ...]:
         found = tuple(float(part) for part in text.split(",", maxsplit=MOST_NUMBERS))
     except ValueError:
         found = ()
-    require(found and all(abs(number) < LARGEST for number in found),
-            f"{name} is {shown(repr(text))}: give numbers, separated by commas")
+    require(found and all(abs(number) < LARGEST for number in found), f"{name} is {shown(repr(text))}: give numbers, separated by commas")
     return found
 
 

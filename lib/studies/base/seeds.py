@@ -15,8 +15,11 @@ Value = TypeVar("Value")
 
 def with_seed(spec: S, seed: int) -> S:
     """Return the run and all that it builds on, with this seed."""
-    return replace(spec, seed=seed, **{field.name: part_with_seed(getattr(spec, field.name), seed) for field in fields(spec)
-                                       if builds_on(getattr(spec, field.name))})
+    return replace(
+        spec,
+        seed=seed,
+        **{field.name: part_with_seed(getattr(spec, field.name), seed) for field in fields(spec) if builds_on(getattr(spec, field.name))},
+    )
 
 
 def builds_on(part: Any) -> bool:
@@ -35,8 +38,9 @@ def seeded(seeds: Iterable[int], *specs: Spec) -> list[Spec]:
     return list(dict.fromkeys(with_seed(spec, seed) for spec in specs for seed in seeds))
 
 
-def by_seed(runs: Iterable[Result], name: str, called: Callable[[Result], str],
-            value: Callable[[Result], Value | None]) -> dict[int, Value]:
+def by_seed(
+    runs: Iterable[Result], name: str, called: Callable[[Result], str], value: Callable[[Result], Value | None]
+) -> dict[int, Value]:
     """Return a value of the runs that are called so, by seed; runs without one are left out.
 
     Raises ValueError where two different runs share name and seed: the one that came last would hide the other.

@@ -42,8 +42,7 @@ class Geometry:
 
     def __post_init__(self) -> None:
         require(min(self.batch, self.tokens, self.width, self.hidden, self.heads) >= 1, f"{self}: each must be at least 1")
-        require(self.width % self.heads == 0,
-                f"width {self.width} cannot be shared by {self.heads} heads: choose a multiple")
+        require(self.width % self.heads == 0, f"width {self.width} cannot be shared by {self.heads} heads: choose a multiple")
 
     @property
     def rows(self) -> int:
@@ -67,9 +66,11 @@ class Point:
 
 def inference_pass(model: nn.Module, x: Tensor) -> Callable[[], object]:
     """Forward of ``model``, whose weights have the type of ``x``."""
+
     def run() -> Tensor:
         with torch.no_grad():
             return model(x)
+
     return run
 
 
@@ -90,6 +91,7 @@ def training_pass(model: nn.Module, x: Tensor) -> Callable[[], object]:
         x.grad = None
         model.zero_grad(set_to_none=True)
         forward().backward(gradient)
+
     return run
 
 
@@ -104,8 +106,7 @@ def product_costs(flops: int, weights: int, elements: int, itemsize: int) -> tup
 
     Forward s · (weights + elements) bytes.  Training 2 · (4 · weights + s · elements) bytes and 3 times the FLOPs.
     """
-    return (Cost(flops, itemsize * (weights + elements)),
-            Cost(3 * flops, 2 * (4 * weights + itemsize * elements)))
+    return (Cost(flops, itemsize * (weights + elements)), Cost(3 * flops, 2 * (4 * weights + itemsize * elements)))
 
 
 def ffn(series: str, value: float, rows: int, D: int, H: int, device: torch.device, dtype: torch.dtype) -> Iterator[Point]:
@@ -158,8 +159,7 @@ def attention_cost(batch: int, N: int, D: int, itemsize: int) -> tuple[Cost, Cos
     Forward 4·N²·D FLOPs for each of ``batch`` sequences, backward 10·N²·D; elements 4·N·D, each with its gradient.
     """
     elements = 4 * batch * N * D
-    return (Cost(4 * batch * N * N * D, itemsize * elements),
-            Cost(14 * batch * N * N * D, 2 * itemsize * elements))
+    return (Cost(4 * batch * N * N * D, itemsize * elements), Cost(14 * batch * N * N * D, 2 * itemsize * elements))
 
 
 def sequence(value: float, geometry: Geometry, device: torch.device, dtype: torch.dtype) -> Iterator[Point]:
@@ -214,10 +214,16 @@ def sparsity(value: float, geometry: Geometry, device: torch.device, dtype: torc
     yield from both("masked", value, masked, x, *(Cost(cost.flops, cost.bytes + H * H) for cost in (forward, training)))
     if compressed_rows(device, dtype):
         bare = baked(copy.deepcopy(masked)).to(dtype)[0]
-        yield Point("compressed rows", value, "forward", inference_pass(SparseLinear(bare, "csr", 1), x),
-                    Cost(2 * T * kept, kept * (x.itemsize + 8) + 8 * (H + 1) + x.itemsize * 2 * T * H))
-    yield from both("removed", value, nn.Linear(H, left).to(device), x,
-                    *product_costs(2 * T * H * left, H * left, T * (H + left), x.itemsize))
+        yield Point(
+            "compressed rows",
+            value,
+            "forward",
+            inference_pass(SparseLinear(bare, "csr", 1), x),
+            Cost(2 * T * kept, kept * (x.itemsize + 8) + 8 * (H + 1) + x.itemsize * 2 * T * H),
+        )
+    yield from both(
+        "removed", value, nn.Linear(H, left).to(device), x, *product_costs(2 * T * H * left, H * left, T * (H + left), x.itemsize)
+    )
 
 
 def compressed_rows(device: torch.device, dtype: torch.dtype) -> bool:

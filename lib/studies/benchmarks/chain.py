@@ -1,7 +1,7 @@
 """Going on from a trained network in stages, each of which makes it cheaper to use or better: chapter 9's second Spec.
 
-    ChainRun(parent=StartRun(task=task, share=0.5), stages=(Prune(0.25), Quantize(4)))
-    ChainRun(parent=StartRun(task=task, method=Elastic()), cut="small")
+ChainRun(parent=StartRun(task=task, share=0.5), stages=(Prune(0.25), Quantize(4)))
+ChainRun(parent=StartRun(task=task, method=Elastic()), cut="small")
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ from lib.studies.benchmarks.start import StartRun
 from lib.studies.benchmarks.task import TRAINING
 from lib.studies.benchmarks.work import Phase, Trained, step_memory
 from lib.system.checks import require
-from lib.training.loop import evaluate_classifier, fit
+from lib.training.evaluate import evaluate_classifier
+from lib.training.loop import fit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,14 +63,21 @@ class ChainRun(Spec):
     def __post_init__(self) -> None:
         check_order(self.stages)
         require(0 < self.share <= 1, f"share is {self.share}: it must be a part of the budget in (0, 1]")
-        require((self.cut is None) == (not self.parent.cuts) and (self.cut is None or self.cut in self.parent.cuts),
-                f"cut is {self.cut!r}: name one of {', '.join(self.parent.cuts)}" if self.parent.cuts else
-                f"cut is {self.cut!r}, but only an elastic parent can be cut: leave it at None")
-        require(self.parent.family == "cnn" or not any(isinstance(stage, (Replace, Exits)) for stage in self.stages),
-                "Replace and Exits are for convolutional networks: give a parent of the family 'cnn'")
+        require(
+            (self.cut is None) == (not self.parent.cuts) and (self.cut is None or self.cut in self.parent.cuts),
+            f"cut is {self.cut!r}: name one of {', '.join(self.parent.cuts)}"
+            if self.parent.cuts
+            else f"cut is {self.cut!r}, but only an elastic parent can be cut: leave it at None",
+        )
+        require(
+            self.parent.family == "cnn" or not any(isinstance(stage, (Replace, Exits)) for stage in self.stages),
+            "Replace and Exits are for convolutional networks: give a parent of the family 'cnn'",
+        )
         optimizer = self.parent.task.recipe(self.parent.family).optimizer
-        require(optimizer == "adamw" or not any(isinstance(stage, (Quantize, Replace)) for stage in self.stages),
-                f"optimizer is {optimizer!r}: codebooks and scores of ReLUs need 'adamw'")
+        require(
+            optimizer == "adamw" or not any(isinstance(stage, (Quantize, Replace)) for stage in self.stages),
+            f"optimizer is {optimizer!r}: codebooks and scores of ReLUs need 'adamw'",
+        )
 
     def run(self, session: Session) -> Outcome:
         task, before = self.parent.task, self.parent_result(session).metrics
@@ -82,9 +90,12 @@ class ChainRun(Spec):
             accuracies.append(evaluate_classifier(model, images.validation, images, precision=precision)["accuracy"])
             spent += extra
         model = baked(copy.deepcopy(model)).eval()
-        arrays = {"stages": [{"stage": type(stage).__name__, "steps": phase.steps, "seconds": phase.history.seconds,
-                              "val_accuracy": accuracy}
-                             for stage, phase, accuracy in zip(self.stages, phases, accuracies)]}
+        arrays = {
+            "stages": [
+                {"stage": type(stage).__name__, "steps": phase.steps, "seconds": phase.history.seconds, "val_accuracy": accuracy}
+                for stage, phase, accuracy in zip(self.stages, phases, accuracies)
+            ]
+        }
         if isinstance(model, ExitNet):
             judged = exit_row(model, images, precision, session.folder, self.seed)
             model, metrics, answers = judged.model, judged.metrics, judged.arrays
@@ -95,8 +106,7 @@ class ChainRun(Spec):
         curves = Trained(model, tuple(phases)).curves if phases else {}
         return Outcome(significant(metrics), significant(curves), significant(answers | arrays), images.provenance())
 
-    def pass_stage(self, number: int, model: nn.Module, images: ImageSet, first: int,
-                   session: Session) -> tuple[nn.Module, Phase, float]:
+    def pass_stage(self, number: int, model: nn.Module, images: ImageSet, first: int, session: Session) -> tuple[nn.Module, Phase, float]:
         """The network after a stage, its training, and the FLOPs that it took before that."""
         stage, task, family = self.stages[number], self.parent.task, self.parent.family
         teacher = functools.cache(lambda: self.teacher(session))
@@ -108,18 +118,31 @@ class ChainRun(Spec):
         left = setting.share - extra / task.training_flops(images, family)
         require(left > 0, f"{stage} has no budget left for its training: give the task more epochs, or the chain more of it")
         batches, recipe = task.phase(images, family, left, step_flops, self.seed, first)
-        recipe = replace(recipe, compile=False)     # masks and codes change under way
+        recipe = replace(recipe, compile=False)  # masks and codes change under way
         training = stage.training(model, batches, recipe, setting)
-        history = fit(model, batches, training.loss, recipe, seed=self.seed + 100 * number, optimizers=training.optimizers,
-                      after_step=followed(model, training.after_step, recipe.epochs * batches.steps),
-                      evaluate=lambda model: {"val_accuracy": evaluate_classifier(
-                          model, images.validation, images, precision=recipe.precision)["accuracy"]},
-                      checkpoint=session.checkpoint / f"stage{number}",
-                      report=lambda part, text: session.report((number + part) / len(self.stages), text))
+        history = fit(
+            model,
+            batches,
+            training.loss,
+            recipe,
+            seed=self.seed + 100 * number,
+            optimizers=training.optimizers,
+            after_step=followed(model, training.after_step, recipe.epochs * batches.steps),
+            evaluate=lambda model: {
+                "val_accuracy": evaluate_classifier(model, images.validation, images, precision=recipe.precision)["accuracy"]
+            },
+            checkpoint=session.checkpoint / f"stage{number}",
+            report=lambda part, text: session.report((number + part) / len(self.stages), text),
+        )
         training.finish(model)
         steps = history.diverged_at or batches.steps * history.epochs
-        phase = Phase(share=1 / len(self.stages), history=history, steps=steps, step_flops=step_flops * recipe.batch_size,
-                      peak_bytes=step_memory(model, batches, training.loss, recipe))
+        phase = Phase(
+            share=1 / len(self.stages),
+            history=history,
+            steps=steps,
+            step_flops=step_flops * recipe.batch_size,
+            peak_bytes=step_memory(model, batches, training.loss, recipe),
+        )
         return stage.end(model).eval(), phase, extra
 
     def spent(self, phases: list[Phase], extra: float, before: dict) -> dict[str, float | bool | None]:
@@ -127,12 +150,20 @@ class ChainRun(Spec):
         if phases:
             own = Trained(None, tuple(phases)).spent
         else:
-            own = {"own_train_flops": 0.0, "train_seconds": 0.0, "train_peak_bytes": before["train_peak_bytes"], "steps": 0,
-                   "diverged": False}
+            own = {
+                "own_train_flops": 0.0,
+                "train_seconds": 0.0,
+                "train_peak_bytes": before["train_peak_bytes"],
+                "steps": 0,
+                "diverged": False,
+            }
         flops = own["own_train_flops"] + extra
-        return own | {"own_train_flops": flops, "train_flops": flops + before["train_flops"],
-                      "train_seconds_total": own["train_seconds"] + before["train_seconds_total"],
-                      "diverged": own["diverged"] or before["diverged"]}
+        return own | {
+            "own_train_flops": flops,
+            "train_flops": flops + before["train_flops"],
+            "train_seconds_total": own["train_seconds"] + before["train_seconds_total"],
+            "diverged": own["diverged"] or before["diverged"],
+        }
 
     def parent_result(self, session: Session) -> Result:
         """What is known of the parent, whose weights are on this machine afterwards."""
@@ -166,14 +197,22 @@ def check_order(stages: tuple[Stage, ...]) -> None:
     """Raises ValueError, saying what to do, where a stage would undo an earlier one or cannot come that late."""
     for number, stage in enumerate(stages):
         earlier = stages[:number]
-        require(not (isinstance(stage, Distil) and stage.size is not None and earlier),
-                "Distil with a size begins with a new network, so what stages before it did would be lost: put it first")
-        require(not (isinstance(stage, Remove) and any(isinstance(other, (Prune, Quantize, Replace)) for other in earlier)),
-                "Remove takes units away that masks and codes were made for: put it before Prune, Quantize and Replace")
-        require(not any(isinstance(other, Exits) for other in earlier),
-                "Exits need a training of their own kind, which no other stage goes on with: put them last")
-        require(not (isinstance(stage, (Quantize, Replace)) and any(type(other) is type(stage) for other in earlier)),
-                f"{type(stage).__name__} comes twice: once is enough")
+        require(
+            not (isinstance(stage, Distil) and stage.size is not None and earlier),
+            "Distil with a size begins with a new network, so what stages before it did would be lost: put it first",
+        )
+        require(
+            not (isinstance(stage, Remove) and any(isinstance(other, (Prune, Quantize, Replace)) for other in earlier)),
+            "Remove takes units away that masks and codes were made for: put it before Prune, Quantize and Replace",
+        )
+        require(
+            not any(isinstance(other, Exits) for other in earlier),
+            "Exits need a training of their own kind, which no other stage goes on with: put them last",
+        )
+        require(
+            not (isinstance(stage, (Quantize, Replace)) and any(type(other) is type(stage) for other in earlier)),
+            f"{type(stage).__name__} comes twice: once is enough",
+        )
 
 
 def relus(model: nn.Module) -> dict[str, int]:

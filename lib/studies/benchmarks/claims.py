@@ -34,8 +34,7 @@ def test_accuracy(result: Result) -> float:
 def by_seed(runs: Iterable[Results], of: str, called: str, value: Callable[[Result], Any] = test_accuracy) -> dict[int, Any]:
     """A value of the runs of that family and name, by seed.  Raises NotTestable where there is none, or where one diverged."""
     runs = list(runs)
-    found = [result for results in runs for result in results
-             if family(result.spec) == of and name(result.spec) == called]
+    found = [result for results in runs for result in results if family(result.spec) == of and name(result.spec) == called]
     if not found:
         raise NotTestable(f"there is no {called!r}{why(*runs)}")
     if any(result.metrics["diverged"] for result in found):
@@ -43,8 +42,9 @@ def by_seed(runs: Iterable[Results], of: str, called: str, value: Callable[[Resu
     return seeds.by_seed(found, called, lambda result: name(result.spec), value)
 
 
-def by_family(studies: Studies, first: str, second: str, families: Iterable[str] = ("vit", "cnn"),
-              against_dense: bool = True) -> dict[str, Difference | NotTestable]:
+def by_family(
+    studies: Studies, first: str, second: str, families: Iterable[str] = ("vit", "cnn"), against_dense: bool = True
+) -> dict[str, Difference | NotTestable]:
     """``first`` minus ``second`` for each family, with the interval for seeds and images: all rows answer the same images.
 
     ``against_dense``  one of the two is a network that was not compressed: then the whole one must be worth compressing
@@ -76,8 +76,10 @@ def whole_is_best(studies: Studies, of: str) -> None:
             accuracy.setdefault(name(result.spec), []).append(result.metrics["test_accuracy"])
     best = max(accuracy, key=lambda called: statistics.mean(accuracy[called]))
     if best != "dense":
-        raise NotTestable(f"the whole dense network is right in {statistics.mean(accuracy['dense']):.1%} of the cases and the one called "
-                          f"{best!r} in {statistics.mean(accuracy[best]):.1%}: it is too large for its training")
+        raise NotTestable(
+            f"the whole dense network is right in {statistics.mean(accuracy['dense']):.1%} of the cases and the one called "
+            f"{best!r} in {statistics.mean(accuracy[best]):.1%}: it is too large for its training"
+        )
 
 
 def difference(first: Mapping[int, float], second: Mapping[int, float]) -> dict[int, float]:
@@ -92,6 +94,7 @@ def learnt(studies: Studies, families: Iterable[str] = ("vit", "cnn")) -> None:
 
 
 # Orders
+
 
 def orders(studies: Studies) -> dict[tuple[str, ...], dict[int, Scores]]:
     """The chains of all three steps: their kinds in order → validation and test accuracy by seed."""
@@ -123,6 +126,7 @@ def distil_first_minus_best(studies: Studies) -> list[float]:
 
 
 # Compression
+
 
 def pruned_minus_narrow(studies: Studies) -> dict[str, Difference | NotTestable]:
     return by_family(studies, "pruned to 1/4", "dense, 1/2 width", ["vit"])

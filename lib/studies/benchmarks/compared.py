@@ -15,8 +15,13 @@ from lib.studies.base.answers import correct_of
 from lib.studies.benchmarks.names import frame
 
 #: Counts that are used to predict times, in words.
-COUNTS = {"flops": "FLOPs as they run", "flops_nonzero": "FLOPs without zeros", "parameters": "parameters",
-          "nonzero": "non-zero parameters", "file_bytes": "bytes of the file"}
+COUNTS = {
+    "flops": "FLOPs as they run",
+    "flops_nonzero": "FLOPs without zeros",
+    "parameters": "parameters",
+    "nonzero": "non-zero parameters",
+    "file_bytes": "bytes of the file",
+}
 
 
 def compared(results: Iterable[Result], scale: str) -> pd.DataFrame:
@@ -48,11 +53,12 @@ def compared(results: Iterable[Result], scale: str) -> pd.DataFrame:
                 continue
             rows.loc[here, ["apart", "low", "high"]] = [found.mean, found.low, found.high]
             rows.loc[here, ["against_dense", "verdict", "difference", "covers"]] = [
-                *(["–"] * 3 if name == "dense" else [marked(found), marked(found), spelled(found)]), found.covers]
+                *(["–"] * 3 if name == "dense" else [marked(found), marked(found), spelled(found)]),
+                found.covers,
+            ]
             drawn = against(part, name, "dense", answers, paired_bootstrap)
             rows.loc[here, ["bootstrap_low", "bootstrap_high", "images"]] = [drawn.low, drawn.high, found.images]
-            rows.loc[here, "overlaps"] = overlapping(*(student(part.loc[part["name"] == one, "test_accuracy"])
-                                                       for one in (name, "dense")))
+            rows.loc[here, "overlaps"] = overlapping(*(student(part.loc[part["name"] == one, "test_accuracy"]) for one in (name, "dense")))
             smaller = means.loc[[one for one in dense_names if means.loc[one, "file_bytes"] <= means.loc[name, "file_bytes"]]]
             if name not in dense_names and len(smaller):
                 rival = smaller["val_accuracy"].idxmax()
@@ -78,8 +84,12 @@ def spelled(found: Difference) -> str:
 def wide(times: pd.DataFrame) -> pd.DataFrame:
     """Times of one image and of the larger batch side by side: one row per ``key``, with the batch's peak of memory."""
     one, many = times[times["batch"] == times["batch"].min()], times[times["batch"] == times["batch"].max()]
-    return one.set_index("key")[["mean_ms"]].rename(columns={"mean_ms": "ms_1"}).join(
-        many.set_index("key")[["ms", "peak_bytes"]].rename(columns={"ms": "ms_many"})).reset_index()
+    return (
+        one.set_index("key")[["mean_ms"]]
+        .rename(columns={"mean_ms": "ms_1"})
+        .join(many.set_index("key")[["ms", "peak_bytes"]].rename(columns={"ms": "ms_many"}))
+        .reset_index()
+    )
 
 
 def side_by_side(times: pd.DataFrame) -> pd.DataFrame:
@@ -108,27 +118,43 @@ def relative(rows: pd.DataFrame, times: pd.DataFrame) -> pd.DataFrame:
     dense = joined[joined["name"] == "dense"].set_index(["family", "batch"])
     found = joined.copy()
     for column in COUNTS:
-        found[column] = [value / dense.loc[(family, batch), column]
-                         for value, family, batch in zip(joined[column], joined["family"], joined["batch"])]
+        found[column] = [
+            value / dense.loc[(family, batch), column] for value, family, batch in zip(joined[column], joined["family"], joined["batch"])
+        ]
     return found
 
 
 def rank_agreement(rows: pd.DataFrame, times: pd.DataFrame) -> dict[str, dict[int, float]]:
     """Kendall's τ between each count and the times, all networks of both families over their dense ones, by batch."""
     found = relative(rows, times)
-    return {words: {int(batch): float(stats.kendalltau(part[column], part["time"]).statistic)
-                    for batch, part in found.groupby("batch")} for column, words in COUNTS.items()}
+    return {
+        words: {int(batch): float(stats.kendalltau(part[column], part["time"]).statistic) for batch, part in found.groupby("batch")}
+        for column, words in COUNTS.items()
+    }
 
 
 def largest(grown: pd.DataFrame) -> pd.DataFrame:
     """A table of the largest size of each series in :func:`lib.studies.benchmarks.scaling.frame`."""
     last = grown.groupby(["axis", "series", "passes"], sort=False).tail(1)
-    return pd.DataFrame([{"axis": row.axis, "what": row.series, "pass": row.passes, "size": f"{row.value:g}",
-                          "ms": f"{row.ms_fastest:.3g}", "least": f"{row.bound_ms:.3g}", "limit": row.limit,
-                          "share": f"{row.share:.0%}"} for row in last.itertuples()])
+    return pd.DataFrame(
+        [
+            {
+                "axis": row.axis,
+                "what": row.series,
+                "pass": row.passes,
+                "size": f"{row.value:g}",
+                "ms": f"{row.ms_fastest:.3g}",
+                "least": f"{row.bound_ms:.3g}",
+                "limit": row.limit,
+                "share": f"{row.share:.0%}",
+            }
+            for row in last.itertuples()
+        ]
+    )
 
 
 # Comparisons as they should not be made
+
 
 def weak_baseline(rows: pd.DataFrame, halves: pd.DataFrame) -> tuple[int, int, int]:
     """Rows that are made from a dense network, and how many of these are on average at least as accurate as what they were made

@@ -30,7 +30,8 @@ from lib.studies.anchors.runs import WHITENED
 from lib.studies.benchmarks.stage import SETTLE, Training, often
 from lib.studies.benchmarks.stages import ALPHA, END, TEMPERATURE
 from lib.system.checks import one_of, require
-from lib.training.loop import Recipe, classification_loss
+from lib.training.loop import Recipe
+from lib.training.losses import classification_loss
 
 #: The stem is computed and not trained; its few hundred weights are not coded.
 STEM = ("stem",)
@@ -156,8 +157,15 @@ class Sparse(Compression):
         require(0 < self.density <= 1, f"density is {self.density}: it must be a share of the weights in (0, 1]")
 
     def training(self, model: nn.Module, teacher: nn.Module, batches: ImageBatches, recipe: Recipe, seed: int) -> Training:
-        plan = Plan(density=self.density, end=END, settle=SETTLE, every=often(recipe.epochs * batches.steps),
-                    structure=self.structure, allocation="lamp", floor=4)
+        plan = Plan(
+            density=self.density,
+            end=END,
+            settle=SETTLE,
+            every=often(recipe.epochs * batches.steps),
+            structure=self.structure,
+            allocation="lamp",
+            floor=4,
+        )
         trainer = Thin(model, plan, recipe, batches, classification_loss(recipe.label_smoothing), seed)
         return Training(trainer.loss, trainer.after_step, trainer.optimizers, trainer.finish)
 
@@ -171,8 +179,11 @@ class SparseCodes(Compression):
     grid: Grid = FINE
 
     def begin(self, model: WhitenedCNN, images: ImageSet, batches: ImageBatches, seed: int) -> nn.Module:
-        named = {name: torch.ones_like(layer.weight, dtype=torch.bool) for name, layer in model.named_modules()
-                 if isinstance(layer, (nn.Conv2d, nn.Linear)) and name not in STEM}
+        named = {
+            name: torch.ones_like(layer.weight, dtype=torch.bool)
+            for name, layer in model.named_modules()
+            if isinstance(layer, (nn.Conv2d, nn.Linear)) and name not in STEM
+        }
         return quantize(attach(model, named), self.bits, self.grid, STEM)
 
     def training(self, model: nn.Module, teacher: nn.Module, batches: ImageBatches, recipe: Recipe, seed: int) -> Training:

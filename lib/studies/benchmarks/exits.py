@@ -38,11 +38,9 @@ def exit_row(net: ExitNet, images: ImageSet, precision: str, folder: Path, seed:
     """
     sent = shipped(net, images, folder)[0].to(next(net.parameters()).device).eval()
     flops = exit_flops(sent, images.shape)
-    held, tested = (answers(all_logits(sent, split, images, precision)).cpu()
-                    for split in (images.validation, images.test))
+    held, tested = (answers(all_logits(sent, split, images, precision)).cpu() for split in (images.validation, images.test))
     labels, test_labels = images.validation.labels.cpu(), images.test.labels.cpu()
-    front = [judged(held, labels, flops, in_half(setting.thresholds))
-             for setting in search_thresholds(held, labels, flops, seed=seed)]
+    front = [judged(held, labels, flops, in_half(setting.thresholds)) for setting in search_thresholds(held, labels, flops, seed=seed)]
     chosen = cheapest(front)
     model = EarlyExit(net, chosen.thresholds)
     metrics, arrays = row(model, images, precision, folder)
@@ -53,8 +51,12 @@ def exit_row(net: ExitNet, images: ImageSet, precision: str, folder: Path, seed:
     zeros = [zero_flops(UpTo(sent, place), image) for place in range(sent.count)]
     spent = mean(flops, left)
     metrics |= {"flops": spent, "flops_nonzero": spent - mean(zeros, left), "flops_whole": flops[-1]}
-    arrays |= {"thresholds": list(chosen.thresholds), "flops_by_exit": flops, "left": left.tolist(),
-               "front": [shown(setting, judged(tested, test_labels, flops, setting.thresholds)) for setting in thinned(front)]}
+    arrays |= {
+        "thresholds": list(chosen.thresholds),
+        "flops_by_exit": flops,
+        "left": left.tolist(),
+        "front": [shown(setting, judged(tested, test_labels, flops, setting.thresholds)) for setting in thinned(front)],
+    }
     return Judged(model, metrics, arrays)
 
 
@@ -74,5 +76,10 @@ def mean(values: Sequence[float], weights: Tensor) -> float:
 
 
 def shown(setting: Setting, test: Setting) -> dict[str, object]:
-    return {"thresholds": [round(t, 4) for t in setting.thresholds], "val_accuracy": setting.accuracy,
-            "val_flops": setting.flops, "test_accuracy": test.accuracy, "test_flops": test.flops}
+    return {
+        "thresholds": [round(t, 4) for t in setting.thresholds],
+        "val_accuracy": setting.accuracy,
+        "val_flops": setting.flops,
+        "test_accuracy": test.accuracy,
+        "test_flops": test.flops,
+    }

@@ -20,7 +20,7 @@ from lib.studies.benchmarks.task import TRAINING, Task, build
 from lib.studies.benchmarks.work import Method, Trained, Work
 from lib.system.checks import require
 from lib.training import optim
-from lib.training.loop import Loss, classification_loss
+from lib.training.losses import Loss, classification_loss
 
 #: Validation images by which a growth is judged.
 PROBE = 256
@@ -43,8 +43,10 @@ class Grown(Method):
         require(0 < self.before < 1, f"before is {self.before}: the small network's share of the budget must be in (0, 1)")
 
     def check(self, task: Task) -> None:
-        require(task.recipe("vit").optimizer == "adamw",
-                f"optimizer is {task.recipe('vit').optimizer!r}: only the state of 'adamw' can be grown")
+        require(
+            task.recipe("vit").optimizer == "adamw",
+            f"optimizer is {task.recipe('vit').optimizer!r}: only the state of 'adamw' can be grown",
+        )
         self.small(task)
 
     def small(self, task: Task) -> ViTConfig:
@@ -52,8 +54,11 @@ class Grown(Method):
         config = found = shrunk(task.vit, self.growth)
         for operator in self.growth:
             found = operator.config(found)
-        require(found == task.vit, f"growth leads from {config} to {found}, not to {task.vit}: choose operators that end "
-                                   "there, and a network whose width and heads they divide")
+        require(
+            found == task.vit,
+            f"growth leads from {config} to {found}, not to {task.vit}: choose operators that end "
+            "there, and a network whose width and heads they divide",
+        )
         return config
 
     def network(self, task: Task, family: str, seed: int) -> ViT:
@@ -65,15 +70,15 @@ class Grown(Method):
 
         small = build(self.small(work.task), work.seed).to(work.device)
         optimizers = adamw(small, work)
-        first = work.fit(small, TRAINING * work.task.forward_flops(small.config), loss, share=self.before,
-                         optimizers=optimizers)
+        first = work.fit(small, TRAINING * work.task.forward_flops(small.config), loss, share=self.before, optimizers=optimizers)
         model = grow(small, *self.growth, seed=work.seed)
         moments = grow_moments(small.config, read(small, optimizers), *self.growth, seed=work.seed)
         optimizers = adamw(model, work)
         install(model, optimizers, moments)
         moved = difference(small, model, normalise(work.images.validation.images[:PROBE], work.images))
-        second = work.fit(model, TRAINING * work.task.forward_flops(work.task.vit), loss, share=1 - self.before,
-                          earlier=(first,), optimizers=optimizers)
+        second = work.fit(
+            model, TRAINING * work.task.forward_flops(work.task.vit), loss, share=1 - self.before, earlier=(first,), optimizers=optimizers
+        )
         return Trained(model, (first, second), {"growth_difference": moved})
 
 
@@ -85,13 +90,11 @@ def shrunk(config: ViTConfig, growth: tuple[Growth, ...]) -> ViTConfig:
     """
     for operator in reversed(growth):
         if isinstance(operator, Tiling):
-            config = replace(config, **{name: max(1, getattr(config, name) // operator.times)
-                                        for name in ("width", "heads", "hidden")})
+            config = replace(config, **{name: max(1, getattr(config, name) // operator.times) for name in ("width", "heads", "hidden")})
         elif isinstance(operator, Deepen):
             config = replace(config, depth=max(1, config.depth // 2))
         else:
-            require(isinstance(operator, Net2Wider), f"{operator} does not apply to vision transformers: use Widen, "
-                                                     "Net2Wider or Deepen")
+            require(isinstance(operator, Net2Wider), f"{operator} does not apply to vision transformers: use Widen, Net2Wider or Deepen")
             config = replace(config, hidden=max(1, config.hidden // 2))
     return config
 

@@ -63,11 +63,15 @@ class TimesRun(Spec):
 
     def __post_init__(self) -> None:
         one_of("precision", self.precision, TYPES)
-        require(self.trials and len({task_of(trial) for trial in self.trials}) == 1,
-                "trials must be one or more runs of the same task: time different tasks in runs of their own")
-        require(self.batches and min(self.batches) >= 1 and self.rounds >= 2 and self.singles >= 1 and self.passes >= 2,
-                f"batches {self.batches}, rounds {self.rounds}, singles {self.singles}, passes {self.passes}: at least one "
-                "image, 2 rounds and 2 passes")
+        require(
+            self.trials and len({task_of(trial) for trial in self.trials}) == 1,
+            "trials must be one or more runs of the same task: time different tasks in runs of their own",
+        )
+        require(
+            self.batches and min(self.batches) >= 1 and self.rounds >= 2 and self.singles >= 1 and self.passes >= 2,
+            f"batches {self.batches}, rounds {self.rounds}, singles {self.singles}, passes {self.passes}: at least one "
+            "image, 2 rounds and 2 passes",
+        )
 
     @property
     def label(self) -> str:
@@ -78,8 +82,10 @@ class TimesRun(Spec):
         task = task_of(self.trials[0])
         images = task.images(session.device)
         found = {str(number): contender(trial, session, self.precision) for number, trial in enumerate(self.trials)}
-        found |= {family: ready(build(task.whole(family), 0), task, family, session.device, TYPES[self.precision])
-                  for family in sorted({family_of(trial) for trial in self.trials})}
+        found |= {
+            family: ready(build(task.whole(family), 0), task, family, session.device, TYPES[self.precision])
+            for family in sorted({family_of(trial) for trial in self.trials})
+        }
         rows = []
         for done, batch in enumerate(self.batches):
             rows += self.rows(batch, found, images, session.device)
@@ -97,12 +103,23 @@ class TimesRun(Spec):
         for number, trial in enumerate(self.trials):
             name, dense = str(number), family_of(trial)
             mean, dense_mean = (typical(seconds[which], len(inputs)) for which in (name, dense))
-            rows.append({
-                "position": number, "key": trial.key, "family": dense, "batch": batch, "form": found[name].form,
-                "ms": 1000 * statistics.median(seconds[name]), "p95_ms": 1000 * float(np.quantile(seconds[name], 0.95)),
-                "mean_ms": 1000 * mean, "mean_ratio": mean / dense_mean, **ratio(seconds[name], seconds[dense]),
-                "dense_ms": 1000 * statistics.median(seconds[dense]), "images_per_second": batch / queues.get(name, mean),
-                "peak_bytes": peak_memory(calls[name], device)})
+            rows.append(
+                {
+                    "position": number,
+                    "key": trial.key,
+                    "family": dense,
+                    "batch": batch,
+                    "form": found[name].form,
+                    "ms": 1000 * statistics.median(seconds[name]),
+                    "p95_ms": 1000 * float(np.quantile(seconds[name], 0.95)),
+                    "mean_ms": 1000 * mean,
+                    "mean_ratio": mean / dense_mean,
+                    **ratio(seconds[name], seconds[dense]),
+                    "dense_ms": 1000 * statistics.median(seconds[dense]),
+                    "images_per_second": batch / queues.get(name, mean),
+                    "peak_bytes": peak_memory(calls[name], device),
+                }
+            )
         return rows
 
 
@@ -145,7 +162,7 @@ def ready(network: nn.Module, task: Task, family: str, device: torch.device, dty
     thresholds = network.thresholds.clone() if early else None
     network = network.to(device, dtype).eval()
     if early:
-        network.thresholds = thresholds.to(device)   # bfloat16 would round 0.999 to 1, which nothing exceeds
+        network.thresholds = thresholds.to(device)  # bfloat16 would round 0.999 to 1, which nothing exceeds
     if channels_last:
         network = network.to(memory_format=torch.channels_last)
     return Contender(network, dtype, channels_last, "early exits" if early else "dense")
@@ -166,9 +183,9 @@ def semi_structured(trial: Spec) -> bool:
 
 def batches(images: ImageSet, batch: int, count: int) -> list[Tensor]:
     """``count`` batches of validation images [batch, C, H, W], from the first on and again where there are too few."""
-    held = normalise(images.validation.images[:batch * count], images)
+    held = normalise(images.validation.images[: batch * count], images)
     repeats = -(-batch * count // len(held))
-    return list(held.repeat(repeats, 1, 1, 1)[:batch * count].split(batch))
+    return list(held.repeat(repeats, 1, 1, 1)[: batch * count].split(batch))
 
 
 def typical(seconds: Sequence[float], inputs: int) -> float:
@@ -185,6 +202,7 @@ def queued(calls: dict[str, Callable[[], object]], rounds: int, device: torch.de
         def run() -> None:
             for _ in range(QUEUE):
                 call()
+
         return run
 
     seconds = take_turns({name: several(call) for name, call in calls.items()}, rounds, device)
@@ -216,7 +234,17 @@ def frame(results: Iterable[Result]) -> pd.DataFrame:
 
     ``key`` is the trial's, to be joined with its other metrics; tidy for :mod:`lib.figures.compare`.
     """
-    return pd.DataFrame([row | {"name": benchmark_names.name(result.spec["trials"][row["position"]]),
-                                "precision": result.spec["precision"], "threads": result.metrics["threads"],
-                                "seed": result.spec["seed"], "device": result.provenance["device"]}
-                         for result in results for row in result.arrays["rows"]])
+    return pd.DataFrame(
+        [
+            row
+            | {
+                "name": benchmark_names.name(result.spec["trials"][row["position"]]),
+                "precision": result.spec["precision"],
+                "threads": result.metrics["threads"],
+                "seed": result.spec["seed"],
+                "device": result.provenance["device"],
+            }
+            for result in results
+            for row in result.arrays["rows"]
+        ]
+    )

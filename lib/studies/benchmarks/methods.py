@@ -31,7 +31,7 @@ from lib.studies.benchmarks.grown import Grown
 from lib.studies.benchmarks.task import FAMILIES, TRAINING, Task, build
 from lib.studies.benchmarks.work import Method, Trained, Work
 from lib.system.checks import one_of, require
-from lib.training.loop import classification_loss
+from lib.training.losses import classification_loss
 
 __all__ = ["Averaged", "Dense", "Elastic", "Grown", "Method", "Switch"]
 
@@ -85,8 +85,9 @@ class Switch(Method):
     placement: str = "every-second"
 
     def config(self, task: Task) -> ViTConfig:
-        return replace(task.vit, moe=MoEConfig(experts=self.experts, placement=self.placement, policy="arrival",
-                                               capacity_factor=self.capacity_factor))
+        return replace(
+            task.vit, moe=MoEConfig(experts=self.experts, placement=self.placement, policy="arrival", capacity_factor=self.capacity_factor)
+        )
 
     def network(self, task: Task, family: str, seed: int) -> ViT:
         return build(self.config(task), seed)
@@ -116,8 +117,12 @@ class Averaged(Method):
     def train(self, work: Work) -> Trained:
         config = work.task.vit
         model = build(replace(config, moe=MoEConfig(experts=self.experts, router="partition")), work.seed).to(work.device)
-        phase = work.fit(model, TRAINING * work.task.forward_flops(config),
-                         lambda _: moe_classification_loss(work.smoothing), after_step=expert_weight_averaging(self.beta))
+        phase = work.fit(
+            model,
+            TRAINING * work.task.forward_flops(config),
+            lambda _: moe_classification_loss(work.smoothing),
+            after_step=expert_weight_averaging(self.beta),
+        )
         merged = self.network(work.task, work.family, work.seed).to(work.device)
         merged.load_state_dict(merge_to_dense(model).state_dict())
         return Trained(merged.eval(), (phase,))
@@ -144,15 +149,18 @@ class Elastic(Method):
     def __post_init__(self) -> None:
         for axis in ("depth", "heads", "hidden"):
             shares = getattr(self, axis)
-            require(shares and list(shares) == sorted(set(shares)) and shares[0] > 0 and shares[-1] == 1,
-                    f"{axis} is {shares}: give shares of the whole, each once, ascending up to 1")
+            require(
+                shares and list(shares) == sorted(set(shares)) and shares[0] > 0 and shares[-1] == 1,
+                f"{axis} is {shares}: give shares of the whole, each once, ascending up to 1",
+            )
 
     def space(self, config: ViTConfig) -> Space:
         def numbers(shares: tuple[float, ...], of: int) -> tuple[int, ...]:
             return tuple(sorted({kept_units(of, share) for share in shares}))
 
-        return Space(depth=numbers(self.depth, config.depth), heads=numbers(self.heads, config.heads),
-                     hidden=numbers(self.hidden, config.hidden))
+        return Space(
+            depth=numbers(self.depth, config.depth), heads=numbers(self.heads, config.heads), hidden=numbers(self.hidden, config.hidden)
+        )
 
     def size(self, config: ViTConfig, name: str) -> Size:
         """Of one of :data:`CUTS`."""
@@ -160,13 +168,17 @@ class Elastic(Method):
         if name != "middle":
             space = self.space(config)
             return space.largest if name == "whole" else space.smallest
-        return Size(*(kept_units(getattr(config, axis), shares[(len(shares) - 1) // 2]) for axis, shares in
-                      (("depth", self.depth), ("heads", self.heads), ("hidden", self.hidden))))
+        return Size(
+            *(
+                kept_units(getattr(config, axis), shares[(len(shares) - 1) // 2])
+                for axis, shares in (("depth", self.depth), ("heads", self.heads), ("hidden", self.hidden))
+            )
+        )
 
     def network(self, task: Task, family: str, seed: int) -> ElasticViT:
         plain = build(task.vit, seed)
         model = ElasticViT(plain.config)
-        model.load_state_dict(plain.state_dict())   # all methods start from the same weights
+        model.load_state_dict(plain.state_dict())  # all methods start from the same weights
         return model
 
     def train(self, work: Work) -> Trained:
@@ -176,15 +188,21 @@ class Elastic(Method):
         forward = work.task.forward_flops(config) * step_cost(self.sampler, space, config)
 
         def evaluate(_: ElasticViT) -> dict[str, float]:
-            return {f"val_accuracy{suffix}": work.accuracy(model.use(self.size(config, name)))
-                    for name, suffix in (("small", "_small"), ("whole", ""))}
+            return {
+                f"val_accuracy{suffix}": work.accuracy(model.use(self.size(config, name)))
+                for name, suffix in (("small", "_small"), ("whole", ""))
+            }
 
         def whole(model: ElasticViT, inputs: Tensor, targets: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
             return classification_loss(work.smoothing)(model.use(space.largest), inputs, targets)
 
-        phase = work.fit(model, TRAINING * forward,
-                         lambda paced: elastic_loss(self.sampler, space, paced.progress, work.smoothing),
-                         evaluate=evaluate, costliest=whole)
+        phase = work.fit(
+            model,
+            TRAINING * forward,
+            lambda paced: elastic_loss(self.sampler, space, paced.progress, work.smoothing),
+            evaluate=evaluate,
+            costliest=whole,
+        )
         return Trained(model.use(space.largest), (phase,))
 
     def cut(self, model: ElasticViT, name: str | None) -> ViT:

@@ -111,6 +111,13 @@ def frame(results: Iterable[Result], scale: str) -> pd.DataFrame:
 def row(result: Result, scale: str) -> dict[str, Any]:
     spec = result.spec
     method, link = place(spec)
-    return {"name": name(spec), "family": family(spec), "method": method, "link": link,
-            "command": f"python -m lib run benchmarks --scale {scale} --key {result.key}", "seed": spec["seed"],
-            "key": result.key, **result.metrics}
+    return {
+        "name": name(spec),
+        "family": family(spec),
+        "method": method,
+        "link": link,
+        "command": f"python -m lib run benchmarks --scale {scale} --key {result.key}",
+        "seed": spec["seed"],
+        "key": result.key,
+        **result.metrics,
+    }

@@ -1,7 +1,7 @@
 """Making one trained network smaller or faster: the Spec of chapter 9's first regime, the practitioner's benchmark.
 
-    CompressedRun(parent=anchor, method=Sparse(1 / 4), recipe=Recipe(epochs=1, …))
-    CompressedRun(parent=CompressedRun(parent=anchor, method=Channels((24, 88, 88)), recipe=…), method=Rounded(8))
+CompressedRun(parent=anchor, method=Sparse(1 / 4), recipe=Recipe(epochs=1, …))
+CompressedRun(parent=CompressedRun(parent=anchor, method=Channels((24, 88, 88)), recipe=…), method=Rounded(8))
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ from lib.studies.benchmarks.rows import row
 from lib.studies.benchmarks.stage import forward_flops
 from lib.studies.benchmarks.task import TRAINING
 from lib.system.checks import require
-from lib.training.loop import History, Recipe, evaluate_classifier, fit
+from lib.training.evaluate import evaluate_classifier
+from lib.training.loop import History, Recipe, fit
 
 #: Added to the seed of the fine-tuning's batches, so that they come in another order than in the parent's training.
 FRESH = 1000
@@ -52,10 +53,15 @@ class CompressedRun(Spec):
     recipe: Recipe | None = None
 
     def __post_init__(self) -> None:
-        require((self.recipe is not None) == self.method.trained, f"recipe is {self.recipe}, but {type(self.method).__name__} "
-                f"{'is trained: give it one' if self.method.trained else 'needs no training: leave it at None'}")
-        require(isinstance(self.parent, AnchorRun) or not self.method.trained,
-                "a compressed parent has had its training: only a method without one may follow, else budgets are unequal")
+        require(
+            (self.recipe is not None) == self.method.trained,
+            f"recipe is {self.recipe}, but {type(self.method).__name__} "
+            f"{'is trained: give it one' if self.method.trained else 'needs no training: leave it at None'}",
+        )
+        require(
+            isinstance(self.parent, AnchorRun) or not self.method.trained,
+            "a compressed parent has had its training: only a method without one may follow, else budgets are unequal",
+        )
 
     @property
     def anchor(self) -> AnchorRun:
@@ -76,32 +82,53 @@ class CompressedRun(Spec):
     def run(self, session: Session) -> Outcome:
         anchor = self.anchor
         images = available_images(anchor.dataset, anchor.train_examples, session.device)
-        batches = ImageBatches(images.train, images, anchor.recipe.batch_size if self.recipe is None else self.recipe.batch_size,
-                               anchor.augmentation, self.seed + FRESH)
+        batches = ImageBatches(
+            images.train,
+            images,
+            anchor.recipe.batch_size if self.recipe is None else self.recipe.batch_size,
+            anchor.augmentation,
+            self.seed + FRESH,
+        )
         teacher = self.parent.load(session, images)
         model = self.method.begin(copy.deepcopy(teacher), images, batches, self.seed)
         before = {"val_before": self.accuracy(model, images)} if self.recipe else {}
         history = self.train(model, teacher, batches, images, session) if self.recipe else None
         plain = baked(copy.deepcopy(model)).eval()
         session.save_weights(plain)
-        metrics, arrays = row(plain, images, anchor.recipe.precision, session.folder, bits=self.method.bits_of_numbers,
-                              runs_as=lambda read: self.method.as_it_runs(read, images))
+        metrics, arrays = row(
+            plain,
+            images,
+            anchor.recipe.precision,
+            session.folder,
+            bits=self.method.bits_of_numbers,
+            runs_as=lambda read: self.method.as_it_runs(read, images),
+        )
         metrics |= before | {"density": 1 - sparsity(plain)} | self.spent(model, teacher, history, images, session)
         return Outcome(significant(metrics), significant(history.curves if history else {}), arrays, images.provenance())
 
     def train(self, model: nn.Module, teacher: nn.Module, batches: ImageBatches, images: ImageSet, session: Session) -> History:
         training = self.method.training(model, teacher, batches, self.recipe, self.seed)
-        history = fit(model, batches, training.loss, self.recipe, seed=self.seed, optimizers=training.optimizers,
-                      after_step=training.after_step, evaluate=lambda model: {"val_accuracy": self.accuracy(model, images)},
-                      checkpoint=session.checkpoint, report=session.report)
+        history = fit(
+            model,
+            batches,
+            training.loss,
+            self.recipe,
+            seed=self.seed,
+            optimizers=training.optimizers,
+            after_step=training.after_step,
+            evaluate=lambda model: {"val_accuracy": self.accuracy(model, images)},
+            checkpoint=session.checkpoint,
+            report=session.report,
+        )
         training.finish(model)
         return history
 
     def accuracy(self, model: nn.Module, images: ImageSet) -> float:
         return evaluate_classifier(model, images.validation, images, precision=self.anchor.recipe.precision)["accuracy"]
 
-    def spent(self, model: nn.Module, teacher: nn.Module, history: History | None, images: ImageSet,
-              session: Session) -> dict[str, float | bool]:
+    def spent(
+        self, model: nn.Module, teacher: nn.Module, history: History | None, images: ImageSet, session: Session
+    ) -> dict[str, float | bool]:
         """What the training took; without one, what the parent's did, which is nothing for an anchor."""
         if history is None:
             names = ("steps", "images_seen", "train_flops", "train_seconds", "diverged")
@@ -112,8 +139,13 @@ class CompressedRun(Spec):
         steps = history.diverged_at or history.epochs * batch_count(images, self.recipe)
         seen = steps * min(self.recipe.batch_size, len(images.train))
         flops = TRAINING * forward_flops(model, images.shape) + (forward_flops(teacher, images.shape) if self.method.taught else 0)
-        return {"steps": steps, "images_seen": seen, "train_flops": seen * flops, "train_seconds": history.seconds,
-                "diverged": history.diverged}
+        return {
+            "steps": steps,
+            "images_seen": seen,
+            "train_flops": seen * flops,
+            "train_seconds": history.seconds,
+            "diverged": history.diverged,
+        }
 
     def load(self, session: Session, images: ImageSet) -> nn.Module:
         """The finished network in 32 bits and evaluation mode; made first where its weights are not on this machine."""

@@ -13,9 +13,16 @@ from lib.studies.benchmarks.practice_table import WHOLE, answers_to
 
 #: Kinds of :data:`lib.studies.benchmarks.practice_names.KINDS` that the figure draws, and as what.
 DRAWN = {
-    "dense": "dense", "rounding": "quantization, rounded", "int8": "quantization, 8-bit products", "codebooks": "quantization, codebooks",
-    "pruning": "pruning, single weights", "pruning and codebooks": "combined, pruning and codebooks", "channels": "pruning, channels",
-    "channels and int8": "combined, channels and 8-bit products", "low rank": "low rank", "distillation": "distillation",
+    "dense": "dense",
+    "rounding": "quantization, rounded",
+    "int8": "quantization, 8-bit products",
+    "codebooks": "quantization, codebooks",
+    "pruning": "pruning, single weights",
+    "pruning and codebooks": "combined, pruning and codebooks",
+    "channels": "pruning, channels",
+    "channels and int8": "combined, channels and 8-bit products",
+    "low rank": "low rank",
+    "distillation": "distillation",
     "labels alone": "labels alone",
 }
 
@@ -49,21 +56,45 @@ def answer_rows(table: pd.DataFrame) -> pd.DataFrame:
         if pd.isna(row.get("name", float("nan"))):
             found.append({"You want": row["want"], "Use": "nothing that was run does it"})
             continue
-        found.append({"You want": row["want"], "Use": row["name"], "Points": points(row), "File": kilobytes(row["file_bytes"]),
-                      "Smaller": f"{row['smaller']:.1f}×", "Faster, 1 image": factor(row["ratio_1"]),
-                      "Faster, a batch": factor(row["ratio_many"]), "Training": share_of_training(row["training"]), "Seeds": f"{row['seeds']:.0f}", "When": row["use"]})
+        found.append(
+            {
+                "You want": row["want"],
+                "Use": row["name"],
+                "Points": points(row),
+                "File": kilobytes(row["file_bytes"]),
+                "Smaller": f"{row['smaller']:.1f}×",
+                "Faster, 1 image": factor(row["ratio_1"]),
+                "Faster, a batch": factor(row["ratio_many"]),
+                "Training": share_of_training(row["training"]),
+                "Seeds": f"{row['seeds']:.0f}",
+                "When": row["use"],
+            }
+        )
     return pd.DataFrame(found)
 
 
 def method_rows(table: pd.DataFrame) -> pd.DataFrame:
     """Return every method by kind: accuracies, the difference, file, counts, time and training."""
-    return pd.DataFrame([{
-        "Kind": row["kind"], "Method": row["name"], "Test": f"{row['test_accuracy']:.1%}", "Points": points(row),
-        "Before training": "–" if pd.isna(row["val_before"]) else f"{row['val_before']:.1%}", "File": kilobytes(row["file_bytes"]), "Smaller": f"{row['smaller']:.1f}×",
-        "Parameters": f"{row['parameters']:,.0f}", "MFLOPs": f"{row['flops'] / 1e6:.3g}",
-        "Faster, 1 image": "as before" if row["same_work"] else factor(row["ratio_1"]),
-        "Faster, a batch": "as before" if row["same_work"] else factor(row["ratio_many"]),
-        "Training": share_of_training(row["training"]), "Seeds": f"{row['seeds']:.0f}"} for row in table.to_dict("records")])
+    return pd.DataFrame(
+        [
+            {
+                "Kind": row["kind"],
+                "Method": row["name"],
+                "Test": f"{row['test_accuracy']:.1%}",
+                "Points": points(row),
+                "Before training": "–" if pd.isna(row["val_before"]) else f"{row['val_before']:.1%}",
+                "File": kilobytes(row["file_bytes"]),
+                "Smaller": f"{row['smaller']:.1f}×",
+                "Parameters": f"{row['parameters']:,.0f}",
+                "MFLOPs": f"{row['flops'] / 1e6:.3g}",
+                "Faster, 1 image": "as before" if row["same_work"] else factor(row["ratio_1"]),
+                "Faster, a batch": "as before" if row["same_work"] else factor(row["ratio_many"]),
+                "Training": share_of_training(row["training"]),
+                "Seeds": f"{row['seeds']:.0f}",
+            }
+            for row in table.to_dict("records")
+        ]
+    )
 
 
 def time_rows(times: pd.DataFrame) -> pd.DataFrame:
@@ -71,9 +102,15 @@ def time_rows(times: pd.DataFrame) -> pd.DataFrame:
     found: dict[Any, dict[str, str]] = {}
     for row in times.to_dict("records"):
         widths, ranks, int8 = row["shape"]
-        cell = found.setdefault(row["shape"], {"Network": "-".join(map(str, widths)) + (", in factors" if ranks else "")
-                                               + (f" of rank {'-'.join(map(str, ranks))}" if ranks else ""),
-                                               "Products": "8-bit integers" if int8 else "32-bit"})
+        cell = found.setdefault(
+            row["shape"],
+            {
+                "Network": "-".join(map(str, widths))
+                + (", in factors" if ranks else "")
+                + (f" of rank {'-'.join(map(str, ranks))}" if ranks else ""),
+                "Products": "8-bit integers" if int8 else "32-bit",
+            },
+        )
         cell[f"ms, batch {row['batch']}"] = f"{row['ms']:.3g}"
         cell[f"of the first, batch {row['batch']}"] = f"{row['ratio']:.2f} ({row['ratio_p05']:.2f} to {row['ratio_p95']:.2f})"
     return pd.DataFrame(list(found.values()))
@@ -82,9 +119,19 @@ def time_rows(times: pd.DataFrame) -> pd.DataFrame:
 def pair_rows(pairs: pd.DataFrame) -> pd.DataFrame:
     """Return the table of questions that two methods answer together (:func:`lib.studies.benchmarks.practice_table.pairs`)."""
     words = {"above": "the first is better", "below": "the second is better", "like": "not told apart"}
-    return pd.DataFrame([{"Question": row["question"], "First": f"{row['first']}, {kilobytes(row['first_bytes'])}",
-                          "Second": f"{row['second']}, {kilobytes(row['second_bytes'])}", "First minus second": points(vars(row["difference"])),
-                          "So": words[marked(row["difference"])], "Seeds": row["difference"].n} for row in pairs.to_dict("records")])
+    return pd.DataFrame(
+        [
+            {
+                "Question": row["question"],
+                "First": f"{row['first']}, {kilobytes(row['first_bytes'])}",
+                "Second": f"{row['second']}, {kilobytes(row['second_bytes'])}",
+                "First minus second": points(vars(row["difference"])),
+                "So": words[marked(row["difference"])],
+                "Seeds": row["difference"].n,
+            }
+            for row in pairs.to_dict("records")
+        ]
+    )
 
 
 def folded(title: str, frame: pd.DataFrame) -> str:
@@ -99,24 +146,37 @@ def findings(table: pd.DataFrame) -> list[str]:
         return []
     rows = {row["name"]: row for row in table.to_dict("records")}
     whole = rows[WHOLE]
-    said = [f"the trained network is right on {whole['test_accuracy']:.1%} of the test images, in a file of "
-            f"{kilobytes(whole['file_bytes'])} with 32 bits a number"]
+    said = [
+        f"the trained network is right on {whole['test_accuracy']:.1%} of the test images, in a file of "
+        f"{kilobytes(whole['file_bytes'])} with 32 bits a number"
+    ]
     if eight := rows.get("8-bit integer products"):
-        said.append(f"rounding weights and activations to 8 bits needs no training, makes the file {eight['smaller']:.1f} times smaller, "
-                    f"changes accuracy by {points(eight)} points" + faster(eight))
+        said.append(
+            f"rounding weights and activations to 8 bits needs no training, makes the file {eight['smaller']:.1f} times smaller, "
+            f"changes accuracy by {points(eight)} points" + faster(eight)
+        )
     if best := smallest(table):
-        said.append(f"the smallest file that loses less than {100 * HARDLY:.0f} point on validation is {best['smaller']:.1f} times smaller "
-                    f"(*{best['name']}*, {points(best)} points on the test images)")
-    for kind, words in (("channels", "removing channels"), ("distillation", "distilling into a new narrow network"),
-                        ("low rank", "factorising the convolutions")):
+        said.append(
+            f"the smallest file that loses less than {100 * HARDLY:.0f} point on validation is {best['smaller']:.1f} times smaller "
+            f"(*{best['name']}*, {points(best)} points on the test images)"
+        )
+    for kind, words in (
+        ("channels", "removing channels"),
+        ("distillation", "distilling into a new narrow network"),
+        ("low rank", "factorising the convolutions"),
+    ):
         mine = table[table["kind"] == kind]
         if len(mine):
             row = mine.loc[mine["parameters"].idxmin()].to_dict()
-            said.append(f"{words} until {whole['parameters'] / row['parameters']:.1f} times fewer weights are left "
-                        f"changes it by {points(row)} points in the same number of steps" + faster(row))
+            said.append(
+                f"{words} until {whole['parameters'] / row['parameters']:.1f} times fewer weights are left "
+                f"changes it by {points(row)} points in the same number of steps" + faster(row)
+            )
     if tuned := rows.get("trained on, 16 bits"):
-        said.append(f"the same training without any compression changes it by {points(tuned)} points: so much of every "
-                    "trained row is not the method's")
+        said.append(
+            f"the same training without any compression changes it by {points(tuned)} points: so much of every "
+            "trained row is not the method's"
+        )
     return said
 
 
@@ -141,17 +201,30 @@ def in_practice(table: pd.DataFrame) -> str:
         advice.append(f"Write 16 bits before anything else: {half['smaller']:.1f} times smaller for {points(half)} points.")
     if eight := rows.get("8-bit integer products"):
         pays = not pd.isna(eight["ratio_many"]) and eight["ratio_many"] < 0.9
-        advice.append(f"Then try 8-bit integers, without training: {eight['smaller']:.1f} times smaller, {points(eight)} points"
-                      + (f", and {1 / eight['ratio_many']:.1f} times as fast in batches on this processor." if pays else
-                         ". On this processor they are not faster in batches." if not pd.isna(eight["ratio_many"]) else "."))
+        advice.append(
+            f"Then try 8-bit integers, without training: {eight['smaller']:.1f} times smaller, {points(eight)} points"
+            + (
+                f", and {1 / eight['ratio_many']:.1f} times as fast in batches on this processor."
+                if pays
+                else ". On this processor they are not faster in batches."
+                if not pd.isna(eight["ratio_many"])
+                else "."
+            )
+        )
     if best := smallest(table) if len(table) else None:
-        advice.append(f"For the smallest file within {100 * HARDLY:.0f} point, use *{best['name']}*: {best['smaller']:.1f} times smaller, "
-                      f"{points(best)} points.")
+        advice.append(
+            f"For the smallest file within {100 * HARDLY:.0f} point, use *{best['name']}*: {best['smaller']:.1f} times smaller, "
+            f"{points(best)} points."
+        )
     fast = table[(table["ratio_many"] < 0.9) & (table["kind"] != "int8")] if len(table) else table
     if len(fast):
         row = fast.loc[fast["ratio_many"].idxmin()].to_dict()
-        advice.append(f"For time, make the network narrower; zeros alone save none. The fastest here, *{row['name']}*, takes "
-                      f"{row['ratio_many']:.0%} of the time in batches and {row['ratio_1']:.0%} on one image, at {points(row)} points.")
+        advice.append(
+            f"For time, make the network narrower; zeros alone save none. The fastest here, *{row['name']}*, takes "
+            f"{row['ratio_many']:.0%} of the time in batches and {row['ratio_1']:.0%} on one image, at {points(row)} points."
+        )
     if tuned := rows.get("trained on, 16 bits"):
-        advice.append(f"Hold every trained method against the same training without compression, which alone is worth {points(tuned)} points.")
+        advice.append(
+            f"Hold every trained method against the same training without compression, which alone is worth {points(tuned)} points."
+        )
     return "" if not advice else "::: {.callout-tip}\n## In practice\n\n" + "\n".join(f"- {line}" for line in advice) + "\n:::"

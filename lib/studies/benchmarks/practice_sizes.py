@@ -70,11 +70,17 @@ def practice_studies(size: Practice) -> dict[str, list]:
     """Return the runs, the most decisive first, and the timing of the geometries that differ."""
     runs = [with_seed(run, seed) for part in compressed(size) for seed in range(size.seeds) for run in part]
     dense, (half, quarter) = size.anchor.model, size.narrow
-    shapes = [dense, replace(dense, widths=half), replace(dense, widths=quarter),
-              *(LowRank(share).geometry(dense) for share in (1 / 2, 1 / 4))]
+    shapes = [
+        dense,
+        replace(dense, widths=half),
+        replace(dense, widths=quarter),
+        *(LowRank(share).geometry(dense) for share in (1 / 2, 1 / 4)),
+    ]
     timed = [Timed(shape) for shape in shapes] + [Timed(shape, int8=True) for shape in shapes[:3]]
-    return {"practice": runs, "practice-times": [CompressedTimes(dataset=size.anchor.dataset, networks=tuple(timed), rounds=size.rounds,
-                                                                 singles=size.singles)]}
+    return {
+        "practice": runs,
+        "practice-times": [CompressedTimes(dataset=size.anchor.dataset, networks=tuple(timed), rounds=size.rounds, singles=size.singles)],
+    }
 
 
 def compressed(size: Practice) -> list[list[CompressedRun]]:
@@ -82,17 +88,38 @@ def compressed(size: Practice) -> list[list[CompressedRun]]:
     half, quarter = size.narrow
 
     def run(*methods: Compression) -> list[CompressedRun]:
-        return [CompressedRun(parent=size.anchor, method=method, recipe=size.recipe(method) if method.trained else None)
-                for method in methods]
+        return [
+            CompressedRun(parent=size.anchor, method=method, recipe=size.recipe(method) if method.trained else None) for method in methods
+        ]
 
     def and_int8(runs: list[CompressedRun]) -> list[CompressedRun]:
         return [each for one in runs for each in (one, CompressedRun(parent=one, method=Rounded(8, activations=True)))]
 
     fine = (16, 4)
-    parts = [run(Files(32), Rounded(8, activations=True), Clustered(4), Rounded(4, fine), Files(16), Rounded(8)),
-             [*run(Tuned(), Sparse(1 / 8)), *and_int8(run(Channels(quarter))), *run(Codes(2), Student(quarter), LowRank(1 / 4)),
-              *run(SparseCodes(1 / 4, 4)), *and_int8(run(Channels(half))), *run(Sparse(1 / 2, "2:4"))]]
+    parts = [
+        run(Files(32), Rounded(8, activations=True), Clustered(4), Rounded(4, fine), Files(16), Rounded(8)),
+        [
+            *run(Tuned(), Sparse(1 / 8)),
+            *and_int8(run(Channels(quarter))),
+            *run(Codes(2), Student(quarter), LowRank(1 / 4)),
+            *run(SparseCodes(1 / 4, 4)),
+            *and_int8(run(Channels(half))),
+            *run(Sparse(1 / 2, "2:4")),
+        ],
+    ]
     if size.all:
-        parts.append(run(Sparse(1 / 4), Sparse(1 / 16), Student(quarter, taught=False), Student(half), LowRank(1 / 2),
-                         Codes(4), Sparse(1 / 2), SparseCodes(1 / 8, 4), Student(half, taught=False), Codes(3)))
+        parts.append(
+            run(
+                Sparse(1 / 4),
+                Sparse(1 / 16),
+                Student(quarter, taught=False),
+                Student(half),
+                LowRank(1 / 2),
+                Codes(4),
+                Sparse(1 / 2),
+                SparseCodes(1 / 8, 4),
+                Student(half, taught=False),
+                Codes(3),
+            )
+        )
     return parts

@@ -17,17 +17,37 @@ from lib.studies.benchmarks.task import TRAINING
 WHOLE = "as it is, 32 bits"
 
 #: Metrics of which a method's row has the mean over seeds.
-MEANS = ["val_accuracy", "test_accuracy", "file_bytes", "smaller", "parameters", "flops", "flops_nonzero", "training", "steps",
-         "val_before"]
+MEANS = [
+    "val_accuracy",
+    "test_accuracy",
+    "file_bytes",
+    "smaller",
+    "parameters",
+    "flops",
+    "flops_nonzero",
+    "training",
+    "steps",
+    "val_before",
+]
 
 
 def runs(results: Iterable[Result], scale: str) -> pd.DataFrame:
     """Return a row per run: ``name``, ``kind``, ``seed``, ``key``, ``command`` and the metrics; ``smaller`` than the file in 32 bits
     (times) and ``training``, its arithmetic over that of the trained network's own training."""
     results = list(results)
-    found = pd.DataFrame([{"name": called(result.spec), "kind": kind(result.spec), "seed": result.spec["seed"], "key": result.key,
-                           "command": f"python -m lib run benchmarks --scale {scale} --key {result.key}", **result.metrics}
-                          for result in results])
+    found = pd.DataFrame(
+        [
+            {
+                "name": called(result.spec),
+                "kind": kind(result.spec),
+                "seed": result.spec["seed"],
+                "key": result.key,
+                "command": f"python -m lib run benchmarks --scale {scale} --key {result.key}",
+                **result.metrics,
+            }
+            for result in results
+        ]
+    )
     if found.empty or WHOLE not in set(found["name"]):
         return found
     whole = found[found["name"] == WHOLE]
@@ -44,8 +64,13 @@ def own_training(result: Result) -> int:
 
 def time_ratios(results: Iterable[Result]) -> pd.DataFrame:
     """Return a row per network and batch that was timed: ``shape``, ``batch``, ``ms``, ``p95_ms``, ``ratio`` with its percentiles."""
-    return pd.DataFrame([{"shape": timed_shape(result.spec["networks"][row["position"]]), **row, "threads": result.metrics["threads"]}
-                         for result in results for row in result.arrays["rows"]])
+    return pd.DataFrame(
+        [
+            {"shape": timed_shape(result.spec["networks"][row["position"]]), **row, "threads": result.metrics["threads"]}
+            for result in results
+            for row in result.arrays["rows"]
+        ]
+    )
 
 
 def methods(results: Iterable[Result], scale: str, times: pd.DataFrame) -> pd.DataFrame:
@@ -71,9 +96,19 @@ def methods(results: Iterable[Result], scale: str, times: pd.DataFrame) -> pd.Da
     for name, part in rows.groupby("name", sort=False):
         apart = against(answers[name], answers[WHOLE])
         if apart is not None:
-            found.append({"name": name, "kind": part["kind"].iloc[0], **part.reindex(columns=MEANS).mean().to_dict(), "seeds": apart.n,
-                          "val_apart": (part.set_index("seed")["val_accuracy"] - whole).mean(), "apart": apart.mean, "low": apart.low,
-                          "high": apart.high, **ratios(shape(specs[name]), shape(specs[WHOLE]), times)})
+            found.append(
+                {
+                    "name": name,
+                    "kind": part["kind"].iloc[0],
+                    **part.reindex(columns=MEANS).mean().to_dict(),
+                    "seeds": apart.n,
+                    "val_apart": (part.set_index("seed")["val_accuracy"] - whole).mean(),
+                    "apart": apart.mean,
+                    "low": apart.low,
+                    "high": apart.high,
+                    **ratios(shape(specs[name]), shape(specs[WHOLE]), times),
+                }
+            )
     order = list(KINDS)
     table = pd.DataFrame(found).assign(place=lambda frame: frame["kind"].map(order.index))
     return table.sort_values(["place", "smaller"], kind="stable", ignore_index=True).drop(columns="place")
@@ -121,10 +156,20 @@ def pairs(results: Iterable[Result]) -> pd.DataFrame:
     for result in results:
         answers.setdefault(called(result.spec), {})[result.spec["seed"]] = correct_of(result.arrays["correct"])
         sizes.setdefault(called(result.spec), []).append(result.metrics["file_bytes"])
-    return pd.DataFrame([{"question": question, "first": first, "second": second, "difference": difference,
-                          "first_bytes": np.mean(sizes[first]), "second_bytes": np.mean(sizes[second])}
-                         for question, (first, second) in QUESTIONS.items()
-                         if first in answers and second in answers and (difference := against(answers[first], answers[second]))])
+    return pd.DataFrame(
+        [
+            {
+                "question": question,
+                "first": first,
+                "second": second,
+                "difference": difference,
+                "first_bytes": np.mean(sizes[first]),
+                "second_bytes": np.mean(sizes[second]),
+            }
+            for question, (first, second) in QUESTIONS.items()
+            if first in answers and second in answers and (difference := against(answers[first], answers[second]))
+        ]
+    )
 
 
 # What a reader wants

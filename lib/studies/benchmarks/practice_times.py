@@ -76,9 +76,18 @@ class CompressedTimes(Spec):
         inputs = batches(images, batch, self.singles if batch == 1 else 1)
         calls = {place: one.call(inputs, alone=batch == 1) for place, one in found.items()}
         seconds = take_turns(calls, self.passes * self.singles if batch == 1 else self.rounds, device)
-        return [{"position": place, "batch": batch, "ms": 1000 * statistics.median(taken), "p95_ms": 1000 * float(np.quantile(taken, 0.95)),
-                 "mean_ms": 1000 * typical(taken, len(inputs)), **ratio(taken, seconds[0]), "peak_bytes": peak_memory(calls[place], device)}
-                for place, taken in seconds.items()]
+        return [
+            {
+                "position": place,
+                "batch": batch,
+                "ms": 1000 * statistics.median(taken),
+                "p95_ms": 1000 * float(np.quantile(taken, 0.95)),
+                "mean_ms": 1000 * typical(taken, len(inputs)),
+                **ratio(taken, seconds[0]),
+                "peak_bytes": peak_memory(calls[place], device),
+            }
+            for place, taken in seconds.items()
+        ]
 
 
 def network(one: Timed, images: ImageSet, seed: int, channels_last: bool) -> nn.Module:

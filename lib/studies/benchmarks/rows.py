@@ -27,8 +27,15 @@ from lib.system.precision import autocast
 CHUNK = 500
 
 
-def row(model: nn.Module, images: ImageSet, precision: str, folder: Path, *, bits: int = 16,
-        runs_as: Callable[[nn.Module], nn.Module] = lambda read: read) -> tuple[dict[str, float], dict[str, str]]:
+def row(
+    model: nn.Module,
+    images: ImageSet,
+    precision: str,
+    folder: Path,
+    *,
+    bits: int = 16,
+    runs_as: Callable[[nn.Module], nn.Module] = lambda read: read,
+) -> tuple[dict[str, float], dict[str, str]]:
     """Metrics and arrays of a finished network; the one look at the test images.
 
     Metrics: ``val_accuracy``, ``test_accuracy``, ``parameters`` (numbers that are held), ``nonzero`` (of them that are not
@@ -46,11 +53,16 @@ def row(model: nn.Module, images: ImageSet, precision: str, folder: Path, *, bit
     # As on a CPU, whatever the device: there no row is computed that only fills a batched product up.
     plain, image = copy.deepcopy(model).cpu(), normalise(images.test.images[:1], images).cpu()
     ran, without = measure.flops(plain, image), zero_flops(plain, image)
-    metrics = {"val_accuracy": correct(answering, images.validation, images, precision).double().mean().item(),
-               "test_accuracy": right.double().mean().item(),
-               "parameters": measure.parameters(model), "nonzero": sum(int(p.count_nonzero()) for p in model.parameters()),
-               "active_parameters": measure.active_parameters(model), "flops": ran, "flops_nonzero": ran - without,
-               "file_bytes": size}
+    metrics = {
+        "val_accuracy": correct(answering, images.validation, images, precision).double().mean().item(),
+        "test_accuracy": right.double().mean().item(),
+        "parameters": measure.parameters(model),
+        "nonzero": sum(int(p.count_nonzero()) for p in model.parameters()),
+        "active_parameters": measure.active_parameters(model),
+        "flops": ran,
+        "flops_nonzero": ran - without,
+        "file_bytes": size,
+    }
     return metrics, {"correct": written(right)}
 
 
@@ -100,6 +112,7 @@ def zero_flops(model: nn.Module, image: Tensor) -> float:
             nonlocal spent
             places = output[0, 0].numel() if isinstance(module, nn.Conv2d) else output.numel() / output.shape[-1]
             spent += 2 * zeros * places
+
         hooks.append(module.register_forward_hook(hook))
 
     own = {name: int((layer.weight == 0).sum()) for name, layer in layers(model).items()}

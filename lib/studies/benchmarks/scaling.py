@@ -57,15 +57,18 @@ class ScalingRun(Spec):
     def __post_init__(self) -> None:
         one_of("axis", self.axis, AXES)
         one_of("precision", self.precision, TYPES)
-        require(self.rounds >= 2 and self.square >= 1 and 0 < self.copied[0] <= self.copied[1],
-                f"rounds {self.rounds}, square {self.square}, copied {self.copied}: at least 2 rounds, a matrix of one row, "
-                "and a copy of something")
+        require(
+            self.rounds >= 2 and self.square >= 1 and 0 < self.copied[0] <= self.copied[1],
+            f"rounds {self.rounds}, square {self.square}, copied {self.copied}: at least 2 rounds, a matrix of one row, "
+            "and a copy of something",
+        )
         require(self.sizes, "values is empty: give at least one size, or None for the usual ones")
         if self.axis == "sparsity":
             require(all(0 <= value < 1 for value in self.sizes), f"sparsities {self.sizes} must be shares in [0, 1)")
         else:
-            require(all(value >= 1 and value == int(value) for value in self.sizes),
-                    f"values {self.sizes} must be whole numbers of at least 1")
+            require(
+                all(value >= 1 and value == int(value) for value in self.sizes), f"values {self.sizes} must be whole numbers of at least 1"
+            )
 
     @property
     def sizes(self) -> tuple[float, ...]:
@@ -87,21 +90,35 @@ class ScalingRun(Spec):
         for number, (point, times, moves) in enumerate(zip(points, products, copies)):
             calls |= {("product", number): times.call, ("copy", number): moves.call, ("call", number): point.call}
         seconds = take_turns(calls, self.rounds, device)
-        arithmetic, memory = (ceilings(probes, [seconds[what, number] for number in range(len(points))])
-                              for what, probes in (("product", products), ("copy", copies)))
+        arithmetic, memory = (
+            ceilings(probes, [seconds[what, number] for number in range(len(points))])
+            for what, probes in (("product", products), ("copy", copies))
+        )
         rows = []
         for number, point in enumerate(points):
             smallest = next(n for n, p in enumerate(points) if (p.series, p.passes) == (point.series, point.passes))
             grown = ratio(seconds["call", number], seconds["call", smallest])
-            rows.append({"series": point.series, "value": point.value, "passes": point.passes, "flops": point.cost.flops,
-                         "bytes": point.cost.bytes,
-                         **judged(point, seconds["call", number], arithmetic[number], memory[number]),
-                         **{name.replace("ratio", "grown"): value for name, value in grown.items()}})
+            rows.append(
+                {
+                    "series": point.series,
+                    "value": point.value,
+                    "passes": point.passes,
+                    "flops": point.cost.flops,
+                    "bytes": point.cost.bytes,
+                    **judged(point, seconds["call", number], arithmetic[number], memory[number]),
+                    **{name.replace("ratio", "grown"): value for name, value in grown.items()},
+                }
+            )
         most = max(range(len(points)), key=lambda number: copies[number].amount)
-        unrest = statistics.median(statistics.median(seconds["product", number]) / min(seconds["product", number])
-                                   for number in range(len(points)))
-        metrics = {"threads": torch.get_num_threads(), "flops_per_second": max(row["flops_per_second"] for row in rows),
-                   "bytes_per_second": rows[most]["bytes_per_second"], "unrest": unrest}
+        unrest = statistics.median(
+            statistics.median(seconds["product", number]) / min(seconds["product", number]) for number in range(len(points))
+        )
+        metrics = {
+            "threads": torch.get_num_threads(),
+            "flops_per_second": max(row["flops_per_second"] for row in rows),
+            "bytes_per_second": rows[most]["bytes_per_second"],
+            "unrest": unrest,
+        }
         return Outcome(significant(metrics), arrays=significant({"rows": rows}))
 
 
@@ -111,15 +128,21 @@ def ceilings(probes: Sequence[Probe], seconds: Sequence[Sequence[float]]) -> lis
     return [max(rate for other, rate in zip(probes, fastest) if other.amount >= probe.amount) for probe in probes]
 
 
-def judged(point: Point, seconds: Sequence[float], flops_per_second: float,
-           bytes_per_second: float) -> dict[str, float | str]:
+def judged(point: Point, seconds: Sequence[float], flops_per_second: float, bytes_per_second: float) -> dict[str, float | str]:
     """Milliseconds of a call, and how near it comes to the two ceilings."""
     bound = point.cost.seconds(flops_per_second, bytes_per_second)
     low, high = np.quantile(seconds, (0.05, 0.95))
-    return {"ms": 1000 * statistics.median(seconds), "ms_p05": 1000 * float(low), "ms_p95": 1000 * float(high),
-            "ms_fastest": 1000 * min(seconds), "bound_ms": 1000 * bound, "share": bound / min(seconds),
-            "flops_per_second": flops_per_second, "bytes_per_second": bytes_per_second,
-            "limit": "arithmetic" if point.cost.flops / flops_per_second == bound else "memory"}
+    return {
+        "ms": 1000 * statistics.median(seconds),
+        "ms_p05": 1000 * float(low),
+        "ms_p95": 1000 * float(high),
+        "ms_fastest": 1000 * min(seconds),
+        "bound_ms": 1000 * bound,
+        "share": bound / min(seconds),
+        "flops_per_second": flops_per_second,
+        "bytes_per_second": bytes_per_second,
+        "limit": "arithmetic" if point.cost.flops / flops_per_second == bound else "memory",
+    }
 
 
 def frame(results: Iterable[Result]) -> pd.DataFrame:
@@ -132,11 +155,18 @@ def frame(results: Iterable[Result]) -> pd.DataFrame:
     """
     rows = []
     for result in results:
-        same = {"axis": result.spec["axis"], "precision": result.spec["precision"], "seed": result.spec["seed"],
-                "threads": result.metrics["threads"], "device": result.provenance["device"], "key": result.key}
+        same = {
+            "axis": result.spec["axis"],
+            "precision": result.spec["precision"],
+            "seed": result.spec["seed"],
+            "threads": result.metrics["threads"],
+            "device": result.provenance["device"],
+            "key": result.key,
+        }
         first: dict[tuple[str, str], float] = {}
         for row in result.arrays["rows"]:
             start = first.setdefault((row["series"], row["passes"]), row["flops"])
-            rows.append(same | row | {"kept": 1 - row["value"] if same["axis"] == "sparsity" else None,
-                                      "flops_grown": row["flops"] / start})
+            rows.append(
+                same | row | {"kept": 1 - row["value"] if same["axis"] == "sparsity" else None, "flops_grown": row["flops"] / start}
+            )
     return pd.DataFrame(rows)

@@ -21,7 +21,8 @@ from lib.quantization.codebook import books
 from lib.quantization.train import reassigning
 from lib.studies.base.portions import Portions
 from lib.studies.benchmarks.task import Task
-from lib.training.loop import Batches, Loss, Recipe, classification_loss
+from lib.training.loop import Batches, Recipe
+from lib.training.losses import Loss, classification_loss
 
 #: Share of a stage's training after which codes and masks stay as they are.
 SETTLE = 0.75
@@ -94,6 +95,7 @@ def followed(model: nn.Module, after_step: Callable[[nn.Module, int], None], ste
     def both(model: nn.Module, step: int) -> None:
         after_step(model, step)
         follow(model, step)
+
     return both
 
 

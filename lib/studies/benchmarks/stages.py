@@ -26,7 +26,8 @@ from lib.studies.benchmarks.stage import SETTLE, Setting, Stage, Training, forwa
 from lib.studies.benchmarks.task import TRAINING, Task, build
 from lib.studies.privacy.api import CALIBRATION, optimiser
 from lib.system.checks import one_of, require
-from lib.training.loop import Batches, Recipe, classification_loss
+from lib.training.loop import Batches, Recipe
+from lib.training.losses import classification_loss
 
 #: Share of a stage's training after which pruning ends.
 END = 0.5
@@ -59,8 +60,7 @@ class Prune(Stage):
         self.plan(1)
 
     def plan(self, steps: int) -> Plan:
-        return Plan(density=self.density, end=END, settle=SETTLE, every=often(steps), structure=self.structure,
-                    allocation="lamp", floor=4)
+        return Plan(density=self.density, end=END, settle=SETTLE, every=often(steps), structure=self.structure, allocation="lamp", floor=4)
 
     def training(self, model: nn.Module, batches: Batches, recipe: Recipe, setting: Setting) -> Training:
         loss = classification_loss(recipe.label_smoothing)
@@ -102,7 +102,7 @@ class Quantize(Stage):
     See :mod:`lib.quantization.codebook`.
     """
 
-    version = 2    # 1 renewed codes twenty times in a training, not after each step
+    version = 2  # 1 renewed codes twenty times in a training, not after each step
 
     bits: int
     grid: tuple[int, int] = (1, 1)
@@ -174,11 +174,12 @@ class Replace(Stage):
             layer.threshold = HYSTERESIS * rate
 
         def finish(model: nn.Module) -> None:
-            if not masked_relus(model)[0].frozen:       # a training that diverged before its masks were cut
+            if not masked_relus(model)[0].frozen:  # a training that diverged before its masks were cut
                 follow(budget, 1)(model, 1)
 
-        return Training(replacement_loss(setting.teacher(), budget, PENALTY), follow(budget, steps),
-                        [optimiser(model, recipe, rate)], finish)
+        return Training(
+            replacement_loss(setting.teacher(), budget, PENALTY), follow(budget, steps), [optimiser(model, recipe, rate)], finish
+        )
 
     def end(self, model: nn.Module) -> nn.Module:
         return deployed.deployed(model)

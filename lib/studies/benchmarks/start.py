@@ -42,8 +42,11 @@ class StartRun(Spec):
 
     def __post_init__(self) -> None:
         one_of("family", self.family, FAMILIES)
-        require(self.family in self.method.families, f"{type(self.method).__name__} trains networks of the family "
-                f"{' or '.join(map(repr, self.method.families))}, not {self.family!r}: choose another method or family")
+        require(
+            self.family in self.method.families,
+            f"{type(self.method).__name__} trains networks of the family "
+            f"{' or '.join(map(repr, self.method.families))}, not {self.family!r}: choose another method or family",
+        )
         require(0 < self.share <= 1, f"share is {self.share}: it must be a part of the budget in (0, 1]")
         self.method.check(self.task)
 

@@ -43,11 +43,11 @@ SPARSE, BITS = (1 / 4, 1 / 8), (4, 2)
 class Parameters(ChapterParameters):
     """Chapter 9's knobs.  A knob left at None follows the scale."""
 
-    dataset: str | None = None    # digits | mnist | cifar10 | cifar100
-    epochs: int | None = None     # of the dense networks: the budget of all
-    experts: int = 8              # of the mixtures
-    bits: int = 4                 # per weight in the chains of several stages
-    density: float = 0.25         # share of the weights that stays in them
+    dataset: str | None = None  # digits | mnist | cifar10 | cifar100
+    epochs: int | None = None  # of the dense networks: the budget of all
+    experts: int = 8  # of the mixtures
+    bits: int = 4  # per weight in the chains of several stages
+    density: float = 0.25  # share of the weights that stays in them
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -88,38 +88,89 @@ class Scale:
 def small_axes() -> tuple[ScalingRun, ...]:
     """Two sizes on each axis, twice."""
     sizes = {"width": (16, 32), "depth": (1, 2), "sequence": (16, 32), "experts": (1, 4), "sparsity": (0.0, 0.9)}
-    return tuple(ScalingRun(axis=axis, values=values, geometry=Geometry(2, 16, 16, 32, 2), rounds=2, square=64, copied=(0.1, 1.0))
-                 for axis, values in sizes.items())
+    return tuple(
+        ScalingRun(axis=axis, values=values, geometry=Geometry(2, 16, 16, 32, 2), rounds=2, square=64, copied=(0.1, 1.0))
+        for axis, values in sizes.items()
+    )
 
 
 def large_axes() -> tuple[ScalingRun, ...]:
     """Sizes that fill a large GPU."""
     sizes = {"width": (256, 512, 1024, 2048, 4096), "sequence": (256, 512, 1024, 2048, 4096)}
-    return tuple(ScalingRun(axis=axis, values=sizes.get(axis), geometry=Geometry(64, 256, 1024, 4096, 16), precision="bf16",
-                            square=8192, copied=(512.0, 512.0)) for axis in AXES)
+    return tuple(
+        ScalingRun(
+            axis=axis,
+            values=sizes.get(axis),
+            geometry=Geometry(64, 256, 1024, 4096, 16),
+            precision="bf16",
+            square=8192,
+            copied=(512.0, 512.0),
+        )
+        for axis in AXES
+    )
+
 
 SIZES = {
-    "smoke": Scale(Task(train_examples=150, epochs=1, points=2,
-                        vit=ViTConfig(image_size=8, channels=1, patch=4, width=24, depth=2, heads=2, hidden=32),
-                        cnn=ResNetConfig(widths=(4, 8), blocks=(1, 1), channels=1),
-                        recipe_vit=Recipe(batch_size=50, lr=3e-3), recipe_cnn=Recipe(batch_size=50, lr=1e-2)), 1, 1,
-                   Timing(rounds=2, singles=2), small_axes()),
-    "laptop": Scale(Task(epochs=10,
-                         vit=ViTConfig(image_size=8, channels=1, patch=2, width=48, depth=2, heads=6, hidden=96),
-                         cnn=ResNetConfig(widths=(6, 12, 24), channels=1),
-                         recipe_vit=Recipe(batch_size=128, lr=5e-3), recipe_cnn=Recipe(batch_size=128, lr=1e-2)), 1, 2,
-                    Timing(rounds=9, singles=16), chained=(0, 3)),
-    "cpu": Scale(Task("cifar10", 15_000, epochs=4,
-                      vit=ViTConfig(patch=8, width=48, depth=4, heads=6, hidden=192),
-                      cnn=ResNetConfig(widths=(16, 32, 64), stride=2),
-                      recipe_vit=Recipe(batch_size=128, lr=2e-3), recipe_cnn=Recipe(batch_size=128, lr=1e-2),
-                      augmentation=Augmentation(flip=True)), 3, 3, widths=(1.0, 2 / 3, 1 / 2), chained=(0, 3)),
-    "gpu": Scale(Task("cifar10", None, epochs=16,
-                      vit=ViTConfig(patch=4, width=192, depth=6, heads=6, hidden=768),
-                      cnn=ResNetConfig(widths=(64, 128, 256), blocks=(1, 1, 1)),
-                      recipe_vit=Recipe(batch_size=512, lr=2e-3, precision="bf16"),
-                      recipe_cnn=Recipe(batch_size=512, lr=1e-2, precision="bf16", channels_last=True),
-                      augmentation=LIGHT), 3, 3, Timing("bf16", 30), large_axes()),
+    "smoke": Scale(
+        Task(
+            train_examples=150,
+            epochs=1,
+            points=2,
+            vit=ViTConfig(image_size=8, channels=1, patch=4, width=24, depth=2, heads=2, hidden=32),
+            cnn=ResNetConfig(widths=(4, 8), blocks=(1, 1), channels=1),
+            recipe_vit=Recipe(batch_size=50, lr=3e-3),
+            recipe_cnn=Recipe(batch_size=50, lr=1e-2),
+        ),
+        1,
+        1,
+        Timing(rounds=2, singles=2),
+        small_axes(),
+    ),
+    "laptop": Scale(
+        Task(
+            epochs=10,
+            vit=ViTConfig(image_size=8, channels=1, patch=2, width=48, depth=2, heads=6, hidden=96),
+            cnn=ResNetConfig(widths=(6, 12, 24), channels=1),
+            recipe_vit=Recipe(batch_size=128, lr=5e-3),
+            recipe_cnn=Recipe(batch_size=128, lr=1e-2),
+        ),
+        1,
+        2,
+        Timing(rounds=9, singles=16),
+        chained=(0, 3),
+    ),
+    "cpu": Scale(
+        Task(
+            "cifar10",
+            15_000,
+            epochs=4,
+            vit=ViTConfig(patch=8, width=48, depth=4, heads=6, hidden=192),
+            cnn=ResNetConfig(widths=(16, 32, 64), stride=2),
+            recipe_vit=Recipe(batch_size=128, lr=2e-3),
+            recipe_cnn=Recipe(batch_size=128, lr=1e-2),
+            augmentation=Augmentation(flip=True),
+        ),
+        3,
+        3,
+        widths=(1.0, 2 / 3, 1 / 2),
+        chained=(0, 3),
+    ),
+    "gpu": Scale(
+        Task(
+            "cifar10",
+            None,
+            epochs=16,
+            vit=ViTConfig(patch=4, width=192, depth=6, heads=6, hidden=768),
+            cnn=ResNetConfig(widths=(64, 128, 256), blocks=(1, 1, 1)),
+            recipe_vit=Recipe(batch_size=512, lr=2e-3, precision="bf16"),
+            recipe_cnn=Recipe(batch_size=512, lr=1e-2, precision="bf16", channels_last=True),
+            augmentation=LIGHT,
+        ),
+        3,
+        3,
+        Timing("bf16", 30),
+        large_axes(),
+    ),
 }
 
 
@@ -130,26 +181,44 @@ def studies(parameters: Parameters) -> dict[str, list[Spec]]:
     elastic = StartRun(task=task, method=Elastic())
     found = {
         "anchors": [replace(run, seed=seed) for run in recipes(parameters.scale).values() for seed in range(size.seeds)],
-        "dense": seeded((StartRun(task=task, family=family, method=Dense(size=width))
-                         for family in FAMILIES for width in size.widths), seeds)
-                 + seeded((StartRun(task=task, family=family, method=Dense(inner=0.5)) for family in FAMILIES), seeds),
-        "starts": seeded([StartRun(task=task, method=Switch(experts=parameters.experts)),
-                          StartRun(task=task, method=Averaged(experts=parameters.experts)),
-                          StartRun(task=task, method=Grown((Deepen(task.vit.depth, "stack"),))),
-                          StartRun(task=task, method=Grown((Widen(2, Noise()),))),
-                          *(ChainRun(parent=elastic, cut=cut) for cut in ("whole", "middle", "small"))], seeds),
-        "compressed": seeded((ChainRun(parent=half(task, family), stages=stages) for family in FAMILIES
-                              for stages in single_stages(task, family, parameters)), seeds),
+        "dense": seeded(
+            (StartRun(task=task, family=family, method=Dense(size=width)) for family in FAMILIES for width in size.widths), seeds
+        )
+        + seeded((StartRun(task=task, family=family, method=Dense(inner=0.5)) for family in FAMILIES), seeds),
+        "starts": seeded(
+            [
+                StartRun(task=task, method=Switch(experts=parameters.experts)),
+                StartRun(task=task, method=Averaged(experts=parameters.experts)),
+                StartRun(task=task, method=Grown((Deepen(task.vit.depth, "stack"),))),
+                StartRun(task=task, method=Grown((Widen(2, Noise()),))),
+                *(ChainRun(parent=elastic, cut=cut) for cut in ("whole", "middle", "small")),
+            ],
+            seeds,
+        ),
+        "compressed": seeded(
+            (
+                ChainRun(parent=half(task, family), stages=stages)
+                for family in FAMILIES
+                for stages in single_stages(task, family, parameters)
+            ),
+            seeds,
+        ),
         "halves": seeded((half(task, family) for family in FAMILIES), seeds),
-        "orders": seeded((ChainRun(parent=replace(elastic, share=0.5), cut="small", stages=stages)
-                          for stages in chains(parameters, size.chained)), few),
+        "orders": seeded(
+            (ChainRun(parent=replace(elastic, share=0.5), cut="small", stages=stages) for stages in chains(parameters, size.chained)), few
+        ),
     }
     trials = [spec for name in ("dense", "starts", "compressed") for spec in found[name] if spec.seed == 0]
-    return found | {
-        "times": [TimesRun(trials=tuple(spec for spec in trials if family_of(spec) == family), **vars(size.timing))
-                  for family in FAMILIES],
-        "scaling": list(size.growing),
-    } | practice_studies(practice(parameters.scale, parameters.seeds))
+    return (
+        found
+        | {
+            "times": [
+                TimesRun(trials=tuple(spec for spec in trials if family_of(spec) == family), **vars(size.timing)) for family in FAMILIES
+            ],
+            "scaling": list(size.growing),
+        }
+        | practice_studies(practice(parameters.scale, parameters.seeds))
+    )
 
 
 def half(task: Task, family: str) -> StartRun:
@@ -195,7 +264,13 @@ def on_other_data(task: Task, dataset: str) -> Task:
     """The task on other images: networks for their shape and classes, about as many patches of another size."""
     side, channels = SHAPES[dataset]
     classes = 100 if dataset == "cifar100" else 10
-    patch = min((size for size in range(1, side + 1) if side % size == 0),
-                key=lambda size: abs(size * task.vit.image_size - side * task.vit.patch))
-    return replace(task, dataset=dataset, vit=replace(task.vit, image_size=side, channels=channels, classes=classes, patch=patch),
-                   cnn=replace(task.cnn, channels=channels, classes=classes), **other_shape(dataset, task.dataset))
+    patch = min(
+        (size for size in range(1, side + 1) if side % size == 0), key=lambda size: abs(size * task.vit.image_size - side * task.vit.patch)
+    )
+    return replace(
+        task,
+        dataset=dataset,
+        vit=replace(task.vit, image_size=side, channels=channels, classes=classes, patch=patch),
+        cnn=replace(task.cnn, channels=channels, classes=classes),
+        **other_shape(dataset, task.dataset),
+    )

@@ -97,8 +97,7 @@ class Task:
         batch = self.recipe(family).batch_size
         return TRAINING * self.forward_flops(self.whole(family)) * batch * self.steps(images, family)
 
-    def phase(self, images: ImageSet, family: str, share: float, step_flops: float, seed: int,
-              first: int = 0) -> tuple[Paced, Recipe]:
+    def phase(self, images: ImageSet, family: str, share: float, step_flops: float, seed: int, first: int = 0) -> tuple[Paced, Recipe]:
         """Batches and recipe of a training that spends ``share`` of the budget.
 
         step_flops: of one image of one training step, everything included (a teacher's pass, say).

@@ -18,7 +18,9 @@ from lib.measure import cost as measure
 from lib.runs.store import Session
 from lib.studies.benchmarks.task import Task
 from lib.system.checks import require
-from lib.training.loop import Batches, History, Loss, Recipe, Training, evaluate_classifier, fit
+from lib.training.evaluate import evaluate_classifier
+from lib.training.loop import Batches, History, Recipe, Training, fit
+from lib.training.losses import Loss
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,10 +56,15 @@ class Trained:
         flops = sum(phase.flops for phase in self.phases)
         seconds = sum(phase.history.seconds for phase in self.phases)
         peaks = [phase.peak_bytes for phase in self.phases]
-        return {"train_flops": flops, "own_train_flops": flops, "train_seconds": seconds, "train_seconds_total": seconds,
-                "train_peak_bytes": None if None in peaks else max(peaks),
-                "steps": sum(phase.steps for phase in self.phases),
-                "diverged": any(phase.history.diverged for phase in self.phases)}
+        return {
+            "train_flops": flops,
+            "own_train_flops": flops,
+            "train_seconds": seconds,
+            "train_seconds_total": seconds,
+            "train_peak_bytes": None if None in peaks else max(peaks),
+            "steps": sum(phase.steps for phase in self.phases),
+            "diverged": any(phase.history.diverged for phase in self.phases),
+        }
 
     @property
     def curves(self) -> dict[str, list]:
@@ -103,10 +110,19 @@ class Work:
         """On the validation images."""
         return evaluate_classifier(model, self.images.validation, self.images, precision=self.recipe.precision)["accuracy"]
 
-    def fit(self, model: nn.Module, step_flops: float, loss: Callable[[Paced], Loss], *, share: float = 1.0,
-            earlier: tuple[Phase, ...] = (), optimizers: list[Optimizer] | None = None,
-            evaluate: Callable[[nn.Module], dict[str, float]] | None = None,
-            after_step: Callable[[nn.Module, int], None] | None = None, costliest: Loss | None = None) -> Phase:
+    def fit(
+        self,
+        model: nn.Module,
+        step_flops: float,
+        loss: Callable[[Paced], Loss],
+        *,
+        share: float = 1.0,
+        earlier: tuple[Phase, ...] = (),
+        optimizers: list[Optimizer] | None = None,
+        evaluate: Callable[[nn.Module], dict[str, float]] | None = None,
+        after_step: Callable[[nn.Module, int], None] | None = None,
+        costliest: Loss | None = None,
+    ) -> Phase:
         """Train ``model`` with ``share`` of the work's part of the budget, on batches that follow the ``earlier`` phases'.
 
         step_flops: of one image of one step.  loss: given the batches, whose clock some losses look at.
@@ -117,13 +133,20 @@ class Work:
         first = sum(phase.steps for phase in earlier)
         batches, recipe = self.task.phase(self.images, self.family, share * self.share, step_flops, self.seed, first)
         begun = sum(phase.share for phase in earlier)
-        history = fit(model, batches, loss(batches), recipe, seed=self.seed, optimizers=optimizers,
-                      evaluate=evaluate or (lambda model: {"val_accuracy": self.accuracy(model)}), after_step=after_step,
-                      checkpoint=self.session.checkpoint / f"phase{len(earlier)}",
-                      report=lambda part, text: self.session.report(begun + share * part, text))
+        history = fit(
+            model,
+            batches,
+            loss(batches),
+            recipe,
+            seed=self.seed,
+            optimizers=optimizers,
+            evaluate=evaluate or (lambda model: {"val_accuracy": self.accuracy(model)}),
+            after_step=after_step,
+            checkpoint=self.session.checkpoint / f"phase{len(earlier)}",
+            report=lambda part, text: self.session.report(begun + share * part, text),
+        )
         steps = history.diverged_at or batches.steps * history.epochs
-        return Phase(share, history, steps, step_flops * recipe.batch_size,
-                     step_memory(model, batches, costliest or loss(batches), recipe))
+        return Phase(share, history, steps, step_flops * recipe.batch_size, step_memory(model, batches, costliest or loss(batches), recipe))
 
 
 def step_memory(model: nn.Module, batches: Batches, loss: Loss, recipe: Recipe) -> int | None:
@@ -131,8 +154,16 @@ def step_memory(model: nn.Module, batches: Batches, loss: Loss, recipe: Recipe) 
 
     By :func:`lib.measure.cost.peak_memory`, of a copy in fp32 or under autocast as it is trained, never compiled.
     """
-    one = Training(copy.deepcopy(model), batches, loss, replace(recipe, compile=False), seed=0, optimizers=None,
-                   after_step=None, report=lambda part, text: None)
+    one = Training(
+        copy.deepcopy(model),
+        batches,
+        loss,
+        replace(recipe, compile=False),
+        seed=0,
+        optimizers=None,
+        after_step=None,
+        report=lambda part, text: None,
+    )
     one.model.train()
     return measure.peak_memory(lambda: one.run_step(0), one.device)
 

@@ -22,7 +22,9 @@ from lib.studies.base.images import available_images
 from lib.studies.distillation.exits import ExitRun
 from lib.studies.distillation.pairs import APART
 from lib.system.checks import one_of, require
-from lib.training.loop import Recipe, classification_loss, evaluate_classifier, fit
+from lib.training.evaluate import evaluate_classifier
+from lib.training.loop import Recipe, fit
+from lib.training.losses import classification_loss
 
 #: What a student learns from its teacher.  "soft, numel" is soft distillation with the released code's normalisation.
 KINDS = ("hard", "soft", "soft, numel")
@@ -61,9 +63,10 @@ class DeiTRun(Spec):
         require(0 <= self.weight <= 1, f"weight is {self.weight}: λ must be in [0, 1]")
         require(self.temperature > 0, f"temperature is {self.temperature}: it must be above 0")
         require(self.teacher is not None or not self.token, "a distillation token needs a teacher: give one, or token=False")
-        require(self.teacher is None or (self.teacher.dataset, self.teacher.train_examples) == (self.dataset,
-                                                                                                self.train_examples),
-                "the teacher must have the student's dataset and train_examples")
+        require(
+            self.teacher is None or (self.teacher.dataset, self.teacher.train_examples) == (self.dataset, self.train_examples),
+            "the teacher must have the student's dataset and train_examples",
+        )
 
     def run(self, session: Session) -> Outcome:
         images = available_images(self.dataset, self.train_examples, session.device)
@@ -78,21 +81,35 @@ class DeiTRun(Spec):
             scores = evaluate_classifier(model, images.validation, images, precision=self.recipe.precision)
             return {f"val_{name}": value for name, value in scores.items()}
 
-        history = fit(model, batches, self.loss(teacher), self.recipe, seed=seed, evaluate=evaluate,
-                      checkpoint=session.checkpoint, report=session.report)
+        history = fit(
+            model,
+            batches,
+            self.loss(teacher),
+            self.recipe,
+            seed=seed,
+            evaluate=evaluate,
+            checkpoint=session.checkpoint,
+            report=session.report,
+        )
         session.save_weights(model)
-        metrics = {"diverged": history.diverged, "train_seconds": history.seconds, "parameters": measure.parameters(model),
-                   "train_loss": history.curves["train_loss"][-1], **evaluate(model),
-                   "test_accuracy": self.accuracy(model, images)}
+        metrics = {
+            "diverged": history.diverged,
+            "train_seconds": history.seconds,
+            "parameters": measure.parameters(model),
+            "train_loss": history.curves["train_loss"][-1],
+            **evaluate(model),
+            "test_accuracy": self.accuracy(model, images),
+        }
         arrays: dict[str, list] = {}
         probe = normalise(images.validation.images[:PROBE_IMAGES], images)
         if self.token:
-            metrics |= {"test_accuracy_class": self.accuracy(Head(model, 0), images),
-                        "test_accuracy_token": self.accuracy(Head(model, 1), images)}
+            metrics |= {
+                "test_accuracy_class": self.accuracy(Head(model, 0), images),
+                "test_accuracy_token": self.accuracy(Head(model, 1), images),
+            }
             arrays["similarity_by_layer"] = token_similarity(model, probe)
         if teacher is not None:
-            metrics |= {"teacher_test_accuracy": self.accuracy(teacher, images),
-                        "agreement": agreement(model, teacher, probe)}
+            metrics |= {"teacher_test_accuracy": self.accuracy(teacher, images), "agreement": agreement(model, teacher, probe)}
         return Outcome(significant(metrics), significant(history.curves), significant(arrays), images.provenance())
 
     def network(self) -> ViT:
@@ -112,8 +129,16 @@ class DeiTRun(Spec):
             if self.kind == "hard":
                 total = hard_loss(by_class, by_token, taught, targets, smoothing)
             else:
-                total = soft_loss(by_class, by_token, taught, targets, self.weight, self.temperature,
-                                  "numel" if self.kind == "soft, numel" else "batchmean", smoothing)
+                total = soft_loss(
+                    by_class,
+                    by_token,
+                    taught,
+                    targets,
+                    self.weight,
+                    self.temperature,
+                    "numel" if self.kind == "soft, numel" else "batchmean",
+                    smoothing,
+                )
             return total, {"agreement": (by_token.detach().argmax(-1) == taught.argmax(-1)).float().mean()}
 
         return loss

@@ -23,7 +23,9 @@ from lib.runs.store import Session
 from lib.studies.base.images import available_images
 from lib.system.checks import require
 from lib.system.precision import autocast
-from lib.training.loop import Recipe, classification_loss, evaluate_classifier, fit
+from lib.training.evaluate import evaluate_classifier
+from lib.training.loop import Recipe, fit
+from lib.training.losses import classification_loss
 
 #: Images that go through a network at a time when all classifiers are judged.
 CHUNK = 1000
@@ -55,7 +57,7 @@ class ExitRun(Spec):
     augmentation: Augmentation = field(default_factory=Augmentation)
 
     def __post_init__(self) -> None:
-        ExitConfig(self.model, self.places, self.attention)                    # refuses places that are none
+        ExitConfig(self.model, self.places, self.attention)  # refuses places that are none
         self_distillation_loss(self.alpha, self.weight, self.temperature, self.reference)
 
     def run(self, session: Session) -> Outcome:
@@ -63,22 +65,31 @@ class ExitRun(Spec):
         torch.manual_seed(self.seed)
         model = self.network().to(session.device)
         batches = ImageBatches(images.train, images, self.recipe.batch_size, self.augmentation, self.seed)
-        loss = (self_distillation_loss(self.alpha, self.weight, self.temperature, self.reference) if self.places
-                else classification_loss(self.recipe.label_smoothing))
+        loss = (
+            self_distillation_loss(self.alpha, self.weight, self.temperature, self.reference)
+            if self.places
+            else classification_loss(self.recipe.label_smoothing)
+        )
 
         def evaluate(model: ExitNet) -> dict[str, float]:
             scores = evaluate_classifier(model, images.validation, images, precision=self.recipe.precision)
             return {f"val_{name}": value for name, value in scores.items()}
 
-        history = fit(model, batches, loss, self.recipe, seed=self.seed, evaluate=evaluate, checkpoint=session.checkpoint,
-                      report=session.report)
+        history = fit(
+            model, batches, loss, self.recipe, seed=self.seed, evaluate=evaluate, checkpoint=session.checkpoint, report=session.report
+        )
         session.save_weights(model)
         with torch.device("meta"):
             flops = exit_flops(self.network(), images.shape)
-        metrics = {"diverged": history.diverged, "train_seconds": history.seconds,
-                   "train_loss": history.curves["train_loss"][-1], "parameters": measure.parameters(model),
-                   "deployed_parameters": measure.parameters(model.backbone),
-                   "flops_per_image": flops[-1], "classifiers": model.count}
+        metrics = {
+            "diverged": history.diverged,
+            "train_seconds": history.seconds,
+            "train_loss": history.curves["train_loss"][-1],
+            "parameters": measure.parameters(model),
+            "deployed_parameters": measure.parameters(model.backbone),
+            "flops_per_image": flops[-1],
+            "classifiers": model.count,
+        }
         arrays = {"flops_by_exit": flops}
         for name, split in (("val", images.validation), ("test", images.test)):
             logits_KBC = all_logits(model, split, images, self.recipe.precision)
@@ -123,35 +134,46 @@ class ExitSearch(Spec):
     def run(self, session: Session) -> Outcome:
         images, model, precision = self.parent.images(session), self.parent.load(session), self.parent.recipe.precision
         flops = exit_flops(model, images.shape)
-        held, tested = (answers(all_logits(model, split, images, precision)).cpu()
-                        for split in (images.validation, images.test))
+        held, tested = (answers(all_logits(model, split, images, precision)).cpu() for split in (images.validation, images.test))
         labels, test_labels = images.validation.labels.cpu(), images.test.labels.cpu()
         start = time.perf_counter()
-        found = search_thresholds(held, labels, flops, population=self.population, generations=self.generations,
-                                  seed=self.seed)
+        found = search_thresholds(held, labels, flops, population=self.population, generations=self.generations, seed=self.seed)
         seconds = time.perf_counter() - start
         alike = sweep_thresholds(held, labels, flops)
         best = max(found, key=lambda setting: setting.accuracy)
 
         def row(setting: Setting) -> dict:
             test = judged(tested, test_labels, flops, setting.thresholds)
-            return {"thresholds": [round(t, 4) for t in setting.thresholds], "val_accuracy": setting.accuracy,
-                    "val_flops": setting.flops, "test_accuracy": test.accuracy, "test_flops": test.flops}
+            return {
+                "thresholds": [round(t, 4) for t in setting.thresholds],
+                "val_accuracy": setting.accuracy,
+                "val_flops": setting.flops,
+                "test_accuracy": test.accuracy,
+                "test_flops": test.flops,
+            }
 
         # All of the front for claims, in short; some of it in full for the figure.
         rows = [row(setting) for setting in found]
-        arrays = {"front_val_accuracy": [r["val_accuracy"] for r in rows],
-                  "front_test_flops": [r["test_flops"] for r in rows], "found": thinned(rows),
-                  "alike": [row(setting) for setting in thinned(alike)], "flops_by_exit": flops,
-                  "sure": sure_shares(tested, test_labels)}
-        metrics = {"whole_flops": flops[-1], "search_seconds": seconds, "looked_at": self.population * self.generations,
-                   **self.timing(model, images, best)}
+        arrays = {
+            "front_val_accuracy": [r["val_accuracy"] for r in rows],
+            "front_test_flops": [r["test_flops"] for r in rows],
+            "found": thinned(rows),
+            "alike": [row(setting) for setting in thinned(alike)],
+            "flops_by_exit": flops,
+            "sure": sure_shares(tested, test_labels),
+        }
+        metrics = {
+            "whole_flops": flops[-1],
+            "search_seconds": seconds,
+            "looked_at": self.population * self.generations,
+            **self.timing(model, images, best),
+        }
         return Outcome(significant(metrics), {}, significant(arrays), images.provenance())
 
     @torch.no_grad()
     def timing(self, model: ExitNet, images: ImageSet, setting: Setting) -> dict[str, float]:
         """Milliseconds of an image, one at a time: leaving early by ``setting``, and through the network without exits."""
-        inputs = normalise(images.test.images[:self.timed], images).split(1)
+        inputs = normalise(images.test.images[: self.timed], images).split(1)
         turns = iter(range(10**9))
 
         def early() -> object:
@@ -163,7 +185,9 @@ class ExitSearch(Spec):
         device = inputs[0].device
         seconds = measure.take_turns({"early": early, "whole": whole}, self.timed, device)
         return {f"{name}_ms": 1000 * sum(found) / len(found) for name, found in seconds.items()} | {
-            "timed_val_accuracy": setting.accuracy, "timed_flops": setting.flops}
+            "timed_val_accuracy": setting.accuracy,
+            "timed_flops": setting.flops,
+        }
 
 
 def thinned(settings: list, most: int = 24) -> list:
@@ -173,8 +197,7 @@ def thinned(settings: list, most: int = 24) -> list:
     return [settings[round(i * (len(settings) - 1) / (most - 1))] for i in range(most)]
 
 
-def sure_shares(probabilities_KBC: Tensor, labels: Tensor,
-                limits: tuple[float, ...] = (0.5, 0.7, 0.9, 0.95, 0.99)) -> list[dict]:
+def sure_shares(probabilities_KBC: Tensor, labels: Tensor, limits: tuple[float, ...] = (0.5, 0.7, 0.9, 0.95, 0.99)) -> list[dict]:
     """For each shallow classifier and threshold: the share of images it is sure of, and how often it is right there."""
     found = []
     for place, probabilities_BC in enumerate(probabilities_KBC[:-1]):

@@ -57,8 +57,7 @@ class Method:
         chosen = setting.alpha if self.shares else setting.weight
         weight = self.weight if chosen is None else chosen
         labels = 1 - weight if self.shares else self.labels
-        return Pair(student, self.build(student, teacher, temperature, setting), labels, weight,
-                    round(self.warmup * setting.steps))
+        return Pair(student, self.build(student, teacher, temperature, setting), labels, weight, round(self.warmup * setting.steps))
 
 
 def hint(student: nn.Module, teacher: nn.Module, temperature: float | None, setting: Setting) -> Hint:
@@ -99,6 +98,15 @@ METHODS = {
 }
 
 #: How the chapter calls them.
-TOLD = {"hinton": "Hinton KD", "patient": "function matching", "fitnets": "FitNets", "attention": "attention transfer",
-        "soft attention": "Hinton KD and attention", "relational": "RKD", "contrastive": "CRD", "decoupled": "DKD",
-        "dist": "DIST", "standardised": "logit standardisation"}
+TOLD = {
+    "hinton": "Hinton KD",
+    "patient": "function matching",
+    "fitnets": "FitNets",
+    "attention": "attention transfer",
+    "soft attention": "Hinton KD and attention",
+    "relational": "RKD",
+    "contrastive": "CRD",
+    "decoupled": "DKD",
+    "dist": "DIST",
+    "standardised": "logit standardisation",
+}

@@ -12,9 +12,13 @@ from lib.studies.distillation.students_names import student
 def method(result: Result) -> str:
     """The method of a run; seeds and geometries are no part of a name."""
     spec = result.spec
-    own = {"distillation-exits": exits, "distillation-deit": deit, "distillation-sparse": sparse,
-           "distillation-tinybert": tinybert,
-           "moe-vit": mixture}
+    own = {
+        "distillation-exits": exits,
+        "distillation-deit": deit,
+        "distillation-sparse": sparse,
+        "distillation-tinybert": tinybert,
+        "moe-vit": mixture,
+    }
     if result.experiment in own:
         return own[result.experiment](spec)
     if result.experiment == "distillation-thresholds":

@@ -68,17 +68,29 @@ class NastyRun(Spec):
         torch.manual_seed(seed)
         model = self.build().to(session.device)
         batches = ImageBatches(images.train, images, recipe.batch_size, self.augmentation, seed)
-        history = fit(model, batches, nasty_loss(normal, self.temperature, self.omega, recipe.label_smoothing), recipe,
-                      seed=seed, checkpoint=session.checkpoint, report=session.report,
-                      evaluate=lambda model: scored(model, images.validation, images, recipe, "val"))
+        history = fit(
+            model,
+            batches,
+            nasty_loss(normal, self.temperature, self.omega, recipe.label_smoothing),
+            recipe,
+            seed=seed,
+            checkpoint=session.checkpoint,
+            report=session.report,
+            evaluate=lambda model: scored(model, images.validation, images, recipe, "val"),
+        )
         session.save_weights(model)
         own, usual = (answers(net, images.test, images, recipe) for net in (model, normal))
         labels = images.test.labels.to(own.device)
-        metrics = {"diverged": history.diverged, "train_seconds": history.seconds, **sizes(model, images),
-                   "normal_accuracy": (usual.argmax(-1) == labels).float().mean().item(),
-                   "contradiction": contradiction(own, usual, self.temperature).item(),
-                   "peaks": peaks(own, self.temperature), "normal_peaks": peaks(usual, self.temperature),
-                   **tested(model, images, recipe)}
+        metrics = {
+            "diverged": history.diverged,
+            "train_seconds": history.seconds,
+            **sizes(model, images),
+            "normal_accuracy": (usual.argmax(-1) == labels).float().mean().item(),
+            "contradiction": contradiction(own, usual, self.temperature).item(),
+            "peaks": peaks(own, self.temperature),
+            "normal_peaks": peaks(usual, self.temperature),
+            **tested(model, images, recipe),
+        }
         return Outcome(significant(metrics), significant(history.curves), data=images.provenance())
 
     def load(self, session: Session) -> nn.Module:
@@ -107,20 +119,26 @@ class GalleryRun(Spec):
     points: int = 200
 
     def __post_init__(self) -> None:
-        require(self.examples >= 1 and self.points >= 10,
-                f"examples is {self.examples} and points is {self.points}: at least 1 and 10 are needed")
+        require(
+            self.examples >= 1 and self.points >= 10,
+            f"examples is {self.examples} and points is {self.points}: at least 1 and 10 are needed",
+        )
 
     def run(self, session: Session) -> Outcome:
         from sklearn.manifold import TSNE  # imported here: slow, and only galleries need it
         from sklearn.metrics import silhouette_score
+
         images = self.parent.images(session)
         networks = {"normal": self.parent.parent.load(session), "nasty": self.parent.load(session)}
         chosen = first_of_each(images.validation, images.classes, self.examples)
-        some = Split(images.validation.images[:self.points], images.validation.labels[:self.points])
+        some = Split(images.validation.images[: self.points], images.validation.labels[: self.points])
         labels = some.labels.cpu()
         metrics: dict[str, float] = {}
-        arrays: dict[str, list] = {"pictures": [png(picture) for picture in images.validation.images[chosen]],
-                                   "picture_labels": images.validation.labels[chosen].tolist(), "labels": labels.tolist()}
+        arrays: dict[str, list] = {
+            "pictures": [png(picture) for picture in images.validation.images[chosen]],
+            "picture_labels": images.validation.labels[chosen].tolist(),
+            "labels": labels.tolist(),
+        }
         for name, net in networks.items():
             with torch.no_grad():
                 logits = net(normalise(images.validation.images[chosen], images)).float()
@@ -128,8 +146,7 @@ class GalleryRun(Spec):
             arrays[f"probabilities_{name}"] = (logits / self.parent.temperature).softmax(-1).tolist()
             for what, values in (("features", seen.pooled), ("logits", seen.logits)):
                 found = values.cpu().numpy()
-                flat = TSNE(perplexity=min(30, (self.points - 1) / 3), init="pca",
-                            random_state=self.seed).fit_transform(found)
+                flat = TSNE(perplexity=min(30, (self.points - 1) / 3), init="pca", random_state=self.seed).fit_transform(found)
                 arrays[f"map_{what}_{name}"] = [[round(float(x), 2) for x in row] for row in flat]
                 metrics[f"silhouette_{what}_{name}"] = float(silhouette_score(found, labels))
         return Outcome(significant(metrics), {}, significant(arrays), images.provenance())

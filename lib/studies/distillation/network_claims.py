@@ -57,6 +57,7 @@ def spread(groups: Iterable[dict[int, Scores]], *runs: Results) -> list[float]:
 
 # Self-distillation
 
+
 def deepest_minus_plain(studies: Studies) -> list[float]:
     runs = studies["self"]
     return difference(by_seed(runs, "self-distillation"), by_seed(runs, "plain network"), runs)
@@ -81,8 +82,10 @@ def early_exit_speedup(studies: Studies) -> list[float]:
         front = zip(search.arrays["front_val_accuracy"], search.arrays["front_test_flops"])
         enough = [flops for accuracy, flops in front if accuracy >= base.metrics["val_accuracy"]]
         if not enough:
-            raise NotTestable("with no thresholds is the network with early exits as accurate as the plain one: "
-                              "how fast it is at equal accuracy cannot be said")
+            raise NotTestable(
+                "with no thresholds is the network with early exits as accurate as the plain one: "
+                "how fast it is at equal accuracy cannot be said"
+            )
         found.append(base.metrics["flops_per_image"] / min(enough))
     if not found:
         raise NotTestable(f"no thresholds were searched for a network that has a plain counterpart{why(runs, searches)}")
@@ -109,6 +112,7 @@ def distilled_minus_deep_supervision(studies: Studies) -> list[float]:
 
 
 # DeiT
+
 
 def deit_gain(studies: Studies) -> list[float]:
     runs = studies["deit"]
@@ -143,6 +147,7 @@ def last_similarity(studies: Studies) -> list[float]:
 
 
 # Switch
+
 
 def smallest_mixture(runs: Results) -> dict[int, float]:
     names = [method(r) for r in runs if r.experiment == "moe-vit" and r.spec["moe"]]
@@ -188,6 +193,7 @@ def distilled_minus_inherited_labels(studies: Studies) -> list[float]:
 
 
 # TinyBERT
+
 
 def share_of_teacher(studies: Studies) -> list[float]:
     runs = studies["tinybert"]

@@ -22,7 +22,9 @@ from lib.studies.base.images import available_images
 from lib.studies.distillation.methods import METHODS, Setting
 from lib.system.checks import one_of, require
 from lib.system.precision import autocast
-from lib.training.loop import Recipe, classification_loss, evaluate_classifier, fit
+from lib.training.evaluate import evaluate_classifier
+from lib.training.loop import Recipe, fit
+from lib.training.losses import classification_loss
 
 Config = CNNConfig | ResNetConfig
 
@@ -52,12 +54,23 @@ class PlainRun(Spec):
         torch.manual_seed(self.seed)
         model = network(self.model).to(session.device)
         batches = ImageBatches(images.train, images, self.recipe.batch_size, self.augmentation, self.seed)
-        history = fit(model, batches, classification_loss(self.recipe.label_smoothing), self.recipe, seed=self.seed,
-                      checkpoint=session.checkpoint, report=session.report,
-                      evaluate=lambda model: scored(model, images.validation, images, self.recipe, "val"))
+        history = fit(
+            model,
+            batches,
+            classification_loss(self.recipe.label_smoothing),
+            self.recipe,
+            seed=self.seed,
+            checkpoint=session.checkpoint,
+            report=session.report,
+            evaluate=lambda model: scored(model, images.validation, images, self.recipe, "val"),
+        )
         session.save_weights(model)
-        metrics = {"diverged": history.diverged, "train_seconds": history.seconds, **sizes(model, images),
-                   **tested(model, images, self.recipe)}
+        metrics = {
+            "diverged": history.diverged,
+            "train_seconds": history.seconds,
+            **sizes(model, images),
+            **tested(model, images, self.recipe),
+        }
         return Outcome(significant(metrics), significant(history.curves), data=images.provenance())
 
     def images(self, session: Session) -> ImageSet:
@@ -103,15 +116,19 @@ class PairRun(Spec):
         method = METHODS[self.method]
         require(self.temperature is None or method.temperature, f"{self.method} has no temperature: leave it at None")
         require(self.temperature is None or self.temperature > 0, f"temperature is {self.temperature}: it must be above 0")
-        require(self.alpha is None or method.shares,
-                f"{self.method} does not share the loss with the labels: leave alpha at None, and set weight")
-        require(self.alpha is None or 0 <= self.alpha <= 1,
-                f"alpha is {self.alpha}: it must be in [0, 1], the teacher's share of the loss")
-        require(self.weight is None or not method.shares,
-                f"{self.method} shares the loss with the labels: leave weight at None, and set alpha")
+        require(
+            self.alpha is None or method.shares,
+            f"{self.method} does not share the loss with the labels: leave alpha at None, and set weight",
+        )
+        require(self.alpha is None or 0 <= self.alpha <= 1, f"alpha is {self.alpha}: it must be in [0, 1], the teacher's share of the loss")
+        require(
+            self.weight is None or not method.shares, f"{self.method} shares the loss with the labels: leave weight at None, and set alpha"
+        )
         require(self.weight is None or self.weight >= 0, f"weight is {self.weight}: it must not be negative")
-        require(self.method != "decoupled" or not self.distortion.mixes,
-                "decoupled distillation needs each image's class: leave mixup and cutmix at 0")
+        require(
+            self.method != "decoupled" or not self.distortion.mixes,
+            "decoupled distillation needs each image's class: leave mixup and cutmix at 0",
+        )
 
     @property
     def dataset(self) -> str:
@@ -131,16 +148,32 @@ class PairRun(Spec):
         torch.manual_seed(seed)
         student = network(self.model).to(session.device)
         batches = PairBatches(images.train, images, recipe.batch_size, self.distortion, seed, self.view)
-        pair = METHODS[self.method].pair(student, teacher, Setting(
-            self.temperature, self.alpha, self.weight, examples=len(images.train), steps=recipe.epochs * batches.steps))
+        pair = METHODS[self.method].pair(
+            student,
+            teacher,
+            Setting(self.temperature, self.alpha, self.weight, examples=len(images.train), steps=recipe.epochs * batches.steps),
+        )
         pair.to(session.device)
-        history = fit(pair, batches, pair_loss(teacher, recipe.label_smoothing), recipe, seed=seed,
-                      after_step=pair.climb, checkpoint=session.checkpoint, report=session.report,
-                      evaluate=lambda pair: scored(pair, images.validation, images, recipe, "val"))
+        history = fit(
+            pair,
+            batches,
+            pair_loss(teacher, recipe.label_smoothing),
+            recipe,
+            seed=seed,
+            after_step=pair.climb,
+            checkpoint=session.checkpoint,
+            report=session.report,
+            evaluate=lambda pair: scored(pair, images.validation, images, recipe, "val"),
+        )
         session.save_weights(student)
-        metrics = {"diverged": history.diverged, "train_seconds": history.seconds, **sizes(student, images),
-                   "term_parameters": measure.parameters(pair.term), **against(student, teacher, images, recipe),
-                   **tested(student, images, recipe)}
+        metrics = {
+            "diverged": history.diverged,
+            "train_seconds": history.seconds,
+            **sizes(student, images),
+            "term_parameters": measure.parameters(pair.term),
+            **against(student, teacher, images, recipe),
+            **tested(student, images, recipe),
+        }
         return Outcome(significant(metrics), significant(history.curves), data=images.provenance())
 
     def load(self, session: Session) -> nn.Module:
@@ -207,6 +240,8 @@ def against(student: nn.Module, teacher: nn.Module, images: ImageSet, recipe: Re
     own, other = (answers(model, images.test, images, recipe) for model in (student, teacher))
     divergence = nn.functional.kl_div(own.log_softmax(-1), other.log_softmax(-1), reduction="batchmean", log_target=True)
     labels = images.test.labels.to(other.device)
-    return {"teacher_accuracy": (other.argmax(-1) == labels).float().mean().item(),
-            "test_agreement": (own.argmax(-1) == other.argmax(-1)).float().mean().item(),
-            "test_divergence": divergence.item()}
+    return {
+        "teacher_accuracy": (other.argmax(-1) == labels).float().mean().item(),
+        "test_agreement": (own.argmax(-1) == other.argmax(-1)).float().mean().item(),
+        "test_divergence": divergence.item(),
+    }

@@ -49,9 +49,10 @@ class SkepticalRun(Spec):
     train_examples: int | None = None
 
     def __post_init__(self) -> None:
-        ExitConfig(self.model, self.places)                 # refuses places that are none
-        require(0 <= self.listener < len(self.places),
-                f"listener is {self.listener}: there are {len(self.places)} shallow classifiers, from 0")
+        ExitConfig(self.model, self.places)  # refuses places that are none
+        require(
+            0 <= self.listener < len(self.places), f"listener is {self.listener}: there are {len(self.places)} shallow classifiers, from 0"
+        )
         check_settings(self.temperature, self.alpha)
 
     @property
@@ -72,13 +73,25 @@ class SkepticalRun(Spec):
         torch.manual_seed(seed)
         model = ExitNet(ExitConfig(self.model, self.places)).to(session.device)
         batches = ImageBatches(images.train, images, recipe.batch_size, self.augmentation, seed)
-        history = fit(model, batches, skeptical_loss(teacher, self.listener, self.temperature, self.alpha), recipe,
-                      seed=seed, checkpoint=session.checkpoint, report=session.report,
-                      evaluate=lambda model: scored(model, images.validation, images, recipe, "val"))
+        history = fit(
+            model,
+            batches,
+            skeptical_loss(teacher, self.listener, self.temperature, self.alpha),
+            recipe,
+            seed=seed,
+            checkpoint=session.checkpoint,
+            report=session.report,
+            evaluate=lambda model: scored(model, images.validation, images, recipe, "val"),
+        )
         session.save_weights(model.backbone)
         metrics, arrays = judged(model, images, recipe)
-        metrics |= {"diverged": history.diverged, "train_seconds": history.seconds, **sizes(model.backbone, images),
-                    "term_parameters": measure.parameters(model.exits), **against(model, teacher, images, recipe)}
+        metrics |= {
+            "diverged": history.diverged,
+            "train_seconds": history.seconds,
+            **sizes(model.backbone, images),
+            "term_parameters": measure.parameters(model.exits),
+            **against(model, teacher, images, recipe),
+        }
         return Outcome(significant(metrics), significant(history.curves), significant(arrays), images.provenance())
 
     def load(self, session: Session) -> nn.Module:

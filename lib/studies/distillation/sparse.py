@@ -21,7 +21,9 @@ from lib.studies.base.images import available_images
 from lib.studies.distillation.pairs import APART
 from lib.studies.moe.api import ViTRun
 from lib.system.checks import require
-from lib.training.loop import classification_loss, evaluate_classifier, fit
+from lib.training.evaluate import evaluate_classifier
+from lib.training.loop import fit
+from lib.training.losses import classification_loss
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,21 +58,27 @@ class SparseToDense(Spec):
         load_model(teacher, str(session.weights(parent)))
         copied = copy_non_expert_weights(model, teacher) if self.inherit else []
         recipe = parent.recipe
-        loss = (sparse_to_dense_loss(teacher, self.weight, recipe.label_smoothing) if self.weight
-                else classification_loss(recipe.label_smoothing))
+        loss = (
+            sparse_to_dense_loss(teacher, self.weight, recipe.label_smoothing)
+            if self.weight
+            else classification_loss(recipe.label_smoothing)
+        )
 
         def evaluate(model: ViT) -> dict[str, float]:
             scores = evaluate_classifier(model, images.validation, images, precision=recipe.precision)
             return {f"val_{name}": value for name, value in scores.items()}
 
         batches = ImageBatches(images.train, images, recipe.batch_size, parent.augmentation, seed)
-        history = fit(model, batches, loss, recipe, seed=seed, evaluate=evaluate, checkpoint=session.checkpoint,
-                      report=session.report)
+        history = fit(model, batches, loss, recipe, seed=seed, evaluate=evaluate, checkpoint=session.checkpoint, report=session.report)
         states = model.state_dict()
-        metrics = {"diverged": history.diverged, "train_seconds": history.seconds,
-                   "train_loss": history.curves["train_loss"][-1],
-                   "parameters": measure.parameters(model), "teacher_parameters": measure.parameters(teacher),
-                   "copied_share": sum(states[name].numel() for name in copied) / sum(t.numel() for t in states.values()),
-                   **evaluate(model),
-                   "test_accuracy": evaluate_classifier(model, images.test, images, precision=recipe.precision)["accuracy"]}
+        metrics = {
+            "diverged": history.diverged,
+            "train_seconds": history.seconds,
+            "train_loss": history.curves["train_loss"][-1],
+            "parameters": measure.parameters(model),
+            "teacher_parameters": measure.parameters(teacher),
+            "copied_share": sum(states[name].numel() for name in copied) / sum(t.numel() for t in states.values()),
+            **evaluate(model),
+            "test_accuracy": evaluate_classifier(model, images.test, images, precision=recipe.precision)["accuracy"],
+        }
         return Outcome(significant(metrics), significant(history.curves), data=images.provenance())

@@ -89,34 +89,112 @@ FAST = {"precision": "bf16", "channels_last": True}
 
 STUDENTS = {
     "smoke": Students(
-        dataset="digits", teacher=ResNetConfig((8, 16), (1, 1), channels=1),
-        student=ResNetConfig((4, 8), (1, 1), channels=1), others=(), first=adam(2, 64, 1e-2), second=adam(1, 64, 1e-2),
-        long=2, maps=62.5, sweep=((4.0,), (0.7,)), omegas=(0.04,), taus=(4.0,), heard=(), parts=(), places=(1,),
-        listeners=(0,), zero=ResNetConfig((4, 8), (1, 1), channels=1), zero_recipe=game(1, 32, 1e-2), rounds=3, beta=15.0,
-        noise=16, width=8, zero_variants=1, seeds=1, train_examples=256, methods=("hinton", "standardised")),
+        dataset="digits",
+        teacher=ResNetConfig((8, 16), (1, 1), channels=1),
+        student=ResNetConfig((4, 8), (1, 1), channels=1),
+        others=(),
+        first=adam(2, 64, 1e-2),
+        second=adam(1, 64, 1e-2),
+        long=2,
+        maps=62.5,
+        sweep=((4.0,), (0.7,)),
+        omegas=(0.04,),
+        taus=(4.0,),
+        heard=(),
+        parts=(),
+        places=(1,),
+        listeners=(0,),
+        zero=ResNetConfig((4, 8), (1, 1), channels=1),
+        zero_recipe=game(1, 32, 1e-2),
+        rounds=3,
+        beta=15.0,
+        noise=16,
+        width=8,
+        zero_variants=1,
+        seeds=1,
+        train_examples=256,
+        methods=("hinton", "standardised"),
+    ),
     "laptop": Students(
-        dataset="digits", teacher=ResNetConfig((16, 32), (1, 1), channels=1),
-        student=ResNetConfig((4, 8), (1, 1), channels=1), others=(), first=adam(6, 64, 1e-2), second=adam(6, 64, 2e-2),
-        long=7, maps=62.5, sweep=((1.0, 4.0), (0.7,)), omegas=(0.04, 0.1), taus=(4.0,), heard=(), parts=(0.3,), places=(1,),
-        listeners=(0,), zero=ResNetConfig((8, 16), (1, 1), channels=1), zero_recipe=game(2, 48, 6e-3), rounds=14, beta=15.0,
-        noise=32, width=24, zero_variants=1, seeds=1,
-        methods=("hinton", "fitnets", "attention", "relational", "contrastive", "decoupled", "dist", "standardised")),
+        dataset="digits",
+        teacher=ResNetConfig((16, 32), (1, 1), channels=1),
+        student=ResNetConfig((4, 8), (1, 1), channels=1),
+        others=(),
+        first=adam(6, 64, 1e-2),
+        second=adam(6, 64, 2e-2),
+        long=7,
+        maps=62.5,
+        sweep=((1.0, 4.0), (0.7,)),
+        omegas=(0.04, 0.1),
+        taus=(4.0,),
+        heard=(),
+        parts=(0.3,),
+        places=(1,),
+        listeners=(0,),
+        zero=ResNetConfig((8, 16), (1, 1), channels=1),
+        zero_recipe=game(2, 48, 6e-3),
+        rounds=14,
+        beta=15.0,
+        noise=32,
+        width=24,
+        zero_variants=1,
+        seeds=1,
+        methods=("hinton", "fitnets", "attention", "relational", "contrastive", "decoupled", "dist", "standardised"),
+    ),
     "cpu": Students(
-        dataset="cifar10", teacher=ResNetConfig((24, 48, 96), (1, 1, 1), stride=2),
-        student=ResNetConfig((8, 16, 32), (1, 1, 1), stride=2), others=(ResNetConfig((16, 32, 64), (1, 1, 1), stride=2),),
-        first=adam(9, 64, 5e-3), second=adam(5, 64, 5e-3), long=8, maps=250.0, sweep=((1.0, 4.0, 10.0), (0.3, 0.7, 0.9)),
-        omegas=(0.12, 0.04, 0.3), taus=(4.0,), heard=((1.0, 0.9),), parts=(0.2,), places=(1, 2), listeners=(0, 1),
-        zero=ResNetConfig((16, 32, 64), (1, 1, 1), stride=2), zero_recipe=game(5, 64, 4e-3), rounds=40, beta=60.0, noise=64,
-        width=48, zero_variants=2, zero_dataset="mnist", side=3, train_examples=5_000, augmentation=LIGHT,
-        methods=("hinton", "fitnets", "attention", "relational", "contrastive", "decoupled", "dist", "standardised")),
+        dataset="cifar10",
+        teacher=ResNetConfig((24, 48, 96), (1, 1, 1), stride=2),
+        student=ResNetConfig((8, 16, 32), (1, 1, 1), stride=2),
+        others=(ResNetConfig((16, 32, 64), (1, 1, 1), stride=2),),
+        first=adam(9, 64, 5e-3),
+        second=adam(5, 64, 5e-3),
+        long=8,
+        maps=250.0,
+        sweep=((1.0, 4.0, 10.0), (0.3, 0.7, 0.9)),
+        omegas=(0.12, 0.04, 0.3),
+        taus=(4.0,),
+        heard=((1.0, 0.9),),
+        parts=(0.2,),
+        places=(1, 2),
+        listeners=(0, 1),
+        zero=ResNetConfig((16, 32, 64), (1, 1, 1), stride=2),
+        zero_recipe=game(5, 64, 4e-3),
+        rounds=40,
+        beta=60.0,
+        noise=64,
+        width=48,
+        zero_variants=2,
+        zero_dataset="mnist",
+        side=3,
+        train_examples=5_000,
+        augmentation=LIGHT,
+        methods=("hinton", "fitnets", "attention", "relational", "contrastive", "decoupled", "dist", "standardised"),
+    ),
     "gpu": Students(
-        dataset="cifar10", teacher=resnet18(), student=ResNetConfig((16, 32, 64, 128), (1, 1, 1, 1)),
-        others=(CNNConfig(((32,), (64,), (128, 128))),), first=adam(12, 256, 2e-3, **FAST),
-        second=adam(8, 512, 4e-3, **FAST), long=16, maps=1000.0, sweep=((1.0, 4.0), (0.7, 0.9)), omegas=(0.04, 0.1),
-        taus=(4.0,), heard=((1.0, 0.9),), parts=(0.1,), places=(1, 2), listeners=(0,),
+        dataset="cifar10",
+        teacher=resnet18(),
+        student=ResNetConfig((16, 32, 64, 128), (1, 1, 1, 1)),
+        others=(CNNConfig(((32,), (64,), (128, 128))),),
+        first=adam(12, 256, 2e-3, **FAST),
+        second=adam(8, 512, 4e-3, **FAST),
+        long=16,
+        maps=1000.0,
+        sweep=((1.0, 4.0), (0.7, 0.9)),
+        omegas=(0.04, 0.1),
+        taus=(4.0,),
+        heard=((1.0, 0.9),),
+        parts=(0.1,),
+        places=(1, 2),
+        listeners=(0,),
         zero=ResNetConfig((32, 64, 128, 256), (1, 1, 1, 1)),
-        zero_recipe=game(8, 128, 2e-3, **FAST), rounds=75, beta=250.0, noise=100, width=128, zero_variants=1,
-        augmentation=LIGHT),
+        zero_recipe=game(8, 128, 2e-3, **FAST),
+        rounds=75,
+        beta=250.0,
+        noise=100,
+        width=128,
+        zero_variants=1,
+        augmentation=LIGHT,
+    ),
 }
 
 
@@ -138,8 +216,7 @@ def student_studies(size: Students) -> dict[str, list[Spec]]:
         "methods": seeded(seeds, *methods),
         "sweep": seeded(side, *(replace(pair, temperature=t, alpha=a) for t in size.sweep[0] for a in size.sweep[1])),
         "patient": seeded(seeds, mixed, replace(alone, recipe=patient.recipe)),
-        "views": seeded(side, *(replace(patient, augmentation=shifted, view=view)
-                                for view in ("same", "independent", "fixed"))),
+        "views": seeded(side, *(replace(patient, augmentation=shifted, view=view) for view in ("same", "independent", "fixed"))),
         "smoothing": smoothing_study(seeds, teacher, pair),
         **nasty_studies(size, teacher, alone, pair),
     }
@@ -147,8 +224,9 @@ def student_studies(size: Students) -> dict[str, list[Spec]]:
 
 def usual_pair(size: Students) -> tuple[PlainRun, PairRun]:
     """The teacher of all, and its student by Hinton's method."""
-    teacher = PlainRun(dataset=size.dataset, train_examples=size.train_examples, model=size.teacher, recipe=size.first,
-                       augmentation=size.augmentation)
+    teacher = PlainRun(
+        dataset=size.dataset, train_examples=size.train_examples, model=size.teacher, recipe=size.first, augmentation=size.augmentation
+    )
     return teacher, PairRun(parent=teacher, model=size.student, recipe=size.second, train_examples=size.train_examples)
 
 
@@ -165,30 +243,33 @@ def nasty_studies(size: Students, teacher: PlainRun, alone: PlainRun, pair: Pair
     student = replace(pair, temperature=4.0, alpha=NASTY_ALPHA)
     whole = size.train_examples or {"digits": 1200, "mnist": 55_000}.get(size.dataset, 45_000)
     own = size.student if isinstance(size.student, ResNetConfig) else size.teacher
-    skeptical = SkepticalRun(parent=nasty, model=own, places=size.places, recipe=size.second,
-                             train_examples=size.train_examples)
+    skeptical = SkepticalRun(parent=nasty, model=own, places=size.places, recipe=size.second, train_examples=size.train_examples)
     listeners = [replace(skeptical, listener=number) for number in size.listeners]
-    others = [(replace(alone, model=model), replace(student, model=model), replace(student, model=model, parent=nasty))
-              for model in size.others]
+    others = [
+        (replace(alone, model=model), replace(student, model=model), replace(student, model=model, parent=nasty)) for model in size.others
+    ]
     parts = [round(share * whole) for share in size.parts]
-    scarce = [(replace(alone, train_examples=part), replace(student, train_examples=part, parent=nasty),
-               replace(skeptical, train_examples=part)) for part in parts]
-    ablated = [replace(nasty, omega=omega) for omega in size.omegas[1:]] + [replace(nasty, temperature=tau)
-                                                                            for tau in size.taus[1:]]
+    scarce = [
+        (replace(alone, train_examples=part), replace(student, train_examples=part, parent=nasty), replace(skeptical, train_examples=part))
+        for part in parts
+    ]
+    ablated = [replace(nasty, omega=omega) for omega in size.omegas[1:]] + [replace(nasty, temperature=tau) for tau in size.taus[1:]]
     return {
         "nasty": seeded(seeds, nasty),
         "nasty students": seeded(seeds, student, replace(student, parent=nasty)),
         "nasty sizes": seeded(side, *(spec for trio in others for spec in trio)),
-        "nasty ablations": seeded(side, *ablated, *(replace(student, parent=other) for other in ablated),
-                                  *(replace(student, parent=nasty, temperature=t, alpha=a) for t, a in size.heard)),
+        "nasty ablations": seeded(
+            side,
+            *ablated,
+            *(replace(student, parent=other) for other in ablated),
+            *(replace(student, parent=nasty, temperature=t, alpha=a) for t, a in size.heard),
+        ),
         "nasty parts": seeded(side, *(spec for trio in scarce for spec in trio)),
         "nasty gallery": seeded(range(1), GalleryRun(parent=nasty)),
         # The control: the same classifiers, of which none hears a teacher.
-        "skeptical": seeded(seeds, listeners[0], replace(listeners[0], parent=teacher),
-                            replace(listeners[0], parent=teacher, alpha=0.0)),
+        "skeptical": seeded(seeds, listeners[0], replace(listeners[0], parent=teacher), replace(listeners[0], parent=teacher, alpha=0.0)),
         "skeptical places": seeded(side, *listeners[1:]),
-        "secondary": seeded(side, *(replace(student, parent=first)
-                                    for first in (replace(student, parent=nasty), listeners[0]))),
+        "secondary": seeded(side, *(replace(student, parent=first) for first in (replace(student, parent=nasty), listeners[0]))),
     }
 
 
@@ -196,19 +277,23 @@ def zero_shot_studies(size: Students) -> dict[str, list[Spec]]:
     """Students without data, the student of the same geometry with all of them, and how alike each is to its teacher."""
     seeds, side = range(min(size.few, size.seeds)), range(min(size.side, size.seeds))
     teacher, pair = usual_pair(size)
-    zero = ZeroShotRun(parent=teacher, model=size.zero, beta=size.beta, noise=size.noise, width=size.width,
-                       rounds=size.rounds,
-                       recipe=size.zero_recipe)
+    zero = ZeroShotRun(
+        parent=teacher, model=size.zero, beta=size.beta, noise=size.noise, width=size.width, rounds=size.rounds, recipe=size.zero_recipe
+    )
     full = replace(pair, model=size.zero, method="soft attention", weight=size.maps)
     deaf = replace(zero, beta=0.0)
     nasty = NastyRun(parent=teacher, omega=size.omegas[0], temperature=size.taus[0])
-    variants = [deaf, replace(zero, student_steps=5), replace(zero, generator_lr=zero.generator_lr / 3),
-                replace(zero, noise=size.noise // 4)]
+    variants = [
+        deaf,
+        replace(zero, student_steps=5),
+        replace(zero, generator_lr=zero.generator_lr / 3),
+        replace(zero, noise=size.noise // 4),
+    ]
     places = size.places if isinstance(size.zero, ResNetConfig) else ()
     free = [replace(deaf, parent=nasty), replace(deaf, parent=nasty, places=places)] if size.zero_variants > 1 else []
     return {
         "zero-shot": seeded(seeds, zero, full),
-        "zero-shot sensitivity": seeded(side, *variants[:1 if size.zero_variants <= 2 else None]),
+        "zero-shot sensitivity": seeded(side, *variants[: 1 if size.zero_variants <= 2 else None]),
         "zero-shot nasty": seeded(side, *free),
         "transitions": seeded(seeds, TransitionRun(parent=zero), TransitionRun(parent=full)),
     }

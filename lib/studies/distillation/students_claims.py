@@ -46,10 +46,12 @@ def difference(first: dict[int, float], second: dict[int, float], *runs: Results
 
 def method_minus(name: str, other: str | None) -> Callable[[Studies], list[float]]:
     """A method against another one of the same study, or against labels alone."""
+
     def values(studies: Studies) -> list[float]:
         runs = studies["methods"]
         base = by_seed(studies["alone"], "labels alone") if other is None else by_seed(runs, other)
         return difference(by_seed(runs, name), base, *studies.values())
+
     return values
 
 
@@ -88,20 +90,18 @@ def patient_minus_labels(studies: Studies) -> list[float]:
 
 def same_view_minus_fixed(studies: Studies) -> list[float]:
     runs = studies["views"]
-    return difference(by_seed(runs, "function matching"), by_seed(runs, "function matching, teacher sees plain images"),
-                      runs)
+    return difference(by_seed(runs, "function matching"), by_seed(runs, "function matching, teacher sees plain images"), runs)
 
 
 # Nasty teachers
 
+
 def nasty_minus_normal(studies: Studies) -> list[float]:
-    return difference(by_seed(studies["nasty"], "nasty teacher"), by_seed(studies["teacher"], "labels alone"),
-                      *studies.values())
+    return difference(by_seed(studies["nasty"], "nasty teacher"), by_seed(studies["teacher"], "labels alone"), *studies.values())
 
 
 def nasty_student_minus_alone(studies: Studies) -> list[float]:
-    return difference(by_seed(studies["nasty students"], NASTY), by_seed(studies["alone"], "labels alone"),
-                      *studies.values())
+    return difference(by_seed(studies["nasty students"], NASTY), by_seed(studies["alone"], "labels alone"), *studies.values())
 
 
 def best_nasty_student_minus_alone(studies: Studies) -> list[float]:
@@ -109,16 +109,15 @@ def best_nasty_student_minus_alone(studies: Studies) -> list[float]:
     most on validation images with the other seeds.  Only students that all seeds have.
     """
     every = [run for runs in studies.values() for run in runs]
-    alone = {(r.fields["seed"], geometry(r), r.spec["train_examples"]): r.metrics for r in every
-             if r.experiment == "distillation-plain"}
+    alone = {(r.fields["seed"], geometry(r), r.spec["train_examples"]): r.metrics for r in every if r.experiment == "distillation-plain"}
     gains: dict[str, dict[int, tuple[float, float]]] = {}
     for run in every:
-        if run.spec.get("parent", {}).get("type") == "NastyRun" and run.experiment in ("distillation-pair",
-                                                                                       "distillation-skeptical"):
+        if run.spec.get("parent", {}).get("type") == "NastyRun" and run.experiment in ("distillation-pair", "distillation-skeptical"):
             base = alone.get((run.fields["seed"], geometry(run), run.spec["train_examples"]))
             if base is not None and max(base[TEST], run.metrics[TEST]) >= LEAST_ACCURACY:
                 gains.setdefault(configuration(run), {})[run.fields["seed"]] = tuple(
-                    run.metrics[name] - base[name] for name in ("val_accuracy", TEST))
+                    run.metrics[name] - base[name] for name in ("val_accuracy", TEST)
+                )
     if not gains:
         raise NotTestable(f"no student of a nasty teacher has a baseline that learnt anything{why(*studies.values())}")
     every_seed = set().union(*gains.values())
@@ -130,10 +129,12 @@ def best_nasty_student_minus_alone(studies: Studies) -> list[float]:
 
 def configuration(run: Result) -> str:
     """A run's settings and those of all it builds on, without seeds."""
+
     def unseeded(value: object) -> object:
         if isinstance(value, Mapping):
             return sorted((name, str(unseeded(part))) for name, part in value.items() if name != "seed")
         return value
+
     return f"{run.experiment} {unseeded(run.spec)}"
 
 
@@ -147,17 +148,20 @@ def features_moved_over_logits(studies: Studies) -> list[float]:
     """
     found = []
     for run in studies["nasty gallery"]:
-        moved = {what: run.metrics[f"silhouette_{what}_normal"] - run.metrics[f"silhouette_{what}_nasty"]
-                 for what in ("features", "logits")}
+        moved = {
+            what: run.metrics[f"silhouette_{what}_normal"] - run.metrics[f"silhouette_{what}_nasty"] for what in ("features", "logits")
+        }
         if moved["logits"] > 0:
             found.append(moved["features"] / moved["logits"])
     if not found:
-        raise NotTestable("the classes stand as far apart in the nasty teacher's logits as in the normal one's"
-                          + why(studies["nasty gallery"]))
+        raise NotTestable(
+            "the classes stand as far apart in the nasty teacher's logits as in the normal one's" + why(studies["nasty gallery"])
+        )
     return found
 
 
 # Skeptical students
+
 
 def skeptical_minus_plain(studies: Studies) -> list[float]:
     return difference(by_seed(studies["skeptical"], SKEPTICAL), by_seed(studies["nasty students"], NASTY), *studies.values())
@@ -170,24 +174,27 @@ def skeptical_minus_control(studies: Studies) -> list[float]:
 
 
 def skeptical_of_normal_minus_plain(studies: Studies) -> list[float]:
-    return difference(by_seed(studies["skeptical"], "skeptical student"),
-                      by_seed(studies["nasty students"], "Hinton KD, α = 0.9"),
-                      *studies.values())
+    return difference(
+        by_seed(studies["skeptical"], "skeptical student"), by_seed(studies["nasty students"], "Hinton KD, α = 0.9"), *studies.values()
+    )
 
 
 def secondary_of_skeptical_minus_plain(studies: Studies) -> list[float]:
     runs = studies["secondary"]
-    return difference(by_seed(runs, "Hinton KD of a skeptical student, α = 0.9"),
-                      by_seed(runs, "Hinton KD of a student, α = 0.9"), runs)
+    return difference(by_seed(runs, "Hinton KD of a skeptical student, α = 0.9"), by_seed(runs, "Hinton KD of a student, α = 0.9"), runs)
 
 
 def skeptical_without_data(studies: Studies) -> list[float]:
     runs = studies["zero-shot nasty"]
-    return difference(by_seed(runs, "skeptical zero-shot student of a nasty teacher"),
-                      by_seed(runs, "zero-shot student of a nasty teacher, answers alone"), runs)
+    return difference(
+        by_seed(runs, "skeptical zero-shot student of a nasty teacher"),
+        by_seed(runs, "zero-shot student of a nasty teacher, answers alone"),
+        runs,
+    )
 
 
 # Zero-shot
+
 
 def zero_shot_minus_full(studies: Studies) -> list[float]:
     runs = studies["zero-shot"]
@@ -197,8 +204,7 @@ def zero_shot_minus_full(studies: Studies) -> list[float]:
 def zero_shot_accuracy(studies: Studies) -> list[float]:
     """On CIFAR-10 alone: the paper's figure is of no other data set."""
     runs = studies["zero-shot"]
-    found = [r.metrics[TEST] for r in runs if student(r) == "zero-shot student"
-             and r.provenance["data"]["name"] == "cifar10"]
+    found = [r.metrics[TEST] for r in runs if student(r) == "zero-shot student" and r.provenance["data"]["name"] == "cifar10"]
     if not found:
         raise NotTestable(f"the paper's figure is for CIFAR-10{why(runs)}")
     return found
@@ -211,12 +217,14 @@ def attention_minus_answers(studies: Studies) -> list[float]:
 
 def transition_error_over_full(studies: Studies) -> list[float]:
     """Where both students agree with their teacher often enough to have learnt something."""
-    runs = Results(tuple(r for r in studies["transitions"] if r.metrics["test_agreement"] >= LEAST_ACCURACY),
-                   studies["transitions"].missing)
+    runs = Results(
+        tuple(r for r in studies["transitions"] if r.metrics["test_agreement"] >= LEAST_ACCURACY), studies["transitions"].missing
+    )
     if len(studies["transitions"]) and not len(runs):
         raise NotTestable("no student agrees with its teacher on three images in ten: there are no beliefs to compare")
-    pairs = paired(by_seed(runs, "zero-shot student", "transition_error"),
-                   by_seed(runs, "Hinton KD and attention", "transition_error"), runs)
+    pairs = paired(
+        by_seed(runs, "zero-shot student", "transition_error"), by_seed(runs, "Hinton KD and attention", "transition_error"), runs
+    )
     counted = [zero / full for zero, full in pairs if full]
     if not counted:
         raise NotTestable("a student with all data is exactly like its teacher: no error to compare with")

@@ -26,8 +26,7 @@ def student(result: Result) -> str:
         name = "skeptical zero-shot student" if spec["places"] else "zero-shot student"
         return name + taught_by(spec) + ("" if spec["beta"] or spec["places"] else ", answers alone")
     if kind == "distillation-transition":
-        return student(Result(f"distillation-{'zero-shot' if 'beta' in spec['parent'] else 'pair'}", "", spec["parent"], {},
-                              {}, {}, {}))
+        return student(Result(f"distillation-{'zero-shot' if 'beta' in spec['parent'] else 'pair'}", "", spec["parent"], {}, {}, {}, {}))
     return kind.removeprefix("distillation-")
 
 
@@ -51,8 +50,7 @@ def taught_by(spec: Mapping[str, Any]) -> str:
     parent = spec["parent"]
     if parent["type"] == "PlainRun":
         return " of a teacher with smoothed labels" if smoothed(parent) else ""
-    return {"NastyRun": " of a nasty teacher", "SkepticalRun": " of a skeptical student",
-            "PairRun": " of a student"}[parent["type"]]
+    return {"NastyRun": " of a nasty teacher", "SkepticalRun": " of a skeptical student", "PairRun": " of a student"}[parent["type"]]
 
 
 def smoothed(spec: Mapping[str, Any]) -> str:
@@ -63,5 +61,8 @@ def smoothed(spec: Mapping[str, Any]) -> str:
 def teacher(result: Result) -> str:
     """The kind of the run's teacher: "normal", "nasty", "skeptical" or "student"; "none" for a network without one."""
     parent = result.spec.get("parent")
-    return "none" if parent is None else {"PlainRun": "normal", "NastyRun": "nasty", "SkepticalRun": "skeptical",
-                                          "PairRun": "student"}[parent["type"]]
+    return (
+        "none"
+        if parent is None
+        else {"PlainRun": "normal", "NastyRun": "nasty", "SkepticalRun": "skeptical", "PairRun": "student"}[parent["type"]]
+    )

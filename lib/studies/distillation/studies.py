@@ -21,11 +21,11 @@ from lib.system.checks import one_of, require
 class Parameters(ChapterParameters):
     """Chapter 6's knobs.  A knob left at None follows the scale."""
 
-    dataset: str | None = None        # digits | mnist | cifar10 | cifar100
-    epochs: int | None = None         # of students of a fixed teacher; the patient ones' follow in proportion
-    methods: str | None = None        # those that are compared, names separated by commas
-    temperature: float = 4.0          # of Hinton's distillation, wherever it is not swept
-    alpha: float = 0.7                # the teacher's share of its loss
+    dataset: str | None = None  # digits | mnist | cifar10 | cifar100
+    epochs: int | None = None  # of students of a fixed teacher; the patient ones' follow in proportion
+    methods: str | None = None  # those that are compared, names separated by commas
+    temperature: float = 4.0  # of Hinton's distillation, wherever it is not swept
+    alpha: float = 0.7  # the teacher's share of its loss
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -66,8 +66,7 @@ def with_knobs(spec: Spec, parameters: Parameters) -> Spec:
     if getattr(spec, "method", None) != "hinton" or (spec.temperature, spec.alpha) != (None, None):
         return spec
     usual = Parameters()
-    changed = {name: getattr(parameters, name) for name in ("temperature", "alpha")
-               if getattr(parameters, name) != getattr(usual, name)}
+    changed = {name: getattr(parameters, name) for name in ("temperature", "alpha") if getattr(parameters, name) != getattr(usual, name)}
     return replace(spec, **changed)
 
 
@@ -79,8 +78,7 @@ def sized(parameters: Parameters) -> tuple[Students, Networks]:
         students = replace(students, zero_dataset=None)
     if parameters.epochs is not None:
         longer = parameters.epochs / students.second.epochs
-        students = replace(students, second=replace(students.second, epochs=parameters.epochs),
-                           long=max(1, round(longer * students.long)))
+        students = replace(students, second=replace(students.second, epochs=parameters.epochs), long=max(1, round(longer * students.long)))
     if parameters.chosen is not None:
         students = replace(students, methods=parameters.chosen)
     if parameters.seeds is not None:

@@ -20,7 +20,8 @@ from lib.runs.spec import Spec
 from lib.runs.store import Session
 from lib.studies.tickets.api import FinetuneRun, PretrainRun, masked_batches, material
 from lib.system.checks import one_of, require
-from lib.training.loop import Recipe, classification_loss, fit
+from lib.training.loop import Recipe, fit
+from lib.training.losses import classification_loss
 
 #: What a student learns of its teacher in the task-specific stage, or the task's labels.
 LESSONS = ("layers, then answers", "answers", "labels")
@@ -52,9 +53,10 @@ class GeneralRun(Spec):
 
     def __post_init__(self) -> None:
         one_of("map", self.map, MAPS)
-        require(self.model.heads_by_layer[0] == self.parent.model.heads_by_layer[0],
-                f"a student of {self.model.heads} heads cannot follow the attention of {self.parent.model.heads}: "
-                "give it as many")
+        require(
+            self.model.heads_by_layer[0] == self.parent.model.heads_by_layer[0],
+            f"a student of {self.model.heads} heads cannot follow the attention of {self.parent.model.heads}: give it as many",
+        )
         layer_map(self.model.depth, self.parent.model.depth, self.map)
 
     @property
@@ -67,14 +69,24 @@ class GeneralRun(Spec):
         model = student(self.geometry, 2, read.special.pad, teacher).to(session.device)
         batches = masked_batches(self.parent, read.train, session.device, self.recipe.batch_size, self.steps, self.seed)
         layers = layer_map(self.model.depth, self.parent.model.depth, self.map)
-        history = fit(model, batches, layers_loss(teacher, layers, None), self.recipe, seed=self.seed,
-                      checkpoint=session.checkpoint, report=session.report)
+        history = fit(
+            model,
+            batches,
+            layers_loss(teacher, layers, None),
+            self.recipe,
+            seed=self.seed,
+            checkpoint=session.checkpoint,
+            report=session.report,
+        )
         session.save_weights(model)
         curves = history.curves
-        metrics = {"diverged": history.diverged, "train_seconds": history.seconds,
-                   "parameters": measure.parameters(model.classifier.encoder),
-                   "teacher_parameters": measure.parameters(teacher),
-                   **{name: curves[name][-1] for name in ("attention", "hidden", "embedding")}}
+        metrics = {
+            "diverged": history.diverged,
+            "train_seconds": history.seconds,
+            "parameters": measure.parameters(model.classifier.encoder),
+            "teacher_parameters": measure.parameters(teacher),
+            **{name: curves[name][-1] for name in ("attention", "hidden", "embedding")},
+        }
         return Outcome(significant(metrics), significant(curves), data=read.provenance())
 
     def load(self, session: Session) -> TinyStudent:
@@ -112,12 +124,13 @@ class TinyRun(Spec):
         one_of("lesson", self.lesson, LESSONS)
         one_of("map", self.map, MAPS)
         require(self.copies >= 0, f"copies is {self.copies}: it cannot be negative")
-        require(self.first is None or self.first.model == self.model,
-                "the first stage must have trained a student of this geometry")
+        require(self.first is None or self.first.model == self.model, "the first stage must have trained a student of this geometry")
         whole = len(self.stages) * (1 + self.copies)
-        require(self.recipe.epochs % whole == 0,
-                f"recipe.epochs is {self.recipe.epochs}: it must be a multiple of {whole}, the {len(self.stages)} stage(s) "
-                f"times an example and its {self.copies} copies, so that all students have the same number of steps")
+        require(
+            self.recipe.epochs % whole == 0,
+            f"recipe.epochs is {self.recipe.epochs}: it must be a multiple of {whole}, the {len(self.stages)} stage(s) "
+            f"times an example and its {self.copies} copies, so that all students have the same number of steps",
+        )
         layer_map(self.model.depth, self.teacher.parent.model.depth, self.map)
 
     @property
@@ -139,23 +152,37 @@ class TinyRun(Spec):
             self.begin(model, self.first.load(session))
         split = augmented(task.train, parent.load(session), special, self.copies, seed=self.seed)
         layers = layer_map(self.model.depth, parent.model.depth, self.map)
-        losses = {"layers": layers_loss(teacher.encoder, layers, special.pad), "answers": predictions_loss(teacher),
-                  "labels": classification_loss(self.recipe.label_smoothing)}
+        losses = {
+            "layers": layers_loss(teacher.encoder, layers, special.pad),
+            "answers": predictions_loss(teacher),
+            "labels": classification_loss(self.recipe.label_smoothing),
+        }
 
         def evaluate(model: nn.Module) -> dict[str, float]:
-            return {f"val_{name}": value for name, value in evaluate_task(model, task.validation,
-                                                                          precision=self.recipe.precision).items()}
+            return {f"val_{name}": value for name, value in evaluate_task(model, task.validation, precision=self.recipe.precision).items()}
 
         curves, metrics = {}, {"diverged": False, "train_seconds": 0.0}
         for name, recipe in self.parts.items():
-            history = fit(model, TaskBatches(split, recipe.batch_size, self.seed), losses[name], recipe, seed=self.seed,
-                          evaluate=evaluate, checkpoint=session.checkpoint / name, report=session.report)
+            history = fit(
+                model,
+                TaskBatches(split, recipe.batch_size, self.seed),
+                losses[name],
+                recipe,
+                seed=self.seed,
+                evaluate=evaluate,
+                checkpoint=session.checkpoint / name,
+                report=session.report,
+            )
             curves |= {f"{name}_{curve}": values for curve, values in history.curves.items()}
             metrics["diverged"] |= history.diverged
             metrics["train_seconds"] += history.seconds
         session.save_weights(model)
-        metrics |= {"examples": len(split), "train_loss": history.curves["train_loss"][-1], **evaluate(model),
-                    **self.compared(model.classifier, teacher, task)}
+        metrics |= {
+            "examples": len(split),
+            "train_loss": history.curves["train_loss"][-1],
+            **evaluate(model),
+            **self.compared(model.classifier, teacher, task),
+        }
         return Outcome(significant(metrics), significant(curves), data=task.provenance())
 
     @staticmethod
@@ -179,12 +206,16 @@ class TinyRun(Spec):
             agree = torch.cat([model(part).argmax(-1) == teacher(part).argmax(-1) for part in task.test.tokens.split(250)])
             calls = {"student": lambda: model(tokens), "teacher": lambda: teacher(tokens)}
             seconds = measure.take_turns(calls, 15, tokens.device)
-        return {"test_accuracy": evaluate_task(model, task.test, precision=precision)["accuracy"],
-                "teacher_test_accuracy": evaluate_task(teacher, task.test, precision=precision)["accuracy"],
-                "agreement": agree.float().mean().item(),
-                "parameters": measure.parameters(model), "teacher_parameters": measure.parameters(teacher),
-                "flops": measure.flops(model, tokens[:1]), "teacher_flops": measure.flops(teacher, tokens[:1]),
-                "speedup": 1 / measure.ratio(seconds["student"], seconds["teacher"])["ratio"]}
+        return {
+            "test_accuracy": evaluate_task(model, task.test, precision=precision)["accuracy"],
+            "teacher_test_accuracy": evaluate_task(teacher, task.test, precision=precision)["accuracy"],
+            "agreement": agree.float().mean().item(),
+            "parameters": measure.parameters(model),
+            "teacher_parameters": measure.parameters(teacher),
+            "flops": measure.flops(model, tokens[:1]),
+            "teacher_flops": measure.flops(teacher, tokens[:1]),
+            "speedup": 1 / measure.ratio(seconds["student"], seconds["teacher"])["ratio"],
+        }
 
 
 def small_geometry(model: EncoderConfig, parent: PretrainRun) -> EncoderConfig:

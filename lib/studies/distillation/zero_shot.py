@@ -88,17 +88,31 @@ class ZeroShotRun(Spec):
         torch.manual_seed(own_seed(self))
         game = self.game().to(session.device)
         batches = Rounds(self.rounds, recipe.batch_size, self.noise, self.student_steps, self.seed)
-        images = self.images(session)             # from here on, to measure with
-        history = fit(game, batches, self.loss(teacher), recipe, seed=self.seed, optimizers=self.optimizers(game),
-                      checkpoint=session.checkpoint, report=session.report,
-                      evaluate=lambda game: scored(game, images.validation, images, recipe, "val"))
+        images = self.images(session)  # from here on, to measure with
+        history = fit(
+            game,
+            batches,
+            self.loss(teacher),
+            recipe,
+            seed=self.seed,
+            optimizers=self.optimizers(game),
+            checkpoint=session.checkpoint,
+            report=session.report,
+            evaluate=lambda game: scored(game, images.validation, images, recipe, "val"),
+        )
         student = game.student.backbone if self.places else game.student
         session.save_weights(student)
         pictures, kept = self.pictures(game, teacher, images)
-        metrics = {"diverged": history.diverged, "train_seconds": history.seconds, **sizes(student, images),
-                   "term_parameters": measure.parameters(game) - measure.parameters(student),
-                   "pseudo_images": recipe.epochs * self.rounds * recipe.batch_size,
-                   **kept, **against(student, teacher, images, recipe), **tested(student, images, recipe)}
+        metrics = {
+            "diverged": history.diverged,
+            "train_seconds": history.seconds,
+            **sizes(student, images),
+            "term_parameters": measure.parameters(game) - measure.parameters(student),
+            "pseudo_images": recipe.epochs * self.rounds * recipe.batch_size,
+            **kept,
+            **against(student, teacher, images, recipe),
+            **tested(student, images, recipe),
+        }
         return Outcome(significant(metrics), significant(history.curves), significant(pictures), images.provenance())
 
     def game(self) -> Game:
@@ -107,8 +121,10 @@ class ZeroShotRun(Spec):
         return Game(student, Generator(self.noise, side, channels, self.width))
 
     def optimizers(self, game: Game) -> list[torch.optim.Optimizer]:
-        return [torch.optim.AdamW(part.parameters(), lr=lr, weight_decay=0.0, betas=self.recipe.betas)
-                for part, lr in ((game.student, self.recipe.lr), (game.generator, self.generator_lr))]
+        return [
+            torch.optim.AdamW(part.parameters(), lr=lr, weight_decay=0.0, betas=self.recipe.betas)
+            for part, lr in ((game.student, self.recipe.lr), (game.generator, self.generator_lr))
+        ]
 
     def loss(self, teacher: nn.Module):
         if not self.places:
@@ -119,8 +135,7 @@ class ZeroShotRun(Spec):
             logits_KBC, _ = student.all_exits(pseudo)
             return whisper(logits_KBC.float(), taught.logits), logits_KBC[0].float()
 
-        return zero_shot_loss(teacher, lesson, heard=lambda student, pseudo: student.all_exits(pseudo)[0][0],
-                              temperature=self.temperature)
+        return zero_shot_loss(teacher, lesson, heard=lambda student, pseudo: student.all_exits(pseudo)[0][0], temperature=self.temperature)
 
     @torch.no_grad()
     def pictures(self, game: Game, teacher: nn.Module, images: ImageSet) -> tuple[dict[str, list], dict[str, float]]:
@@ -133,11 +148,12 @@ class ZeroShotRun(Spec):
         pseudo = game.generator(noise)
         beliefs = {name: net(pseudo).float().softmax(-1) for name, net in (("teacher", teacher), ("student", game))}
         shown = slice(0, self.gallery)
-        arrays = {"sheet": [contact_sheet(as_pixels(pseudo[shown], images.mean, images.std), columns=8)],
-                  **{f"{name}_classes": found[shown].argmax(-1).tolist() for name, found in beliefs.items()},
-                  **{f"{name}_confidence": found[shown].amax(-1).tolist() for name, found in beliefs.items()},
-                  "teacher_share_by_class": torch.bincount(beliefs["teacher"].argmax(-1),
-                                                           minlength=images.classes).div(len(pseudo)).tolist()}
+        arrays = {
+            "sheet": [contact_sheet(as_pixels(pseudo[shown], images.mean, images.std), columns=8)],
+            **{f"{name}_classes": found[shown].argmax(-1).tolist() for name, found in beliefs.items()},
+            **{f"{name}_confidence": found[shown].amax(-1).tolist() for name, found in beliefs.items()},
+            "teacher_share_by_class": torch.bincount(beliefs["teacher"].argmax(-1), minlength=images.classes).div(len(pseudo)).tolist(),
+        }
         return arrays, {"pseudo_mean": pseudo.mean().item(), "pseudo_std": pseudo.std().item()}
 
     def load(self, session: Session) -> nn.Module:
@@ -160,10 +176,8 @@ class TransitionRun(Spec):
     lr: float = 1.0
 
     def __post_init__(self) -> None:
-        require(hasattr(self.parent, "parent"),
-                "parent must be a student that has a teacher, such as a PairRun or a ZeroShotRun")
-        require(self.examples >= 1 and self.steps >= 2 and self.lr > 0,
-                "examples must be at least 1, steps at least 2 and lr above 0")
+        require(hasattr(self.parent, "parent"), "parent must be a student that has a teacher, such as a PairRun or a ZeroShotRun")
+        require(self.examples >= 1 and self.steps >= 2 and self.lr > 0, "examples must be at least 1, steps at least 2 and lr above 0")
 
     def run(self, session: Session) -> Outcome:
         images = self.parent.parent.images(session)
@@ -172,8 +186,12 @@ class TransitionRun(Spec):
         inputs = normalise(start.images, images)
         own, other = transition_curves(student, teacher, inputs, self.steps, self.lr)
         curves = {"student": own.mean((0, 1)).tolist(), "teacher": other.mean((0, 1)).tolist()}
-        metrics = {"transition_error": transition_error(own, other), "examples": len(inputs), "test_agreement": agreement,
-                   "reached": (own[..., -1] > 0.5).float().mean().item()}
+        metrics = {
+            "transition_error": transition_error(own, other),
+            "examples": len(inputs),
+            "test_agreement": agreement,
+            "reached": (own[..., -1] > 0.5).float().mean().item(),
+        }
         return Outcome(significant(metrics), significant(curves), data=images.provenance())
 
 
@@ -182,7 +200,7 @@ def alike(student: nn.Module, teacher: nn.Module, images: ImageSet, count: int) 
     """The first ``count`` test images that both networks hold for the same class, fewer where there are no more, and the
     share of those looked at, ten times as many, on which they agree.
     """
-    inputs = normalise(images.test.images[:10 * count], images)
+    inputs = normalise(images.test.images[: 10 * count], images)
     agree = student(inputs).argmax(-1) == teacher(inputs).argmax(-1)
     same = agree.nonzero()[:count, 0]
     require(len(same), "student and teacher agree on no test image: there is nowhere to begin")

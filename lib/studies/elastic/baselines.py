@@ -21,7 +21,9 @@ from lib.runs.store import Session
 from lib.studies.base.images import available_images
 from lib.system.checks import one_of, require
 from lib.system.precision import autocast
-from lib.training.loop import Loss, Recipe, classification_loss, evaluate_classifier, fit
+from lib.training.evaluate import evaluate_classifier
+from lib.training.loop import Recipe, fit
+from lib.training.losses import Loss, classification_loss
 
 #: A training step costs the forward pass, and about twice that for the gradients of activations and weights.
 FORWARDS_PER_STEP = 3
@@ -53,8 +55,10 @@ class CNNRun(Spec):
     def __post_init__(self) -> None:
         one_of("size", self.size, PRESETS)
         check_settings(self.temperature, self.alpha)
-        require(self.teacher is None or (self.teacher.dataset, self.teacher.train_examples)
-                == (self.dataset, self.train_examples), "the teacher must have the student's dataset and train_examples")
+        require(
+            self.teacher is None or (self.teacher.dataset, self.teacher.train_examples) == (self.dataset, self.train_examples),
+            "the teacher must have the student's dataset and train_examples",
+        )
 
     def run(self, session: Session) -> Outcome:
         images = available_images(self.dataset, self.train_examples, session.device)
@@ -115,13 +119,20 @@ class PrunedRun(Spec):
         model = prune_to(self.parent.trained(images, session), self.keep)
         before = evaluate_classifier(model, images.validation, images, precision=self.recipe.precision)
         finetuning = FORWARDS_PER_STEP * flops_per_image(model.config, images) * images_seen(self.recipe, images)
-        return train_and_measure(self, model, classification_loss(self.recipe.label_smoothing), images, session,
-                                 train_flops=finetuning + self.parent.training_flops(images),
-                                 val_accuracy_before_finetuning=before["accuracy"])
+        return train_and_measure(
+            self,
+            model,
+            classification_loss(self.recipe.label_smoothing),
+            images,
+            session,
+            train_flops=finetuning + self.parent.training_flops(images),
+            val_accuracy_before_finetuning=before["accuracy"],
+        )
 
 
-def train_and_measure(spec: CNNRun | PrunedRun, model: BaselineCNN, loss: Loss, images: ImageSet, session: Session,
-                      **known: float) -> Outcome:
+def train_and_measure(
+    spec: CNNRun | PrunedRun, model: BaselineCNN, loss: Loss, images: ImageSet, session: Session, **known: float
+) -> Outcome:
     """Train ``model`` by the recipe, leave its weights for others, and report on it; ``known`` joins the metrics.
 
     ``train_seconds`` is the time of this training alone, without that of a parent or a teacher.
@@ -133,22 +144,33 @@ def train_and_measure(spec: CNNRun | PrunedRun, model: BaselineCNN, loss: Loss, 
         scores = evaluate_classifier(model, split, images, precision=recipe.precision)
         return {f"{name}_{score}": value for score, value in scores.items()}
 
-    history = fit(model, batches, loss, recipe, seed=spec.seed, checkpoint=session.checkpoint, report=session.report,
-                  evaluate=lambda model: score(model, images.validation, "val"))
+    history = fit(
+        model,
+        batches,
+        loss,
+        recipe,
+        seed=spec.seed,
+        checkpoint=session.checkpoint,
+        report=session.report,
+        evaluate=lambda model: score(model, images.validation, "val"),
+    )
     metrics = {"diverged": history.diverged, "train_seconds": history.seconds} | known
     metrics |= inference_cost(model, recipe, images)
     metrics |= score(model, images.validation, "val") | score(model, images.test, "test")
     session.save_weights(model)
-    return Outcome(significant(metrics), significant(history.curves), {"widths": list(model.config.widths)},
-                   images.provenance())
+    return Outcome(significant(metrics), significant(history.curves), {"widths": list(model.config.widths)}, images.provenance())
 
 
 def inference_cost(model: BaselineCNN, recipe: Recipe, images: ImageSet) -> dict[str, float]:
     """Size, work and time of inference; the times are medians, of one image and of a large batch."""
-    return {"parameters": measure.parameters(model), "active_parameters": measure.active_parameters(model),
-            "flops_per_image": flops_per_image(model.config, images), "file_bytes": measure.file_bytes(model),
-            "latency_ms_1": latency_ms(model, recipe, images, batch=1, repeats=30),
-            f"latency_ms_{LARGE_BATCH}": latency_ms(model, recipe, images, batch=LARGE_BATCH, repeats=5)}
+    return {
+        "parameters": measure.parameters(model),
+        "active_parameters": measure.active_parameters(model),
+        "flops_per_image": flops_per_image(model.config, images),
+        "file_bytes": measure.file_bytes(model),
+        "latency_ms_1": latency_ms(model, recipe, images, batch=1, repeats=30),
+        f"latency_ms_{LARGE_BATCH}": latency_ms(model, recipe, images, batch=LARGE_BATCH, repeats=5),
+    }
 
 
 def latency_ms(model: BaselineCNN, recipe: Recipe, images: ImageSet, batch: int, repeats: int) -> float:

@@ -28,6 +28,7 @@ SMALLER = ("medium", "small", "smallest")
 
 # Picking runs out of a study
 
+
 def picked(runs: Results, keep) -> Results:
     return Results(tuple(r for r in runs if keep(r.spec)), runs.missing)
 
@@ -39,8 +40,14 @@ def rigid(runs: Results) -> Results:
 
 def sampled(runs: Results, sampler: str, **fields) -> Results:
     """Those of this class of :mod:`lib.elastic.samplers`, and with these of its fields."""
-    return picked(runs, lambda spec: spec["sampler"] is not None and spec["sampler"]["type"] == sampler
-                  and all(spec["sampler"][name] == value for name, value in fields.items()))
+    return picked(
+        runs,
+        lambda spec: (
+            spec["sampler"] is not None
+            and spec["sampler"]["type"] == sampler
+            and all(spec["sampler"][name] == value for name, value in fields.items())
+        ),
+    )
 
 
 def along(runs: Results, *axes: str) -> Results:
@@ -62,6 +69,7 @@ def of_length(runs: Results, epochs: int) -> Results:
 
 
 # Values by seed
+
 
 def scores(runs: Results, *metrics: str) -> dict[int, float]:
     """The mean of these metrics by seed.  Raises ValueError where two runs share one: they were not told apart."""
@@ -101,6 +109,7 @@ def tested(*names: str) -> list[str]:
 
 # ERNIE 5.0
 
+
 def elastic_depth_minus_rigid(studies: Studies) -> list[float]:
     runs = studies["axes"]
     return difference(along(sampled(runs, "ERNIE"), "depth"), rigid(runs), *tested("large"))
@@ -124,6 +133,7 @@ def budget_over_whole(studies: Studies) -> list[float]:
 
 # US-Nets
 
+
 def sandwich_minus_random_at_ends(studies: Studies) -> list[float]:
     runs = studies["sandwich"]
     return difference(sampled(runs, "Sandwich", distil=False), sampled(runs, "Uniform"), *tested("large", "smallest"))
@@ -138,6 +148,7 @@ def distilled_minus_labelled(studies: Studies) -> list[float]:
 
 
 # Once-for-All
+
 
 def progressive_minus_random(studies: Studies) -> list[float]:
     runs = studies["samplers"]
@@ -156,6 +167,7 @@ def progressive_minus_twins(studies: Studies) -> list[float]:
 
 # MatFormer
 
+
 def nested_minus_twins(studies: Studies) -> list[float]:
     """Against twins of as many steps as the nested network: against shorter ones it would be judged by its length."""
     runs, twins = studies["matformer"], studies["lengths"]
@@ -166,8 +178,7 @@ def nested_minus_twins(studies: Studies) -> list[float]:
     as_long = of_length(twins, long[0].spec["recipe"]["epochs"])
     if not all(len(dense(as_long, width)) for width in widths):
         raise NotTestable(f"no twin was trained for as many steps as the nested network{why(twins)}")
-    parts = [minus(scores(long, *tested(f"hidden_{width}")), scores(dense(as_long, width), *tested("large")))
-             for width in widths]
+    parts = [minus(scores(long, *tested(f"hidden_{width}")), scores(dense(as_long, width), *tested("large"))) for width in widths]
     return decided(averaged(parts), runs)
 
 
@@ -192,6 +203,7 @@ def above_line(rows: list[list]) -> float | None:
 
 # Matryoshka MoE
 
+
 def layerwise_minus_one_k(studies: Studies) -> list[float]:
     runs = studies["sparsity"]
     layerwise, one = sampled(runs, "LayerwiseK"), along(sampled(runs, "Uniform"), "k")
@@ -202,7 +214,7 @@ def layerwise_minus_specialists(studies: Studies) -> list[float]:
     runs = studies["sparsity"]
     layerwise = sampled(runs, "LayerwiseK")
     most = choices(layerwise)[-1]
-    ks = sorted({1, most // 2, most})   # the range goes up to twice the usual k
+    ks = sorted({1, most // 2, most})  # the range goes up to twice the usual k
     parts = [minus(scores(layerwise, *tested(f"k_{k}")), scores(trained_at(runs, k), *tested("large"))) for k in ks]
     return decided(averaged(parts), runs)
 
@@ -214,6 +226,7 @@ def choices(layerwise: Results) -> list[int]:
 
 
 # Elastic MoE
+
 
 def rigid_beyond_its_k(studies: Studies) -> list[float]:
     found = []

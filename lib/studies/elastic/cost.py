@@ -62,20 +62,22 @@ class ExtractionRun(Spec):
                 file_bytes = save_vit(extract(model), path)
                 small[name] = load_vit(path, session.device)
                 counted = cost(size, model.config)
-                metrics |= {f"difference_{name}": (small[name](inputs) - within).abs().max().item(),
-                            f"bytes_{name}": file_bytes, f"parameters_{name}": measure.parameters(small[name]),
-                            f"active_parameters_{name}": measure.active_parameters(small[name]),
-                            f"flops_{name}": measure.flops(small[name], inputs) // len(inputs),
-                            f"counted_{name}": counted.parameters, f"size_{name}": size.label}
+                metrics |= {
+                    f"difference_{name}": (small[name](inputs) - within).abs().max().item(),
+                    f"bytes_{name}": file_bytes,
+                    f"parameters_{name}": measure.parameters(small[name]),
+                    f"active_parameters_{name}": measure.active_parameters(small[name]),
+                    f"flops_{name}": measure.flops(small[name], inputs) // len(inputs),
+                    f"counted_{name}": counted.parameters,
+                    f"size_{name}": size.label,
+                }
             for batch in (1, len(inputs)):
-                networks = small | {"inside": model.use(sizes["small"])}   # the small one, still within the whole
-                calls = {name: forward(network, inputs[:batch], self.parent.recipe.precision)
-                         for name, network in networks.items()}
+                networks = small | {"inside": model.use(sizes["small"])}  # the small one, still within the whole
+                calls = {name: forward(network, inputs[:batch], self.parent.recipe.precision) for name, network in networks.items()}
                 seconds = take_turns(calls, self.rounds, session.device)
                 for name in calls:
                     metrics[f"latency_ms_{batch}_{name}"] = 1000 * statistics.median(seconds[name])
-                    metrics |= {f"latency_{batch}_{name}_{what}": value
-                                for what, value in ratio(seconds[name], seconds["large"]).items()}
+                    metrics |= {f"latency_{batch}_{name}_{what}": value for what, value in ratio(seconds[name], seconds["large"]).items()}
         return Outcome(metrics, data=images.provenance())
 
 
@@ -102,17 +104,20 @@ class SamplerCost(Spec):
 
     def run(self, session: Session) -> Outcome:
         torch.manual_seed(self.seed)
-        config = geometry(self.space, width=self.d_model, moe=self.moe, image_size=self.image_size,
-                          channels=self.channels, patch=self.patch)
+        config = geometry(
+            self.space, width=self.d_model, moe=self.moe, image_size=self.image_size, channels=self.channels, patch=self.patch
+        )
         clock = itertools.cycle((step + 0.5) / self.steps for step in range(self.steps))
-        losses = {"ordinary": moe_classification_loss(),
-                  "sampler": elastic_loss(self.sampler, self.space, lambda: next(clock))}
-        turns = {name: self.turn(ElasticViT(config).to(session.device), loss, session.device)
-                 for name, loss in losses.items()}
+        losses = {"ordinary": moe_classification_loss(), "sampler": elastic_loss(self.sampler, self.space, lambda: next(clock))}
+        turns = {name: self.turn(ElasticViT(config).to(session.device), loss, session.device) for name, loss in losses.items()}
         seconds = take_turns(turns, self.rounds, session.device)
-        return Outcome(ratio(seconds["sampler"], seconds["ordinary"])
-                       | {"ordinary_ms": 1000 * statistics.median(seconds["ordinary"]) / self.steps,
-                          "flops_ratio": step_cost(self.sampler, self.space, config)})
+        return Outcome(
+            ratio(seconds["sampler"], seconds["ordinary"])
+            | {
+                "ordinary_ms": 1000 * statistics.median(seconds["ordinary"]) / self.steps,
+                "flops_ratio": step_cost(self.sampler, self.space, config),
+            }
+        )
 
     def turn(self, model: ElasticViT, loss, device: torch.device) -> Callable[[], None]:
         inputs = torch.randn(self.batch_size, self.channels, self.image_size, self.image_size, device=device)

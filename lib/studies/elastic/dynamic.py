@@ -30,7 +30,8 @@ from lib.studies.base.images import available_images
 from lib.studies.base.pictures import png
 from lib.system.checks import one_of
 from lib.system.precision import autocast
-from lib.training.loop import Recipe, evaluate_classifier, fit
+from lib.training.evaluate import evaluate_classifier
+from lib.training.loop import Recipe, fit
 
 #: Training images that the importance of hidden units is measured on.
 CALIBRATION_IMAGES = 1000
@@ -95,11 +96,19 @@ class DynamicRun(Spec):
         dense = ViT(parent.geometry(images)).to(session.device)
         load_model(dense, str(session.weights(parent)))
         torch.manual_seed(self.seed)
-        model = DynamicViT.from_dense(dense, normalise(images.train.images[:CALIBRATION_IMAGES], images), self.sizes,
-                                      self.theta, self.importance)
+        model = DynamicViT.from_dense(
+            dense, normalise(images.train.images[:CALIBRATION_IMAGES], images), self.sizes, self.theta, self.importance
+        )
         batches = ImageBatches(images.train, images, self.recipe.batch_size, parent.augmentation, self.seed)
-        history = fit(model, batches, dynamic_loss(self.recipe.label_smoothing), self.recipe, seed=self.seed,
-                      checkpoint=session.checkpoint, report=session.report)
+        history = fit(
+            model,
+            batches,
+            dynamic_loss(self.recipe.label_smoothing),
+            self.recipe,
+            seed=self.seed,
+            checkpoint=session.checkpoint,
+            report=session.report,
+        )
 
         held = images.validation
         routed = self.look(model, held, images)
@@ -107,15 +116,19 @@ class DynamicRun(Spec):
         dense_loss_B = F.cross_entropy(dense_logits, held.labels, reduction="none")
         dense_flops = measure.flops(dense, normalise(held.images[:1], images))
         metrics = {
-            "train_seconds": history.seconds, "diverged": history.diverged,
-            "val_accuracy": routed.accuracy, "val_loss": routed.loss,
-            "flops_per_image": routed.flops, "relative_flops": routed.flops / dense_flops,
-            "parameters": measure.parameters(model), "dense_parameters": measure.parameters(dense),
-            "dense_flops_per_image": dense_flops, "dense_val_loss": dense_loss_B.mean().item(),
+            "train_seconds": history.seconds,
+            "diverged": history.diverged,
+            "val_accuracy": routed.accuracy,
+            "val_loss": routed.loss,
+            "flops_per_image": routed.flops,
+            "relative_flops": routed.flops / dense_flops,
+            "parameters": measure.parameters(model),
+            "dense_parameters": measure.parameters(dense),
+            "dense_flops_per_image": dense_flops,
+            "dense_val_loss": dense_loss_B.mean().item(),
             "dense_val_accuracy": (dense_logits.argmax(1) == held.labels).float().mean().item(),
         }
-        metrics |= {f"share_{size:g}": (routed.size_LBN == index).float().mean().item()
-                    for index, size in enumerate(self.sizes)}
+        metrics |= {f"share_{size:g}": (routed.size_LBN == index).float().mean().item() for index, size in enumerate(self.sizes)}
         metrics |= self.controls(model, routed, held, images, dense_flops)
         metrics |= self.difficulty(model, routed, dense_loss_B, held)
         metrics |= self.labels(model, routed, held, images, dense_flops)
@@ -181,17 +194,18 @@ class DynamicRun(Spec):
     def random(self, model: DynamicViT, routed: Seen, split: Split, images: ImageSet, dense_flops: int) -> dict:
         """Sizes dealt out at random in the shares of ``routed``: its FLOPs, less those of the routers."""
         chance = self.given(model, self.shuffled(routed.size_LBN), split, images)
-        return {"val_accuracy_random": chance.accuracy, "val_loss_random": chance.loss,
-                "relative_flops_random": chance.flops / dense_flops}
+        return {"val_accuracy_random": chance.accuracy, "val_loss_random": chance.loss, "relative_flops_random": chance.flops / dense_flops}
 
-    def fixed(self, name: str, model: DynamicViT, widths: list[int], split: Split, images: ImageSet,
-              dense_flops: int) -> dict:
+    def fixed(self, name: str, model: DynamicViT, widths: list[int], split: Split, images: ImageSet, dense_flops: int) -> dict:
         """The fine-tuned network with the same hidden units for every token of a layer, and no router."""
         static = model.static(widths)
         scores = evaluate_classifier(static, split, images, BATCH, self.recipe.precision)
         flops = measure.flops(static, normalise(split.images[:1], images))
-        return {f"val_accuracy_{name}": scores["accuracy"], f"val_loss_{name}": scores["loss"],
-                f"relative_flops_{name}": flops / dense_flops}
+        return {
+            f"val_accuracy_{name}": scores["accuracy"],
+            f"val_loss_{name}": scores["loss"],
+            f"relative_flops_{name}": flops / dense_flops,
+        }
 
     def labels(self, model: DynamicViT, routed: Seen, split: Split, images: ImageSet, dense_flops: int) -> dict:
         """What a perfect router would do: sizes by the labels of the tokens that the routed network makes.
@@ -211,11 +225,15 @@ class DynamicRun(Spec):
         perfect = self.given(model, label_LBN, split, images)
         chance = self.given(model, self.shuffled(label_LBN), split, images)
         shares_LE = torch.stack([(label_LBN == size).float().mean((1, 2)) for size in range(len(self.sizes))], dim=1)
-        return {"router_agreement": (label_LBN == routed.size_LBN).float().mean().item(),
-                "commonest_label": shares_LE.amax(1).mean().item(),
-                "val_accuracy_label": perfect.accuracy, "val_loss_label": perfect.loss,
-                "relative_flops_label": perfect.flops / dense_flops,
-                "val_accuracy_label_random": chance.accuracy, "val_loss_label_random": chance.loss}
+        return {
+            "router_agreement": (label_LBN == routed.size_LBN).float().mean().item(),
+            "commonest_label": shares_LE.amax(1).mean().item(),
+            "val_accuracy_label": perfect.accuracy,
+            "val_loss_label": perfect.loss,
+            "relative_flops_label": perfect.flops / dense_flops,
+            "val_accuracy_label_random": chance.accuracy,
+            "val_loss_label_random": chance.loss,
+        }
 
     def sweep(self, model: DynamicViT, split: Split, images: ImageSet, dense_flops: int) -> dict[str, list]:
         """Compute against accuracy over the thresholds, of the router and of random sizes."""
@@ -223,21 +241,29 @@ class DynamicRun(Spec):
         for threshold in self.thresholds:
             model.threshold = threshold
             routed = self.look(model, split, images)
-            rows.append({"threshold": threshold, "relative_flops": routed.flops / dense_flops,
-                         "val_accuracy": routed.accuracy, "val_loss": routed.loss}
-                        | self.random(model, routed, split, images, dense_flops))
+            rows.append(
+                {
+                    "threshold": threshold,
+                    "relative_flops": routed.flops / dense_flops,
+                    "val_accuracy": routed.accuracy,
+                    "val_loss": routed.loss,
+                }
+                | self.random(model, routed, split, images, dense_flops)
+            )
         model.threshold = None
         return {f"sweep_{name}": values for name, values in pd.DataFrame(rows).to_dict("list").items()}
 
     def difficulty(self, model: DynamicViT, routed: Seen, dense_loss_B: Tensor, split: Split) -> dict:
         """Is difficulty real?  Rank correlations over images (of their mean size) and over patches (of their size)."""
         size_B = fractions(model, routed).mean((0, 2))
-        size_BP = fractions(model, routed).mean(0)[:, -model.config.patches:]
+        size_BP = fractions(model, routed).mean(0)[:, -model.config.patches :]
         contrast_BP = model.patches(split.images.float()).std(-1)
-        return {"size_loss_correlation": rank_correlation(size_B, routed.loss_B),
-                "size_correct_correlation": rank_correlation(size_B, routed.correct_B),
-                "size_dense_loss_correlation": rank_correlation(size_B, dense_loss_B),
-                "size_contrast_correlation": rank_correlation(size_BP.flatten(), contrast_BP.flatten())}
+        return {
+            "size_loss_correlation": rank_correlation(size_B, routed.loss_B),
+            "size_correct_correlation": rank_correlation(size_B, routed.correct_B),
+            "size_dense_loss_correlation": rank_correlation(size_B, dense_loss_B),
+            "size_contrast_correlation": rank_correlation(size_BP.flatten(), contrast_BP.flatten()),
+        }
 
     def tables(self, model: DynamicViT, routed: Seen, split: Split) -> dict[str, list]:
         """Shares by layer and by position, accuracy by mean size, and a few images patch by patch."""
@@ -278,8 +304,7 @@ def fractions(model: DynamicViT, routed: Seen) -> Tensor:
 
 def chosen_widths(model: DynamicViT, size_LBN: Tensor) -> list[Tensor]:
     """The number of hidden units that each token was given: one [B, N] per layer."""
-    return [torch.tensor(block.ffn.experts.widths, device=size_BN.device)[size_BN.long()]
-            for block, size_BN in zip(model.blocks, size_LBN)]
+    return [torch.tensor(block.ffn.experts.widths, device=size_BN.device)[size_BN.long()] for block, size_BN in zip(model.blocks, size_LBN)]
 
 
 def rank_correlation(a: Tensor, b: Tensor) -> float | None:

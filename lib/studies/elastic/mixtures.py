@@ -15,7 +15,7 @@ from lib.runs.results import Outcome
 from lib.runs.spec import Spec
 from lib.runs.store import Session
 from lib.studies.elastic.vit import ElasticRun
-from lib.training.loop import evaluate_classifier
+from lib.training.evaluate import evaluate_classifier
 
 
 @dataclass(frozen=True, kw_only=True)

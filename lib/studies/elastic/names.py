@@ -39,7 +39,7 @@ def network(spec: dict[str, Any]) -> str:
         name = without_sampler(spec)
     else:
         name = with_sampler(spec["sampler"], elastic_axes(spec["space"]))
-        if spec["sampler"]["type"] == "Nested" and spec["equal"] == "steps":   # its epochs are those of all four twins
+        if spec["sampler"]["type"] == "Nested" and spec["equal"] == "steps":  # its epochs are those of all four twins
             name += ", four times the steps"
     return name + gate(spec["moe"])
 
@@ -50,7 +50,7 @@ def with_sampler(sampler: dict[str, Any], axes: list[str]) -> str:
         first = ", first experts" if sampler["policy"]["experts"] == "prefix" else ""
         return f"ERNIE{first}" + (f", {axes[0]} only" if len(axes) == 1 else "")
     if kind == "Uniform":
-        several = sampler.get("networks", 1)   # results of the first edition do not know the field
+        several = sampler.get("networks", 1)  # results of the first edition do not know the field
         return "one k per step" if axes == ["k"] else f"uniform, {several} per step" if several > 1 else "uniform"
     if kind == "Sandwich":
         late = f", distilled after {sampler['after']:.0%}" if sampler.get("after") else ""
@@ -59,8 +59,12 @@ def with_sampler(sampler: dict[str, Any], axes: list[str]) -> str:
         if not sampler["phases"]:
             return "project's weights"
         return "project's phases, equal ones merged" if sampler["merge"] else "project's phases"
-    return {"Progressive": "progressive shrinking", "LayerwiseK": "layer-wise k", "CoActivation": "co-activation",
-            "Nested": "nested widths"}[kind]
+    return {
+        "Progressive": "progressive shrinking",
+        "LayerwiseK": "layer-wise k",
+        "CoActivation": "co-activation",
+        "Nested": "nested widths",
+    }[kind]
 
 
 def without_sampler(spec: dict[str, Any]) -> str:

@@ -62,8 +62,10 @@ def mean(runs: Results) -> float:
 
 def distilled_network_trains(studies: Studies) -> None:
     """Need a largest network that trains under distillation in place as it does by labels, to two points."""
-    distilled, labelled = (list(scores(runs, *tested("large")).values()) for runs in (
-        studies["late distillation"], sampled(studies["sandwich"], "Sandwich", distil=False)))
+    distilled, labelled = (
+        list(scores(runs, *tested("large")).values())
+        for runs in (studies["late distillation"], sampled(studies["sandwich"], "Sandwich", distil=False))
+    )
     better(distilled, labelled, "the largest network under distillation in place", "the same by labels alone", least=-TRAINED)
 
 

@@ -17,7 +17,9 @@ from lib.runs.spec import Spec
 from lib.runs.store import Session
 from lib.studies.elastic.vit import ElasticRun
 from lib.system.checks import one_of
-from lib.training.loop import Recipe, classification_loss, evaluate_classifier, fit
+from lib.training.evaluate import evaluate_classifier
+from lib.training.loop import Recipe, fit
+from lib.training.losses import classification_loss
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,15 +49,24 @@ class RecoveryRun(Spec):
             loss_of = moe_classification_loss if size.experts else classification_loss
             loss = loss_of(self.recipe.label_smoothing)
             with recovering(model, self.what):
-                history = fit(model, batches, loss, self.recipe, seed=self.seed, checkpoint=session.checkpoint,
-                              report=session.report)
+                history = fit(model, batches, loss, self.recipe, seed=self.seed, checkpoint=session.checkpoint, report=session.report)
             curves = {"train_loss": significant(history.curves["train_loss"])}
             training = {"diverged": history.diverged, "train_seconds": significant(history.seconds)}
-        held, test = (evaluate_classifier(model, split, images, precision=self.recipe.precision)["accuracy"]
-                      for split in (images.validation, images.test))
-        return Outcome(training | {"val_accuracy": held, "test_accuracy": test,
-                                   "trained_parameters": recovered_parameters(model, self.what), "size_label": size.label},
-                       curves, data=images.provenance())
+        held, test = (
+            evaluate_classifier(model, split, images, precision=self.recipe.precision)["accuracy"]
+            for split in (images.validation, images.test)
+        )
+        return Outcome(
+            training
+            | {
+                "val_accuracy": held,
+                "test_accuracy": test,
+                "trained_parameters": recovered_parameters(model, self.what),
+                "size_label": size.label,
+            },
+            curves,
+            data=images.provenance(),
+        )
 
 
 def recovered_parameters(model: torch.nn.Module, what: str) -> int:

@@ -28,7 +28,7 @@ from lib.runs.spec import Spec
 from lib.runs.store import Session
 from lib.system.checks import require
 from lib.system.precision import autocast
-from lib.training.loop import evaluate_classifier
+from lib.training.evaluate import evaluate_classifier
 
 #: What a budget can be of.
 COSTS = ("parameters", "flops", "latency_ms")
@@ -84,7 +84,7 @@ class Search:
     def __init__(self, spec: SearchRun, images: ImageSet, model: ElasticViT, session: Session):
         self.spec, self.images, self.model, self.session = spec, images, model, session
         self.space, self.precision = spec.parent.space, spec.parent.recipe.precision
-        self.batch = normalise(images.validation.images[:spec.latency_batch], images)
+        self.batch = normalise(images.validation.images[: spec.latency_batch], images)
         self.seconds: dict[str, float] = {}
         self.counted: dict[Size, dict[str, float]] = {}
         self.cut: dict[Size, dict[str, float]] = {}
@@ -93,7 +93,7 @@ class Search:
         spec, space = self.spec, self.space
         with self.stage("sample", 0.0):
             drawn = random_sizes(space, spec.samples, spec.seed)
-            sizes = list(dict.fromkeys([space.smallest, space.largest, *drawn]))[:spec.samples]
+            sizes = list(dict.fromkeys([space.smallest, space.largest, *drawn]))[: spec.samples]
             accuracies = self.accuracies(sizes, spec.validation_images)
         with self.stage("predictor", 0.4):
             self.predictor = AccuracyPredictor.fit(space, sizes, accuracies, spec.seed)
@@ -104,18 +104,28 @@ class Search:
         with self.stage("check", 0.6):
             nominees = {(name, method): self.nominees(fronts[name][method], name) for name in COSTS for method in METHODS}
             members = {name: self.members(fronts[name]["search"], nominees[name, "search"].values(), name) for name in COSTS}
-            wanted = [space.largest, *(size for part in nominees.values() for size in part.values()),
-                      *(size for part in members.values() for size in part)]
+            wanted = [
+                space.largest,
+                *(size for part in nominees.values() for size in part.values()),
+                *(size for part in members.values() for size in part),
+            ]
             wanted = list(dict.fromkeys(wanted))
             self.checked = dict(zip(wanted, self.accuracies(wanted, spec.check_images)))
         with self.stage("extract", 0.85):
             self.extract(list(dict.fromkeys(size for name in COSTS for size in nominees[name, "search"].values())))
 
-        arrays = {"samples": [{name: self.costs(size)[name] for name in COSTS} | {"val_accuracy": round(value, 5)}
-                              for size, value in zip(sizes, accuracies)]}
+        arrays = {
+            "samples": [
+                {name: self.costs(size)[name] for name in COSTS} | {"val_accuracy": round(value, 5)}
+                for size, value in zip(sizes, accuracies)
+            ]
+        }
         arrays |= {f"front_{name}": [self.row(size) for size in members[name]] for name in COSTS}
-        arrays["budgets"] = [{"cost": name, "method": method, "budget": budget} | self.row(size)
-                             for (name, method), part in nominees.items() for budget, size in part.items()]
+        arrays["budgets"] = [
+            {"cost": name, "method": method, "budget": budget} | self.row(size)
+            for (name, method), part in nominees.items()
+            for budget, size in part.items()
+        ]
         metrics = self.quality() | self.areas(fronts, nominees) | {"val_accuracy_whole": self.checked[space.largest]}
         metrics |= {f"whole_{name}": value for name, value in self.costs(space.largest).items()}
         metrics |= {f"seconds_{name}": value for name, value in self.seconds.items()}
@@ -130,7 +140,7 @@ class Search:
         return [self.accuracy(size, inputs, labels) for size in sizes]
 
     def accuracy(self, size: Size, inputs: Tensor, labels: Tensor) -> float:
-        self.model.use(size, self.spec.policy)   # before inference mode, in which nothing that lasts should be made
+        self.model.use(size, self.spec.policy)  # before inference mode, in which nothing that lasts should be made
         with torch.inference_mode(), autocast(inputs.device, self.precision):
             right = sum((self.model(x).argmax(1) == y).sum() for x, y in zip(inputs.split(CHUNK), labels.split(CHUNK)))
         return right.item() / len(labels)
@@ -139,8 +149,12 @@ class Search:
         """Parameters and FLOPs counted, latency by the table."""
         if size not in self.counted:
             exact = cost(size, self.model.config)
-            self.counted[size] = {"parameters": exact.parameters, "active_parameters": exact.active_parameters,
-                                  "flops": exact.flops, "latency_ms": float(f"{self.table.predict(size):.4g}")}
+            self.counted[size] = {
+                "parameters": exact.parameters,
+                "active_parameters": exact.active_parameters,
+                "flops": exact.flops,
+                "latency_ms": float(f"{self.table.predict(size):.4g}"),
+            }
         return self.counted[size]
 
     def extract(self, sizes: Sequence[Size]) -> None:
@@ -149,8 +163,11 @@ class Search:
         times = network_latencies(networks, self.batch, rounds=self.spec.rounds, precision=self.precision)
         for size, network, milliseconds in zip(sizes, networks, times):
             tested = evaluate_classifier(network, self.images.test, self.images, precision=self.precision)
-            self.cut[size] = {"measured_ms": float(f"{milliseconds:.4g}"), "file_bytes": measure.file_bytes(network),
-                              "test_accuracy": round(tested["accuracy"], 5)}
+            self.cut[size] = {
+                "measured_ms": float(f"{milliseconds:.4g}"),
+                "file_bytes": measure.file_bytes(network),
+                "test_accuracy": round(tested["accuracy"], 5),
+            }
 
     # Searching
 
@@ -163,8 +180,7 @@ class Search:
 
         alike = list(space.sizes())
         return {
-            "search": search(space, accuracy, spent, population=spec.population, generations=spec.generations,
-                             seed=spec.seed),
+            "search": search(space, accuracy, spent, population=spec.population, generations=spec.generations, seed=spec.seed),
             "random": random_search(space, accuracy, spent, evaluations=spec.population * spec.generations, seed=spec.seed),
             "uniform": front(alike, accuracy(alike), [spent(size) for size in alike]),
         }
@@ -172,8 +188,7 @@ class Search:
     def nominees(self, found: Sequence[Size], name: str) -> dict[float, Size]:
         """The best of a front within each budget; no entry where none of it is."""
         whole = self.costs(self.space.largest)[name]
-        within = {budget: [size for size in found if self.costs(size)[name] <= budget * whole]
-                  for budget in self.spec.budgets}
+        within = {budget: [size for size in found if self.costs(size)[name] <= budget * whole] for budget in self.spec.budgets}
         return {budget: sizes[-1] for budget, sizes in within.items() if sizes}
 
     def members(self, found: Sequence[Size], nominees: Iterable[Size], name: str) -> list[Size]:
@@ -189,19 +204,31 @@ class Search:
 
     def row(self, size: Size) -> dict:
         """All that is known of a sub-network; its layers' sizes as lists."""
-        layers = {axis: None if getattr(size, axis) is None else [getattr(layer, axis) for layer in size.layers]
-                  for axis in LAYER_AXES}
+        layers = {axis: None if getattr(size, axis) is None else [getattr(layer, axis) for layer in size.layers] for axis in LAYER_AXES}
         predicted = float(self.predictor([size])[0])
-        return {"label": size.label, "depth": size.depth, **layers, **self.costs(size),
-                "predicted_accuracy": round(predicted, 5), "val_accuracy": round(self.checked[size], 5),
-                **self.cut.get(size, {})}
+        return {
+            "label": size.label,
+            "depth": size.depth,
+            **layers,
+            **self.costs(size),
+            "predicted_accuracy": round(predicted, 5),
+            "val_accuracy": round(self.checked[size], 5),
+            **self.cut.get(size, {}),
+        }
 
     def quality(self) -> dict:
         """How well accuracy was predicted on held-out sub-networks, and latency on extracted ones."""
         judged = self.predictor.held_out
         error, agreement = self.table.validate(list(self.cut), [row["measured_ms"] for row in self.cut.values()])
-        return {"predictor": self.predictor.model, "kendall_tau": judged.kendall_tau, "spearman": judged.spearman,
-                "rmse": judged.rmse, "held_out": judged.n, "latency_error": error, "latency_tau": agreement.kendall_tau}
+        return {
+            "predictor": self.predictor.model,
+            "kendall_tau": judged.kendall_tau,
+            "spearman": judged.spearman,
+            "rmse": judged.rmse,
+            "held_out": judged.n,
+            "latency_error": error,
+            "latency_tau": agreement.kendall_tau,
+        }
 
     def areas(self, fronts: dict, nominees: dict) -> dict:
         """Hypervolumes: of each method's whole front as predicted, and of its nominees as measured."""
@@ -211,9 +238,11 @@ class Search:
             for method in METHODS:
                 sizes, few = fronts[name][method], list(nominees[name, method].values())
                 found[f"hypervolume_{name}_{method}"] = hypervolume(
-                    self.predictor(sizes), [self.costs(size)[name] for size in sizes], whole)
+                    self.predictor(sizes), [self.costs(size)[name] for size in sizes], whole
+                )
                 found[f"measured_hypervolume_{name}_{method}"] = hypervolume(
-                    [self.checked[size] for size in few], [self.costs(size)[name] for size in few], whole)
+                    [self.checked[size] for size in few], [self.costs(size)[name] for size in few], whole
+                )
         return found
 
     @contextmanager

@@ -28,8 +28,7 @@ from lib.training.loop import Recipe
 
 #: What a reader can run on its own, as the student project's command line could; "visualize" replays and runs nothing.
 STAGES = {
-    "elastic": ("samplers", "sandwich", "twins", "axes", "sparsity", "gates", "subsets", "recovery", "matformer", "mixtures",
-                "dynamic"),
+    "elastic": ("samplers", "sandwich", "twins", "axes", "sparsity", "gates", "subsets", "recovery", "matformer", "mixtures", "dynamic"),
     "baselines": ("baselines", "twins"),
     "benchmark": ("extraction", "pace", "search"),
 }
@@ -39,11 +38,11 @@ STAGES = {
 class Parameters(ChapterParameters):
     """Chapter 2's knobs.  A knob left at None follows the scale."""
 
-    stage: str = "all"               # all | elastic | baselines | benchmark | visualize
-    dataset: str | None = None       # digits | mnist | cifar10 | cifar100
+    stage: str = "all"  # all | elastic | baselines | benchmark | visualize
+    dataset: str | None = None  # digits | mnist | cifar10 | cifar100
     epochs: int | None = None
     batch_size: int | None = None
-    num_experts: int | None = None   # of the whole network; the choices below it follow
+    num_experts: int | None = None  # of the whole network; the choices below it follow
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -78,14 +77,14 @@ class Scale:
     ``seeds``        for the comparison of samplers; ``topic_seeds`` for the other studies
     """
 
-    base: dict[str, Any]              # fields of ElasticRun: data, width, patches, recipe, augmentation
+    base: dict[str, Any]  # fields of ElasticRun: data, width, patches, recipe, augmentation
     geometry: Geometry
     seeds: int
     topic_seeds: int
-    search: dict[str, Any]            # fields of SearchRun
-    rounds: int                       # of timings
-    pace: dict[str, int]              # fields of SamplerCost: how long it is timed
-    cnn: Recipe                       # of the convolutional baselines
+    search: dict[str, Any]  # fields of SearchRun
+    rounds: int  # of timings
+    pace: dict[str, int]  # fields of SamplerCost: how long it is timed
+    cnn: Recipe  # of the convolutional baselines
 
 
 STRONG = Augmentation(crop=4, flip=True, randaugment=(2, 9), random_erasing=0.25)
@@ -105,8 +104,13 @@ def spaces(geometry: Geometry) -> dict[str, Space]:
         "experts": replace(whole, experts=experts),
         "k": replace(whole, k=tuple(range(1, k + 1))),
         "wide k": replace(whole, k=tuple(range(1, 2 * k + 1))),
-        "five": Space(depth, tuple(sorted({max(1, heads // 3), max(1, 2 * heads // 3), heads})),
-                      (hidden // 4, hidden // 2, hidden), experts, tuple(range(1, k + 1))),
+        "five": Space(
+            depth,
+            tuple(sorted({max(1, heads // 3), max(1, 2 * heads // 3), heads})),
+            (hidden // 4, hidden // 2, hidden),
+            experts,
+            tuple(range(1, k + 1)),
+        ),
         "widths": Space((geometry.depth,), (heads,), widths),
     }
 
@@ -120,24 +124,57 @@ SMALL = "small"
 SIZES = {
     "smoke": Scale(
         dict(dataset="digits", train_examples=128, d_model=24, patch=2, recipe=Recipe(epochs=1, batch_size=64, lr=2e-3)),
-        Geometry(depth=2, heads=3, hidden=24, experts=4), seeds=1, topic_seeds=1,
+        Geometry(depth=2, heads=3, hidden=24, experts=4),
+        seeds=1,
+        topic_seeds=1,
         search=dict(samples=16, validation_images=64, check_images=64, population=8, generations=3, members=4, rounds=2),
-        rounds=3, pace=dict(steps=2, rounds=2), cnn=Recipe(epochs=1, batch_size=64, lr=1e-2, channels_last=True)),
+        rounds=3,
+        pace=dict(steps=2, rounds=2),
+        cnn=Recipe(epochs=1, batch_size=64, lr=1e-2, channels_last=True),
+    ),
     "laptop": Scale(
         dict(dataset="digits", d_model=36, patch=2, recipe=Recipe(epochs=4, batch_size=64, lr=5e-3)),
-        Geometry(depth=3, heads=3, hidden=36, experts=8), seeds=2, topic_seeds=1,
+        Geometry(depth=3, heads=3, hidden=36, experts=8),
+        seeds=2,
+        topic_seeds=1,
         search=dict(samples=48, validation_images=200, population=24, generations=15, members=8, rounds=3, latency_batch=32),
-        rounds=7, pace=dict(steps=3, rounds=3), cnn=Recipe(epochs=4, batch_size=64, lr=1e-2, channels_last=True)),
+        rounds=7,
+        pace=dict(steps=3, rounds=3),
+        cnn=Recipe(epochs=4, batch_size=64, lr=1e-2, channels_last=True),
+    ),
     "cpu": Scale(
-        dict(dataset="cifar10", train_examples=15_000, d_model=48, patch=8, recipe=Recipe(epochs=4, batch_size=64, lr=2e-3),
-             augmentation=LIGHT),
-        Geometry(depth=4, heads=6, hidden=96, experts=8), seeds=3, topic_seeds=3, search=dict(), rounds=15, pace=dict(),
-        cnn=Recipe(epochs=4, batch_size=128, lr=1e-2, channels_last=True)),
+        dict(
+            dataset="cifar10",
+            train_examples=15_000,
+            d_model=48,
+            patch=8,
+            recipe=Recipe(epochs=4, batch_size=64, lr=2e-3),
+            augmentation=LIGHT,
+        ),
+        Geometry(depth=4, heads=6, hidden=96, experts=8),
+        seeds=3,
+        topic_seeds=3,
+        search=dict(),
+        rounds=15,
+        pace=dict(),
+        cnn=Recipe(epochs=4, batch_size=128, lr=1e-2, channels_last=True),
+    ),
     "gpu": Scale(
-        dict(dataset="cifar10", d_model=192, patch=4, recipe=Recipe(epochs=12, batch_size=1024, lr=2e-3, precision="bf16"),
-             augmentation=STRONG),
-        Geometry(depth=6, heads=6, hidden=384, experts=16), seeds=3, topic_seeds=3, search=dict(), rounds=50, pace=dict(),
-        cnn=Recipe(epochs=12, batch_size=512, lr=1e-2, precision="bf16", channels_last=True)),
+        dict(
+            dataset="cifar10",
+            d_model=192,
+            patch=4,
+            recipe=Recipe(epochs=12, batch_size=1024, lr=2e-3, precision="bf16"),
+            augmentation=STRONG,
+        ),
+        Geometry(depth=6, heads=6, hidden=384, experts=16),
+        seeds=3,
+        topic_seeds=3,
+        search=dict(),
+        rounds=50,
+        pace=dict(),
+        cnn=Recipe(epochs=12, batch_size=512, lr=1e-2, precision="bf16", channels_last=True),
+    ),
 }
 
 
@@ -169,42 +206,78 @@ def studies(parameters: Parameters) -> dict[str, list[Spec]]:
     thorough = replace(nested, equal="steps", recipe=replace(recipe, epochs=len(space["widths"].hidden) * recipe.epochs))
     searched = elastic(Uniform(), "five")
     little = replace(recipe, epochs=1, lr=recipe.lr / 2)
-    large, small = (CNNRun(dataset=rigid.dataset, train_examples=rigid.train_examples, size=name, recipe=size.cnn,
-                           augmentation=rigid.augmentation) for name in ("large", "small"))
+    large, small = (
+        CNNRun(dataset=rigid.dataset, train_examples=rigid.train_examples, size=name, recipe=size.cnn, augmentation=rigid.augmentation)
+        for name in ("large", "small")
+    )
 
     found = {
-        "samplers": seeded(rigid, ernie, nested_ernie, elastic(Uniform()),
-                           elastic(Sandwich()), elastic(Sandwich(distil=False)), elastic(Weighted()),
-                           elastic(Weighted(phases=True)), elastic(Weighted(phases=True, merge=False)),
-                           elastic(Progressive()), seeds=every),
-        "sandwich": seeded(*(elastic(sampler, equal="steps")
-                             for sampler in (Sandwich(), Sandwich(distil=False), Uniform(networks=4)))),
+        "samplers": seeded(
+            rigid,
+            ernie,
+            nested_ernie,
+            elastic(Uniform()),
+            elastic(Sandwich()),
+            elastic(Sandwich(distil=False)),
+            elastic(Weighted()),
+            elastic(Weighted(phases=True)),
+            elastic(Weighted(phases=True, merge=False)),
+            elastic(Progressive()),
+            seeds=every,
+        ),
+        "sandwich": seeded(*(elastic(sampler, equal="steps") for sampler in (Sandwich(), Sandwich(distil=False), Uniform(networks=4)))),
         "late distillation": seeded(elastic(Sandwich(after=LATE), equal="steps")),
         "twins": seeded(*(twin(name) for name in PRESETS if name != "large"), seeds=every),
         "axes": seeded(rigid, *(elastic(ERNIE(), axis, equal="steps") for axis in ("depth", "experts", "k"))),
-        "sparsity": seeded(rigid, *(specialist(k) for k in (1, 2 * size.geometry.k)),
-                           elastic(Uniform(), "wide k", equal="steps"), elastic(LayerwiseK(), "wide k", equal="steps"),
-                           replace(rigid, sampler=CoActivation())),
-        "gates": seeded(*(replace(run, moe=moe) for moe in (MIXTURE, MoEConfig(), MoEConfig(router="bias"))
-                          for run in (rigid, ernie))),
+        "sparsity": seeded(
+            rigid,
+            *(specialist(k) for k in (1, 2 * size.geometry.k)),
+            elastic(Uniform(), "wide k", equal="steps"),
+            elastic(LayerwiseK(), "wide k", equal="steps"),
+            replace(rigid, sampler=CoActivation()),
+        ),
+        "gates": seeded(*(replace(run, moe=moe) for moe in (MIXTURE, MoEConfig(), MoEConfig(router="bias")) for run in (rigid, ernie))),
         "subsets": [SubsetRun(parent=run) for run in seeded(rigid, ernie, nested_ernie)],
-        "recovery": [RecoveryRun(parent=run, size=SMALL, what=what, recipe=little, seed=run.seed)
-                     for run in seeded(rigid, ernie) for what in WHAT],
+        "recovery": [
+            RecoveryRun(parent=run, size=SMALL, what=what, recipe=little, seed=run.seed) for run in seeded(rigid, ernie) for what in WHAT
+        ],
         "matformer": seeded(nested, thorough, *(dense(width) for width in space["widths"].hidden)),
         # How much more training brings, and twins as long as the nested network.
-        "lengths": seeded(replace(rigid, recipe=replace(recipe, epochs=2 * recipe.epochs)),
-                          *(replace(dense(width), recipe=thorough.recipe) for width in space["widths"].hidden)),
+        "lengths": seeded(
+            replace(rigid, recipe=replace(recipe, epochs=2 * recipe.epochs)),
+            *(replace(dense(width), recipe=thorough.recipe) for width in space["widths"].hidden),
+        ),
         "mixtures": [MixNMatchRun(parent=run) for run in seeded(thorough)],
-        "dynamic": [DynamicRun(parent=run, recipe=little, seed=run.seed)
-                    for run in seeded(dense(space["widths"].largest.hidden))],
-        "baselines": seeded(large, small) + [replace(small, teacher=run, seed=run.seed) for run in seeded(large)]
-        + [PrunedRun(parent=run, keep=KEEP, recipe=replace(size.cnn, epochs=max(1, size.cnn.epochs // 2)),
-                     augmentation=rigid.augmentation, seed=run.seed) for run in seeded(large)],
+        "dynamic": [DynamicRun(parent=run, recipe=little, seed=run.seed) for run in seeded(dense(space["widths"].largest.hidden))],
+        "baselines": seeded(large, small)
+        + [replace(small, teacher=run, seed=run.seed) for run in seeded(large)]
+        + [
+            PrunedRun(
+                parent=run,
+                keep=KEEP,
+                recipe=replace(size.cnn, epochs=max(1, size.cnn.epochs // 2)),
+                augmentation=rigid.augmentation,
+                seed=run.seed,
+            )
+            for run in seeded(large)
+        ],
         "extraction": [ExtractionRun(parent=run, rounds=size.rounds) for run in seeded(ernie)],
-        "pace": [SamplerCost(space=space["three"], sampler=sampler, moe=MIXTURE, d_model=rigid.d_model, patch=rigid.patch,
-                             batch_size=recipe.batch_size, precision=recipe.precision, seed=seed, **size.pace,
-                             **shape(rigid))
-                 for sampler in (ERNIE(), Uniform(), Sandwich(), Weighted(), Progressive()) for seed in topic],
+        "pace": [
+            SamplerCost(
+                space=space["three"],
+                sampler=sampler,
+                moe=MIXTURE,
+                d_model=rigid.d_model,
+                patch=rigid.patch,
+                batch_size=recipe.batch_size,
+                precision=recipe.precision,
+                seed=seed,
+                **size.pace,
+                **shape(rigid),
+            )
+            for sampler in (ERNIE(), Uniform(), Sandwich(), Weighted(), Progressive())
+            for seed in topic
+        ],
         "search": [SearchRun(parent=run, seed=run.seed, **size.search) for run in seeded(searched)],
     }
     if parameters.stage in STAGES:
@@ -234,8 +307,9 @@ def sized(parameters: Parameters) -> Scale:
         base |= changed | {"patch": 2 if dataset == "digits" else 4}
     base |= {"dataset": dataset}
     geometry = replace(size.geometry, **given(experts=parameters.num_experts))
-    return replace(size, base=base, geometry=geometry, cnn=replace(size.cnn, **changes),
-                   **given(seeds=parameters.seeds, topic_seeds=parameters.seeds))
+    return replace(
+        size, base=base, geometry=geometry, cnn=replace(size.cnn, **changes), **given(seeds=parameters.seeds, topic_seeds=parameters.seeds)
+    )
 
 
 def given(**values):

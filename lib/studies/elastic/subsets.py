@@ -19,7 +19,7 @@ from lib.runs.store import Session
 from lib.studies.elastic.vit import ElasticRun, part
 from lib.studies.moe.api import routing_tables
 from lib.system.precision import autocast
-from lib.training.loop import evaluate_classifier
+from lib.training.evaluate import evaluate_classifier
 
 #: Training images that importance is measured on; validation images behind a table of routing.
 CALIBRATION = 1000
@@ -49,8 +49,9 @@ class SubsetRun(Spec):
         calibration = part(images.train, CALIBRATION)
         scores = importance.reap(model, normalise(calibration.images, images))
         precision = self.parent.recipe.precision
-        ranking = importance.rank(scores, importance.layers(
-            model, lambda network: evaluate_classifier(network, calibration, images, precision=precision)["loss"]))
+        ranking = importance.rank(
+            scores, importance.layers(model, lambda network: evaluate_classifier(network, calibration, images, precision=precision)["loss"])
+        )
         torch.manual_seed(self.seed)
 
         def accuracy() -> float:
@@ -72,8 +73,10 @@ class SubsetRun(Spec):
         for policy in DEPTHS:
             metrics[f"depth_{policy}"] = mean_accuracy(fewer_layers, Policy(depth=policy))
 
-        routing = {name: self.routing_by_class(model.use(size), images) for name, size in
-                   {"by_class_whole": offered.largest, "by_class_small": presets(offered)["small"]}.items()}
+        routing = {
+            name: self.routing_by_class(model.use(size), images)
+            for name, size in {"by_class_whole": offered.largest, "by_class_small": presets(offered)["small"]}.items()
+        }
         largest = offered.largest
         for order in ("as_trained", "by_importance"):
             if order == "by_importance":

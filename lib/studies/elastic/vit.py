@@ -25,7 +25,9 @@ from lib.runs.spec import Spec
 from lib.runs.store import Session
 from lib.studies.base.images import available_images
 from lib.system.checks import one_of, require
-from lib.training.loop import Recipe, classification_loss, evaluate_classifier, fit
+from lib.training.evaluate import evaluate_classifier
+from lib.training.loop import Recipe, fit
+from lib.training.losses import classification_loss
 
 #: Validation images behind everything that is not a test accuracy: a grid of sub-networks, curves, the wall.
 PROBE = 2000
@@ -98,19 +100,34 @@ class ElasticRun(Spec):
         offered = self.offered or self.space
 
         def evaluate(_: ElasticViT) -> dict[str, float]:
-            values = {"val_accuracy_smallest": self.accuracy(model, offered.smallest, probe, images),
-                      "val_accuracy": self.accuracy(model, offered.largest, probe, images)}
+            values = {
+                "val_accuracy_smallest": self.accuracy(model, offered.smallest, probe, images),
+                "val_accuracy": self.accuracy(model, offered.largest, probe, images),
+            }
             model.use(self.space.largest)  # what ordinary training trains
             return values
 
         model.use(self.space.largest)
-        history = fit(model, paced, self.loss(paced), self.recipe, seed=self.seed, evaluate=evaluate,
-                      checkpoint=session.checkpoint, report=session.report)
+        history = fit(
+            model,
+            paced,
+            self.loss(paced),
+            self.recipe,
+            seed=self.seed,
+            evaluate=evaluate,
+            checkpoint=session.checkpoint,
+            report=session.report,
+        )
         session.save_weights(model)
         whole = cost(self.space.largest, model.config)
-        metrics = {"diverged": history.diverged, "train_loss": history.curves["train_loss"][-1],
-                   "train_seconds": history.seconds, "steps": paced.steps * history.epochs, "step_cost": relative,
-                   "train_flops": 3 * whole.flops * relative * paced.steps * history.epochs * batches.batch_size}
+        metrics = {
+            "diverged": history.diverged,
+            "train_loss": history.curves["train_loss"][-1],
+            "train_seconds": history.seconds,
+            "steps": paced.steps * history.epochs,
+            "step_cost": relative,
+            "train_flops": 3 * whole.flops * relative * paced.steps * history.epochs * batches.batch_size,
+        }
         return model, metrics, history.curves
 
     def accuracy(self, model: ElasticViT, size: Size, split: Split, images: ImageSet) -> float:
@@ -123,27 +140,41 @@ class ElasticRun(Spec):
         rows, affordable = [], {}
         for size in offered.sizes() if offered.elastic_axes else ():
             spent = cost(size, config)
-            rows.append([size.depth, size.heads, size.hidden, size.experts, size.k, spent.parameters,
-                         spent.active_parameters, spent.flops, accuracy(size)])
-            if (spent.parameters <= BUDGET[0] * whole.parameters
-                    and spent.active_parameters <= BUDGET[1] * whole.active_parameters):
+            rows.append(
+                [
+                    size.depth,
+                    size.heads,
+                    size.hidden,
+                    size.experts,
+                    size.k,
+                    spent.parameters,
+                    spent.active_parameters,
+                    spent.flops,
+                    accuracy(size),
+                ]
+            )
+            if spent.parameters <= BUDGET[0] * whole.parameters and spent.active_parameters <= BUDGET[1] * whole.active_parameters:
                 affordable[size] = rows[-1][-1]
         return rows, affordable
 
     def measured(self, name: str, size: Size, config: ViTConfig, accuracy: Callable[..., float], images: ImageSet) -> dict:
         """Cost of one named sub-network, its accuracy on validation images, and the one look at the test set."""
         spent = cost(size, config)
-        return {f"size_{name}": size.label, f"parameters_{name}": spent.parameters,
-                f"active_parameters_{name}": spent.active_parameters, f"flops_{name}": spent.flops,
-                f"val_accuracy_{name}": accuracy(size), f"test_accuracy_{name}": accuracy(size, images.test)}
+        return {
+            f"size_{name}": size.label,
+            f"parameters_{name}": spent.parameters,
+            f"active_parameters_{name}": spent.active_parameters,
+            f"flops_{name}": spent.flops,
+            f"val_accuracy_{name}": accuracy(size),
+            f"test_accuracy_{name}": accuracy(size, images.test),
+        }
 
     def named(self, offered: Space) -> dict[str, Size]:
         """The sub-networks that are tested: every choice of a single elastic axis, else the presets and the smallest."""
         axes = offered.elastic_axes
         if len(axes) > 1:
             return presets(offered) | {"smallest": offered.smallest}
-        choices = {f"{axis}_{value}": replace(offered.largest, **{axis: value})
-                   for axis in axes for value in getattr(offered, axis)}
+        choices = {f"{axis}_{value}": replace(offered.largest, **{axis: value}) for axis in axes for value in getattr(offered, axis)}
         return {"large": offered.largest} | choices
 
     def wall(self, offered: Space, accuracy: Callable[[Size], float]) -> dict[str, list]:
@@ -165,8 +196,9 @@ class ElasticRun(Spec):
 
     def geometry(self, images: ImageSet) -> ViTConfig:
         shape = images.train.images.shape
-        return geometry(self.space, width=self.d_model, moe=self.moe, image_size=shape[-1], channels=shape[1],
-                        patch=self.patch, classes=images.classes)
+        return geometry(
+            self.space, width=self.d_model, moe=self.moe, image_size=shape[-1], channels=shape[1], patch=self.patch, classes=images.classes
+        )
 
     def network(self, images: ImageSet, session: Session) -> ElasticViT:
         """The trained network, in evaluation mode; trained first where its weights are not on this machine."""

@@ -46,8 +46,12 @@ OPERATORS: dict[str, tuple[Growth, ...]] = {
     "FFN width, Net2Net": (Net2Wider(40),),
     "depth, interleaved": (DEPTH,),
     "depth, on top": (Deepen(3, "top"),),
-    **{", ".join(names): tuple(operators) for names, operators in (
-        zip(*order) for order in itertools.permutations([("experts", EXPERTS), ("width", WIDTH), ("depth", DEPTH)]))},
+    **{
+        ", ".join(names): tuple(operators)
+        for names, operators in (
+            zip(*order) for order in itertools.permutations([("experts", EXPERTS), ("width", WIDTH), ("depth", DEPTH)])
+        )
+    },
     "depth, stacked": (Deepen(4, "stack"),),
     "depth, interposed": (Deepen(4, "interpose"),),
     "depth, last block again": (Deepen(3, "copy-last"),),
@@ -66,7 +70,8 @@ def variants(count: int) -> list[GPTConfig]:
 
 def all_variants() -> Iterator[GPTConfig]:
     for norm, positions, ffn, tied, bias, kv_heads in itertools.product(
-            ("rms", "layer"), ("rope", "learned"), ("swiglu", "gelu"), (True, False), (False, True), (None, 2)):
+        ("rms", "layer"), ("rope", "learned"), ("swiglu", "gelu"), (True, False), (False, True), (None, 2)
+    ):
         yield replace(SMALL, norm=norm, positions=positions, ffn=ffn, tied=tied, bias=bias, kv_heads=kv_heads)
 
 
@@ -98,8 +103,7 @@ class ExactnessRun(Spec):
     @torch.no_grad()
     def run(self, session: Session) -> Outcome:
         arrays: dict[str, list] = {"operators": list(OPERATORS), "claimed": [], "double": [], "single": []}
-        models = [as_if_trained(config, self.seed + number).to(session.device)
-                  for number, config in enumerate(variants(self.variants))]
+        models = [as_if_trained(config, self.seed + number).to(session.device) for number, config in enumerate(variants(self.variants))]
         singles = [copy.deepcopy(model).float() for model in models]
         spreads = [model(self.tokens(model)).std().item() for model in singles]
         for done, (name, operators) in enumerate(OPERATORS.items()):
@@ -108,8 +112,11 @@ class ExactnessRun(Spec):
             arrays["single"].append([self.moved(model, operators) / spread for model, spread in zip(singles, spreads)])
             session.report((done + 1) / len(OPERATORS), name)
         exact = [row for row, claimed in enumerate(arrays["claimed"]) if claimed]
-        metrics = {"variants": len(models), "worst_double": max(max(arrays["double"][row]) for row in exact),
-                   "worst_single": max(max(arrays["single"][row]) for row in exact)}
+        metrics = {
+            "variants": len(models),
+            "worst_double": max(max(arrays["double"][row]) for row in exact),
+            "worst_single": max(max(arrays["single"][row]) for row in exact),
+        }
         return Outcome(metrics, arrays=significant(arrays))
 
     @torch.no_grad()
@@ -139,11 +146,14 @@ class NoiseRun(Spec):
         probe_BN = windows(text, model.config.context)
 
         def errors(symmetries: list) -> list[float]:
-            return [verify(model, grow(model, Widen(2, symmetry), seed=self.seed), probe_BN).relative
-                    for symmetry in symmetries]
+            return [verify(model, grow(model, Widen(2, symmetry), seed=self.seed), probe_BN).relative for symmetry in symmetries]
 
-        arrays = {"decibels": list(self.decibels), "noise": errors([Noise(db) for db in self.decibels]),
-                  "alphas": list(self.alphas), "uneven": errors([Uneven(alpha) for alpha in self.alphas])}
+        arrays = {
+            "decibels": list(self.decibels),
+            "noise": errors([Noise(db) for db in self.decibels]),
+            "alphas": list(self.alphas),
+            "uneven": errors([Uneven(alpha) for alpha in self.alphas]),
+        }
         return Outcome({"even": errors([Even()])[0]}, arrays=significant(arrays), data=text.provenance())
 
 
@@ -177,8 +187,7 @@ class CommuteRun(Spec):
         carried = grow_moments(config, read(model, [optimizer]), growth, seed=self.seed)
         kept = factors(config, growth)
         followers = {}
-        for name, moments, rates in (("as it should be", carried, kept), ("fresh moments", None, kept),
-                                     ("usual rates", carried, {})):
+        for name, moments, rates in (("as it should be", carried, kept), ("fresh moments", None, kept), ("usual rates", carried, {})):
             grown = grow(model, growth, seed=self.seed)
             follower = self.optimizer(grown, rates)
             if moments is not None:
@@ -192,8 +201,11 @@ class CommuteRun(Spec):
             for name, (grown, follower) in followers.items():
                 losses[name].append(one_step(grown, follower, *batch))
         apart = {name: [abs(a - b) for a, b in zip(losses[name], losses["small"])] for name in followers}
-        return Outcome({"largest_difference": max(apart["as it should be"])},
-                       arrays=significant({"loss": losses["small"], "differences": apart}), data=text.provenance())
+        return Outcome(
+            {"largest_difference": max(apart["as it should be"])},
+            arrays=significant({"loss": losses["small"], "differences": apart}),
+            data=text.provenance(),
+        )
 
     def optimizer(self, model: GPT, rates: dict) -> torch.optim.Optimizer:
         return groups(model, rates, lr=self.lr, weight_decay=0.1, betas=(0.9, 0.95))
@@ -210,7 +222,9 @@ def one_step(model: GPT, optimizer: torch.optim.Optimizer, inputs: Tensor, targe
 
 #: What turns each of the project's networks into the next.
 PROJECT_STEPS: dict[str, Growth] = {
-    "experts": Upcycle(MoEConfig(experts=8, k=2)), "wide": Widen(2, Noise(0.0)), "deep": Deepen(15, "interleaved"),
+    "experts": Upcycle(MoEConfig(experts=8, k=2)),
+    "wide": Widen(2, Noise(0.0)),
+    "deep": Deepen(15, "interleaved"),
 }
 
 
@@ -243,5 +257,8 @@ class PresetRun(Spec):
 
 
 def sizes(name: str, model: GPT) -> dict[str, int]:
-    return {f"parameters_{name}": measure.parameters(model), f"active_parameters_{name}": model.active_parameters(),
-            f"flops_{name}": forward_flops(model.config, model.config.context)}
+    return {
+        f"parameters_{name}": measure.parameters(model),
+        f"active_parameters_{name}": model.active_parameters(),
+        f"flops_{name}": forward_flops(model.config, model.config.context),
+    }

@@ -39,6 +39,7 @@ PROJECT_SHARE = (0.3, 0.4)
 
 # Picking and comparing runs
 
+
 def called(runs: Results, *names: str) -> Results:
     """Those whose :func:`~lib.studies.growth.names.method` is one of these names."""
     found = tuple(one for one in runs if method(one) in names)
@@ -61,9 +62,11 @@ def best(runs: Results, names: Iterable[str], curve: str = "bits_per_byte") -> R
 def worth(grown: Results, studies: Studies) -> list[float]:
     """The arithmetic that scratch of the best size needs for each network's loss, over the network's own and its source's."""
     final, smaller = studies["scratch"], studies["envelope"]
-    if not len(smaller) or smaller.missing:   # a part of the envelope lies above the envelope
-        raise NotTestable(f"not all networks smaller than the final one were trained from scratch with the whole arithmetic: "
-                          f"against the final size alone, growth may only show that it is too large{why(smaller)}")
+    if not len(smaller) or smaller.missing:  # a part of the envelope lies above the envelope
+        raise NotTestable(
+            f"not all networks smaller than the final one were trained from scratch with the whole arithmetic: "
+            f"against the final size alone, growth may only show that it is too large{why(smaller)}"
+        )
     scratch = Results((*final, *smaller), (*final.missing, *smaller.missing))
     try:
         return [1 / (1 - envelope_saving(one, scratch)) for one in grown]
@@ -78,6 +81,7 @@ def worth_uncharged(grown: Results, studies: Studies) -> list[float]:
 
 # Net2Net and HyperCloning
 
+
 def net2net_saves_uncharged(studies: Studies) -> list[float]:
     return worth_uncharged(called(studies["width"], NET2NET), studies)
 
@@ -90,7 +94,9 @@ def even_minus(studies: Studies, name: str) -> list[float]:
     """Equal copies against copies that differ, with dropout: without anything that tells them apart they can never separate."""
     runs = studies["dropout"]
     if not len(runs):
-        raise NotTestable(f"nothing in the trainings at hand tells equal copies apart: they are without dropout and deterministic{why(runs)}")
+        raise NotTestable(
+            f"nothing in the trainings at hand tells equal copies apart: they are without dropout and deterministic{why(runs)}"
+        )
     even, other = (called(runs, *(found for one in runs if (found := method(one)).startswith(which))) for which in (EVEN, name))
     return difference(even, other)
 
@@ -100,6 +106,7 @@ def even_minus_noise(studies: Studies) -> list[float]:
 
 
 # G_stack
+
 
 def best_other_minus_stack(studies: Studies) -> list[float]:
     depth, width = studies["depth"], studies["width"]
@@ -119,6 +126,7 @@ def width_speedup(studies: Studies) -> list[float]:
 
 
 # LEMON and staged training
+
 
 def log_relative_difference(studies: Studies) -> list[float]:
     found = []
@@ -142,6 +150,7 @@ def log_path_difference(studies: Studies) -> list[float]:
 
 # Upcycling
 
+
 def dense_minus_upcycled(studies: Studies) -> list[float]:
     runs = studies["upcycling"]
     return difference(called(runs, TRAINED_ON), called(runs, UPCYCLED))
@@ -152,7 +161,7 @@ def scratch_minus_upcycled(studies: Studies) -> list[float]:
     upcycled = Results(tuple(one for one in times if abs(share(one) - 0.5) < 0.02), times.missing)
     if not upcycled:
         raise NotTestable(f"no mixture was grown after half of the arithmetic{why(times)}")
-    return difference(scratch.where(steps=upcycled[0].spec["steps"]), upcycled)   # the same network: the same arithmetic
+    return difference(scratch.where(steps=upcycled[0].spec["steps"]), upcycled)  # the same network: the same arithmetic
 
 
 def plain_minus_drop(studies: Studies) -> list[float]:
@@ -178,14 +187,14 @@ def normalised_minus_plain_gates(studies: Studies) -> list[float]:
 
 # LLaMA Pro
 
+
 def full_forgets_minus_blocks(studies: Studies) -> list[float]:
-    runs = studies["continual"]   # of the same source, so the same loss before
+    runs = studies["continual"]  # of the same source, so the same loss before
     return difference(best(runs, (SILENT, TRAINED_ON), "old_val_loss"), called(runs, f"{SILENT}, new blocks only"), OLD_LOSS)
 
 
 def blocks_forget(studies: Studies) -> list[float]:
-    return [one.metrics[OLD_LOSS] - one.metrics[f"{OLD_LOSS}_before"]
-            for one in called(studies["continual"], f"{SILENT}, new blocks only")]
+    return [one.metrics[OLD_LOSS] - one.metrics[f"{OLD_LOSS}_before"] for one in called(studies["continual"], f"{SILENT}, new blocks only")]
 
 
 def full_minus_blocks(studies: Studies) -> list[float]:
@@ -195,11 +204,12 @@ def full_minus_blocks(studies: Studies) -> list[float]:
 
 # The student project
 
+
 def largest_change_of_loss(studies: Studies) -> list[float]:
     changes: dict[int, list[float]] = {}
     for one in studies["pipeline"]:
         steps = ordered(one.spec)
-        if steps and steps == PROJECT_ORDER[:len(steps)]:
+        if steps and steps == PROJECT_ORDER[: len(steps)]:
             changes.setdefault(one.spec["seed"], []).append(abs(one.metrics["loss_after"] - one.metrics["loss_before"]))
     whole = [max(of_seed) for of_seed in changes.values() if len(of_seed) == len(PROJECT_ORDER)]
     if not whole:
@@ -213,6 +223,9 @@ def tied_fault_spike(studies: Studies) -> list[float]:
 
 def active_share_outside_range(studies: Studies) -> list[float]:
     low, high = PROJECT_SHARE
-    shares = [one.metrics[f"active_parameters_{name}"] / one.metrics[f"parameters_{name}"]
-              for one in studies["presets"] for name in PROJECT_SPARSE]
+    shares = [
+        one.metrics[f"active_parameters_{name}"] / one.metrics[f"parameters_{name}"]
+        for one in studies["presets"]
+        for name in PROJECT_SPARSE
+    ]
     return [max(0.0, low - part, part - high) for part in shares]

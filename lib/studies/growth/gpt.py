@@ -72,12 +72,15 @@ class GrowthRun(Spec):
         one_of("rates", self.rates, ("usual", "kept"))
         one_of("trained", self.trained, ("all", "new blocks"))
         require((self.model is None) != (self.parent is None), "give a new network's geometry or a parent, one of the two")
-        require(self.steps % self.recipe.epochs == 0,
-                f"{self.steps} steps cannot be shared by {self.recipe.epochs} measurements: choose a multiple")
-        require(self.recipe.optimizer == "adamw",
-                f"optimizer is {self.recipe.optimizer!r}: only the state of 'adamw' can be grown")
-        require(self.trained == "all" or (len(self.growth) == 1 and isinstance(self.growth[0], Deepen) and HOW[self.growth[0].how]),
-                "new blocks alone are trained after one Deepen with silent blocks: change growth, or train all")
+        require(
+            self.steps % self.recipe.epochs == 0,
+            f"{self.steps} steps cannot be shared by {self.recipe.epochs} measurements: choose a multiple",
+        )
+        require(self.recipe.optimizer == "adamw", f"optimizer is {self.recipe.optimizer!r}: only the state of 'adamw' can be grown")
+        require(
+            self.trained == "all" or (len(self.growth) == 1 and isinstance(self.growth[0], Deepen) and HOW[self.growth[0].how]),
+            "new blocks alone are trained after one Deepen with silent blocks: change growth, or train all",
+        )
 
     @property
     def config(self) -> GPTConfig:
@@ -120,8 +123,9 @@ class GrowthRun(Spec):
         trained, curves = self.train(model, optimizers, text, probe_BN, session)
         arrays = {"stories": [] if trained["diverged"] else self.stories(model, text)} | expert_tables(model, text, probe_BN)
         moments = read(model, optimizers)
-        session.save_weights(model, first=moments.first, second=moments.second,
-                             step={name: torch.tensor(step) for name, step in moments.step.items()})
+        session.save_weights(
+            model, first=moments.first, second=moments.second, step={name: torch.tensor(step) for name, step in moments.step.items()}
+        )
         return Outcome(significant(metrics | trained), significant(curves), significant(arrays), text.provenance())
 
     def begin(self, session: Session, probe_BN: Tensor) -> tuple[GPT, list[Optimizer], dict]:
@@ -144,41 +148,62 @@ class GrowthRun(Spec):
 
     def usual(self, model: GPT) -> list[Optimizer]:
         recipe = self.recipe
-        return optim.build(model, recipe.optimizer, lr=recipe.lr, weight_decay=recipe.weight_decay, betas=recipe.betas,
-                           momentum=recipe.momentum)
+        return optim.build(
+            model, recipe.optimizer, lr=recipe.lr, weight_decay=recipe.weight_decay, betas=recipe.betas, momentum=recipe.momentum
+        )
 
     def kept(self, model: GPT) -> list[Optimizer]:
         recipe = self.recipe
-        return [groups(model, factors(self.parent.config, *self.growth), lr=recipe.lr, weight_decay=recipe.weight_decay,
-                       betas=recipe.betas)]
+        return [
+            groups(model, factors(self.parent.config, *self.growth), lr=recipe.lr, weight_decay=recipe.weight_decay, betas=recipe.betas)
+        ]
 
-    def train(self, model: GPT, optimizers: list[Optimizer], text: TextSet, probe_BN: Tensor,
-              session: Session) -> tuple[dict, dict[str, list]]:
+    def train(
+        self, model: GPT, optimizers: list[Optimizer], text: TextSet, probe_BN: Tensor, session: Session
+    ) -> tuple[dict, dict[str, list]]:
         """Metrics and curves of the training; curves have a point for each measurement."""
         recipe, context = self.recipe, self.config.context
         # No phase reads again, in the same order, what the one before it has read.
-        batches = TextBatches(text.train, context, recipe.batch_size, self.steps // recipe.epochs,
-                              seed=1000 * self.seed + self.phase)
+        batches = TextBatches(text.train, context, recipe.batch_size, self.steps // recipe.epochs, seed=1000 * self.seed + self.phase)
 
         learnt = [available_text(corpus, session.device) for corpus in self.learnt_before]
 
         def evaluate(model: GPT) -> dict[str, float]:
-            held, *earlier = (evaluate_text(model, which.validation, context, precision=recipe.precision,
-                                            tokens=self.watched) for which in (text, *learnt))
-            return ({"val_loss": held["loss"], "bits_per_byte": held["bits_per_byte"],
-                     "probe_loss": next_token_loss(model(probe_BN), probe_BN)}
-                    | {"old_val_loss": one["loss"] for one in earlier} | specialisation(model, probe_BN))
+            held, *earlier = (
+                evaluate_text(model, which.validation, context, precision=recipe.precision, tokens=self.watched)
+                for which in (text, *learnt)
+            )
+            return (
+                {"val_loss": held["loss"], "bits_per_byte": held["bits_per_byte"], "probe_loss": next_token_loss(model(probe_BN), probe_BN)}
+                | {"old_val_loss": one["loss"] for one in earlier}
+                | specialisation(model, probe_BN)
+            )
 
-        history = fit(model, batches, moe_language_model_loss, recipe, seed=self.seed, optimizers=optimizers,
-                      evaluate=evaluate, checkpoint=session.checkpoint, report=session.report)
+        history = fit(
+            model,
+            batches,
+            moe_language_model_loss,
+            recipe,
+            seed=self.seed,
+            optimizers=optimizers,
+            evaluate=evaluate,
+            checkpoint=session.checkpoint,
+            report=session.report,
+        )
         test, *earlier = (self.tested(model, which) for which in (text, *learnt))
         metrics = {
-            "diverged": history.diverged, "train_seconds": history.seconds,
-            "flops": self.flops, "total_flops": self.total_flops,
-            "tokens": self.steps * recipe.batch_size * context, "entropy_bits_per_byte": text.entropy,
-            "parameters": measure.parameters(model), "active_parameters": model.active_parameters(),
-            "val_loss": last(history.curves, "val_loss"), "val_bits_per_byte": last(history.curves, "bits_per_byte"),
-            "test_loss": test["loss"], "test_bits_per_byte": test["bits_per_byte"],
+            "diverged": history.diverged,
+            "train_seconds": history.seconds,
+            "flops": self.flops,
+            "total_flops": self.total_flops,
+            "tokens": self.steps * recipe.batch_size * context,
+            "entropy_bits_per_byte": text.entropy,
+            "parameters": measure.parameters(model),
+            "active_parameters": model.active_parameters(),
+            "val_loss": last(history.curves, "val_loss"),
+            "val_bits_per_byte": last(history.curves, "bits_per_byte"),
+            "test_loss": test["loss"],
+            "test_bits_per_byte": test["bits_per_byte"],
         } | {"old_test_bits_per_byte": one["bits_per_byte"] for one in earlier}
         return metrics | specialisation(model, probe_BN), history.curves
 
@@ -201,7 +226,8 @@ class GrowthRun(Spec):
         tensors = load_file(str(session.weights(self)), device=str(session.device))
         first, second, step = (
             {name.removeprefix(group): tensors.pop(name) for name in list(tensors) if name.startswith(group)}
-            for group in ("first.", "second.", "step."))
+            for group in ("first.", "second.", "step.")
+        )
         model = GPT(self.config).to(session.device)
         model.load_state_dict(tensors)
         return model.eval(), Moments(first, second, {name: value.item() for name, value in step.items()})
@@ -223,17 +249,21 @@ def claims(config: GPTConfig, operators: tuple[Growth, ...]) -> bool:
 
 def transition(report: Report, exact: bool) -> dict[str, float | bool | None]:
     """A verification as metrics.  Identities between tensors hold for exact growth only."""
-    return {"exact": exact, "relative": report.relative, "logit_difference": report.max_difference,
-            "loss_before": report.loss_before, "loss_after": report.loss_after,
-            "structure": max(report.structure.values()) if exact else None,
-            } | {f"router_{name}": value for name, value in report.router.items()}
+    return {
+        "exact": exact,
+        "relative": report.relative,
+        "logit_difference": report.max_difference,
+        "loss_before": report.loss_before,
+        "loss_after": report.loss_after,
+        "structure": max(report.structure.values()) if exact else None,
+    } | {f"router_{name}": value for name, value in report.router.items()}
 
 
 def windows(text: TextSet, context: int) -> Tensor:
     """The first texts of the validation stories, [PROBE, context]."""
     tokens = text.validation.tokens
     rows = min(PROBE, len(tokens) // context)
-    return tokens[:rows * context].view(rows, context)
+    return tokens[: rows * context].view(rows, context)
 
 
 @torch.no_grad()
@@ -245,12 +275,15 @@ def specialisation(model: GPT, tokens_BN: Tensor) -> dict[str, float]:
     load_LE = torch.stack([routing.load_E for routing in routings])
     layers = [block.ffn for block in model.blocks]
     vocabulary = model.config.vocabulary
-    return {name: torch.stack(values).mean().item() for name, values in {
-        "expert_distance": [expert_distance(layer.experts) for layer in layers],
-        "router_entropy": [router_entropy(routing) for routing in routings],
-        "token_information": [token_information(routing, tokens_BN.flatten(), vocabulary) for routing in routings],
-        "probe_load_entropy": list(load_entropy(load_LE)),
-    }.items()} | {"least_share": (load_LE.min(-1).values / load_LE.sum(-1)).min().item()}
+    return {
+        name: torch.stack(values).mean().item()
+        for name, values in {
+            "expert_distance": [expert_distance(layer.experts) for layer in layers],
+            "router_entropy": [router_entropy(routing) for routing in routings],
+            "token_information": [token_information(routing, tokens_BN.flatten(), vocabulary) for routing in routings],
+            "probe_load_entropy": list(load_entropy(load_LE)),
+        }.items()
+    } | {"least_share": (load_LE.min(-1).values / load_LE.sum(-1)).min().item()}
 
 
 @torch.no_grad()

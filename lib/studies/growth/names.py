@@ -10,8 +10,11 @@ from lib.runs.results import Result, Results
 from lib.studies.base import named
 
 #: How a symmetry is written after "width".
-SYMMETRIES = {"Even": lambda of: "equal copies", "Noise": lambda of: f"noise {of['db']:g} dB",
-              "Uneven": lambda of: f"unequal shares {of['alpha']:g}"}
+SYMMETRIES = {
+    "Even": lambda of: "equal copies",
+    "Noise": lambda of: f"noise {of['db']:g} dB",
+    "Uneven": lambda of: f"unequal shares {of['alpha']:g}",
+}
 
 
 def method(result: Result) -> str:
@@ -42,8 +45,13 @@ def ordered(spec: dict[str, Any]) -> list[str]:
 def operator(growth: dict[str, Any]) -> str:
     kind = growth["type"]
     if kind == "Deepen":
-        return {"interleaved": "depth, silent between", "top": "depth, silent on top", "stack": "depth, stacked",
-                "interpose": "depth, interposed", "copy-last": "depth, last block again"}[growth["how"]]
+        return {
+            "interleaved": "depth, silent between",
+            "top": "depth, silent on top",
+            "stack": "depth, stacked",
+            "interpose": "depth, interposed",
+            "copy-last": "depth, last block again",
+        }[growth["how"]]
     if kind == "Upcycle":
         return "experts" + upcycled(growth)
     if kind == "Net2Wider":

@@ -45,5 +45,7 @@ def mixture_not_worse_than_dense(studies: Studies) -> None:
     if not worse:
         raise NotTestable("mixture and dense network were not both trained from scratch with equal arithmetic")
     if max(worse) > 0:
-        raise NotTestable(f"from scratch, with equal arithmetic, the mixture is up to {max(worse):.3f} bits per byte worse than the dense "
-                          "network: the regime in which experts help is not reached")
+        raise NotTestable(
+            f"from scratch, with equal arithmetic, the mixture is up to {max(worse):.3f} bits per byte worse than the dense "
+            "network: the regime in which experts help is not reached"
+        )

@@ -37,10 +37,13 @@ class PaceRun(Spec):
         turns = {str(number): self.step(config, session.device) for number, config in enumerate(self.configs)}
         seconds = take_turns(turns, self.rounds, session.device)
         flops = [training_flops(config, self.batch_size * config.context) for config in self.configs]
-        return Outcome({}, arrays={
-            "milliseconds": [1000 * statistics.median(seconds[name]) for name in turns],
-            "flops": flops,
-        })
+        return Outcome(
+            {},
+            arrays={
+                "milliseconds": [1000 * statistics.median(seconds[name]) for name in turns],
+                "flops": flops,
+            },
+        )
 
     def step(self, config: GPTConfig, device: torch.device) -> Callable[[], None]:
         model = GPT(config).to(device).train()

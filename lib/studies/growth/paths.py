@@ -31,9 +31,9 @@ def path(line: list[Result], loss: str) -> pd.DataFrame:
     """
     rows, flops = [], 0
     for phase, run in enumerate(line):
+
         def row(part: float, value: float) -> dict:
-            return {"seed": run.spec["seed"], "phase": phase, "flops": flops + part * run.metrics["flops"],
-                    "loss": value}
+            return {"seed": run.spec["seed"], "phase": phase, "flops": flops + part * run.metrics["flops"], "loss": value}
 
         if phase and loss == "probe_loss":
             rows.append(row(0.0, run.metrics["loss_after"]))

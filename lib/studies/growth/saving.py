@@ -41,7 +41,7 @@ def of_envelope(loss: float, scratch: Iterable[Iterable[tuple[float, float]]]) -
     for points in scratch:
         try:
             found.append(needed(loss, *zip(*points)))
-        except (ValueError, TypeError):   # too few points, or none
+        except (ValueError, TypeError):  # too few points, or none
             continue
     if not found:
         raise ValueError("no network from scratch has two budgets at which more arithmetic lowered its loss")
@@ -60,8 +60,7 @@ def saving(grown: Result, scratch: Results, spent: Callable[[Result], float] = a
     Raises ValueError where there are not two budgets of it.
     """
     same = [one for one in scratch if one.spec["seed"] == grown.spec["seed"] and step_flops(one) == step_flops(grown)]
-    return 1 - spent(grown) / needed(grown.metrics["test_loss"], [spent(one) for one in same],
-                                     [one.metrics["test_loss"] for one in same])
+    return 1 - spent(grown) / needed(grown.metrics["test_loss"], [spent(one) for one in same], [one.metrics["test_loss"] for one in same])
 
 
 def envelope_saving(grown: Result, scratch: Results, spent: Callable[[Result], float] = arithmetic) -> float:

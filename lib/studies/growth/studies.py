@@ -21,6 +21,7 @@ from lib.studies.base.seeds import with_seed
 from lib.studies.growth.checks import CommuteRun, ExactnessRun, NoiseRun, PresetRun
 from lib.studies.growth.gpt import GrowthRun
 from lib.studies.growth.pace import PaceRun
+from lib.studies.growth.sizes import SIZES, Scale
 from lib.system.checks import one_of, require
 from lib.training.loop import Recipe
 
@@ -39,15 +40,15 @@ DEEPEST = 1000
 class Parameters(ChapterParameters):
     """Chapter 3's knobs.  A knob left at None follows the scale."""
 
-    corpus: str | None = None             # grammar | tinystories
-    steps: int | None = None              # of the final dense network, trained from scratch: the compute that all get
-    lr: float | None = None               # at its peak
-    width: int | None = None              # of the final network
+    corpus: str | None = None  # grammar | tinystories
+    steps: int | None = None  # of the final dense network, trained from scratch: the compute that all get
+    lr: float | None = None  # at its peak
+    width: int | None = None  # of the final network
     depth: int | None = None
     experts: int | None = None
     order: str = "experts, width, depth"  # of the pipeline's three steps of growth
-    shares: str = "25, 25, 25, 25"        # of the compute that its four phases get, per cent
-    rates: str = "1, 1, 1, 1"             # learning rates of its four phases, as multiples of lr
+    shares: str = "25, 25, 25, 25"  # of the compute that its four phases get, per cent
+    rates: str = "1, 1, 1, 1"  # learning rates of its four phases, as multiples of lr
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -58,8 +59,7 @@ class Parameters(ChapterParameters):
             require(value is None or value >= least, f"{name} must be at least {least}, not {value}")
         require(self.depth is None or self.depth <= DEEPEST, f"depth must be at most {DEEPEST}, not {self.depth}")
         require(self.lr is None or self.lr > 0, f"lr must be above 0, not {self.lr}")
-        require(sorted(self.ordered) == sorted(STEPS),
-                f"order is {self.order!r}: it must name {', '.join(STEPS)}, each once")
+        require(sorted(self.ordered) == sorted(STEPS), f"order is {self.order!r}: it must name {', '.join(STEPS)}, each once")
         for name in ("shares", "rates"):
             values = numbers(name, getattr(self, name))
             require(len(values) == 4 and min(values) > 0, f"{name} is {getattr(self, name)!r}: give four numbers above 0")
@@ -67,59 +67,6 @@ class Parameters(ChapterParameters):
     @property
     def ordered(self) -> tuple[str, ...]:
         return tuple(part.strip() for part in self.order.split(","))
-
-
-@dataclass(frozen=True)
-class Scale:
-    """What a scale chooses.
-
-    ``final``    the dense network that everything grows to, or its mixture of experts
-    ``steps``    of its training from scratch; the arithmetic of these is what every comparison spends in all
-    ``budgets``  multiples of that arithmetic at which scratch is trained, to tell what growth saves
-    ``shares``   of the arithmetic that a source gets before it grows; the first is the usual one
-    ``points``   measurements along a training of all steps, each on ``watched`` tokens
-    ``seeds``    behind every number
-    ``variants`` of the model on which exactness is shown (tests try all 64)
-    ``presets``  whether the student project's networks, of up to 1.6 billion parameters, are built
-    """
-
-    corpus: Corpus
-    final: GPTConfig
-    steps: int
-    recipe: Recipe
-    budgets: tuple[float, ...]
-    shares: tuple[float, ...]
-    points: int
-    watched: int
-    experts: int
-    seeds: int
-    rounds: int
-    variants: int = 64
-    presets: bool = False
-
-
-ADAM = dict(betas=(0.9, 0.95), weight_decay=0.1)
-
-SIZES = {
-    "smoke": Scale(
-        Corpus(stories=200, vocabulary=300), GPTConfig(vocabulary=300, context=32, width=16, depth=2, heads=2, hidden=32),
-        steps=12, recipe=Recipe(batch_size=8, lr=5e-3, **ADAM), budgets=(1.0,), shares=(0.3,),
-        points=2, watched=512, experts=4, seeds=1, rounds=2, variants=4),
-    "laptop": Scale(
-        Corpus(), GPTConfig(vocabulary=384, context=64, width=32, depth=4, heads=4, hidden=88),
-        steps=96, recipe=Recipe(batch_size=8, lr=1e-2, **ADAM), budgets=(0.5, 1.0, 2.0), shares=(0.3,),
-        points=6, watched=2048, experts=8, seeds=1, rounds=5, variants=16),
-    "cpu": Scale(
-        Corpus("tinystories", vocabulary=512),
-        GPTConfig(vocabulary=512, context=128, width=64, depth=6, heads=4, hidden=176),
-        steps=600, recipe=Recipe(batch_size=8, lr=1e-2, **ADAM), budgets=(0.5, 1.0, 2.0), shares=(0.3, 0.15, 0.5),
-        points=8, watched=8192, experts=8, seeds=3, rounds=11, presets=True),
-    "gpu": Scale(
-        Corpus("tinystories", vocabulary=2048),
-        GPTConfig(vocabulary=2048, context=256, width=256, depth=8, heads=4, hidden=688),
-        steps=800, recipe=Recipe(batch_size=32, lr=3e-3, precision="bf16", **ADAM), budgets=(0.5, 1.0, 2.0),
-        shares=(0.3, 0.15, 0.5), points=20, watched=32_768, experts=8, seeds=3, rounds=31, presets=True),
-}
 
 
 def studies(parameters: Parameters) -> dict[str, list[Spec]]:
@@ -132,15 +79,24 @@ def studies(parameters: Parameters) -> dict[str, list[Spec]]:
     def seeded(*specs: Spec) -> list[Spec]:
         return [with_seed(spec, seed) for spec in specs for seed in range(size.seeds)]
 
-    deep = {how: plan.grown(plan.shallow, Deepen(final.depth, how), share=first)
-            for how in ("interleaved", "top", "stack", "interpose", "copy-last")}
-    wide = {symmetry: plan.grown(plan.narrow, Widen(2, symmetry), share=first)
-            for symmetry in (Even(), Noise(0.0), Noise(-6.0), Uneven(1.0))}
-    experts = {name: plan.grown(final, operator, share=first) for name, operator in {
-        "random": Upcycle(mixture), "small": Upcycle(mixture, router_scale=0.1), "zero": Upcycle(mixture, router_scale=0.0),
-        "drop": Upcycle(mixture, drop=0.5), "groups": Upcycle(replace(mixture, k=1, split=2)),
-        "plain gates": Upcycle(replace(mixture, router="vmoe"), router_scale=0.1, output_scale=mixture.experts / mixture.k),
-    }.items()}
+    deep = {
+        how: plan.grown(plan.shallow, Deepen(final.depth, how), share=first)
+        for how in ("interleaved", "top", "stack", "interpose", "copy-last")
+    }
+    wide = {
+        symmetry: plan.grown(plan.narrow, Widen(2, symmetry), share=first) for symmetry in (Even(), Noise(0.0), Noise(-6.0), Uneven(1.0))
+    }
+    experts = {
+        name: plan.grown(final, operator, share=first)
+        for name, operator in {
+            "random": Upcycle(mixture),
+            "small": Upcycle(mixture, router_scale=0.1),
+            "zero": Upcycle(mixture, router_scale=0.0),
+            "drop": Upcycle(mixture, drop=0.5),
+            "groups": Upcycle(replace(mixture, k=1, split=2)),
+            "plain gates": Upcycle(replace(mixture, router="vmoe"), router_scale=0.1, output_scale=mixture.experts / mixture.k),
+        }.items()
+    }
     uneven = wide[Uneven(1.0)]
     three = (deep["stack"], wide[Noise(0.0)], experts["random"])
     orders = dict.fromkeys((parameters.ordered, ("width", "experts", "depth"), ("depth", "experts", "width")))
@@ -153,16 +109,28 @@ def studies(parameters: Parameters) -> dict[str, list[Spec]]:
         "depth": seeded(*deep.values()),
         "width": seeded(*wide.values(), plan.grown(plan.thin, Net2Wider(final.hidden), share=first)),
         # Dropout, in the source too, tells equal copies apart, as the papers presuppose.
-        "dropout": seeded(*(plan.grown(replace(plan.narrow, dropout=DROPOUT), Widen(2, symmetry), share=first)
-                            for symmetry in (Even(), Noise(0.0), Uneven(1.0)))),
+        "dropout": seeded(
+            *(
+                plan.grown(replace(plan.narrow, dropout=DROPOUT), Widen(2, symmetry), share=first)
+                for symmetry in (Even(), Noise(0.0), Uneven(1.0))
+            )
+        ),
         "upcycling": seeded(*experts.values(), plan.grown(final, share=first)),
         "faults": seeded(*(plan.grown(plan.narrow, fault, share=first) for fault in (TiedFault(2), NoiseFault(2, db=0.0)))),
         "times": seeded(*(plan.later(run, share) for run in three for share in size.shares[1:])),
-        "moments": seeded(*(replace(uneven, **changes) for changes in (
-            dict(moments="fresh"), dict(rates="kept"), dict(recipe=replace(uneven.recipe, warmup=0.0)),
-            dict(moments="fresh", recipe=replace(uneven.recipe, warmup=0.0)),
-            dict(recipe=replace(uneven.recipe, lr=uneven.recipe.lr / 4)))),
-            replace(deep["interleaved"], moments="fresh")),
+        "moments": seeded(
+            *(
+                replace(uneven, **changes)
+                for changes in (
+                    dict(moments="fresh"),
+                    dict(rates="kept"),
+                    dict(recipe=replace(uneven.recipe, warmup=0.0)),
+                    dict(moments="fresh", recipe=replace(uneven.recipe, warmup=0.0)),
+                    dict(recipe=replace(uneven.recipe, lr=uneven.recipe.lr / 4)),
+                )
+            ),
+            replace(deep["interleaved"], moments="fresh"),
+        ),
         "pipeline": seeded(*(phase for run in pipelines for phase in chain(run))),
         "continual": seeded(*plan.continual()),
         "exactness": [ExactnessRun(variants=size.variants)],
@@ -173,8 +141,7 @@ def studies(parameters: Parameters) -> dict[str, list[Spec]]:
     runs = [run for name, specs in found.items() if name not in CONTROLS for run in specs if isinstance(run, GrowthRun)]
     grown = [run for run in runs if run.parent]
     geometries = dict.fromkeys(run.config for one in runs for run in chain(one))
-    pace = PaceRun(configs=tuple(geometries), batch_size=size.recipe.batch_size, precision=size.recipe.precision,
-                   rounds=size.rounds)
+    pace = PaceRun(configs=tuple(geometries), batch_size=size.recipe.batch_size, precision=size.recipe.precision, rounds=size.rounds)
     sources = dict.fromkeys(run.parent for run in grown if run not in found["pipeline"])
     return {"sources": list(sources), **found, "pace": [pace]}
 
@@ -258,8 +225,7 @@ class Plan:
 
     def pipeline(self, order: tuple[str, ...], shares: tuple[float, ...], rates: tuple[float, ...]) -> GrowthRun:
         """Four phases: the small dense network, and one step of growth before each of the others."""
-        operators = {"experts": Upcycle(self.mixture), "width": Widen(2, Noise(0.0)),
-                     "depth": Deepen(self.size.final.depth, "interleaved")}
+        operators = {"experts": Upcycle(self.mixture), "width": Widen(2, Noise(0.0)), "depth": Deepen(self.size.final.depth, "interleaved")}
         run = self.run(shares[0] / sum(shares), last=False, lr=rates[0], model=self.seedling)
         for step, share, rate in zip(order, shares[1:], rates[1:]):
             run = self.run(share / sum(shares), last=step == order[-1], lr=rate, parent=run, growth=(operators[step],))
@@ -271,8 +237,10 @@ class Plan:
         source = self.source(self.shallow, first)
         deeper = (Deepen(self.size.final.depth, "interleaved"),)
         other = replace(self.size.corpus, dialect="pig-latin")
-        return [replace(self.run(first, last=True, parent=source, growth=growth), corpus=other, trained=trained)
-                for growth, trained in ((deeper, "new blocks"), (deeper, "all"), ((), "all"))]
+        return [
+            replace(self.run(first, last=True, parent=source, growth=growth), corpus=other, trained=trained)
+            for growth, trained in ((deeper, "new blocks"), (deeper, "all"), ((), "all"))
+        ]
 
 
 def chain(run: GrowthRun) -> list[GrowthRun]:
@@ -292,17 +260,23 @@ def sized(parameters: Parameters) -> Scale:
         tokens = corpus.vocabulary if parameters.corpus != "grammar" else min(corpus.vocabulary, GRAMMAR_TOKENS)
         corpus = Corpus(parameters.corpus, tokens)
         final = replace(final, vocabulary=tokens)
-    if parameters.width is not None:   # heads keep their size, the FFN its proportion
-        require(parameters.width % (2 * final.head_dim) == 0,
-                f"width {parameters.width} must be a multiple of {2 * final.head_dim}, two heads: half of it is a network too")
+    if parameters.width is not None:  # heads keep their size, the FFN its proportion
+        require(
+            parameters.width % (2 * final.head_dim) == 0,
+            f"width {parameters.width} must be a multiple of {2 * final.head_dim}, two heads: half of it is a network too",
+        )
         times = parameters.width / final.width
-        final = replace(final, width=parameters.width, heads=parameters.width // final.head_dim,
-                        hidden=2 * round(times * final.hidden / 2))
+        final = replace(final, width=parameters.width, heads=parameters.width // final.head_dim, hidden=2 * round(times * final.hidden / 2))
     if parameters.depth is not None:
         require(parameters.depth % 2 == 0, f"depth {parameters.depth} must be even: half of it is a network too")
         final = replace(final, depth=parameters.depth)
-    return replace(size, corpus=corpus, final=final, recipe=replace(size.recipe, **given(lr=parameters.lr)),
-                   **given(steps=parameters.steps, experts=parameters.experts, seeds=parameters.seeds))
+    return replace(
+        size,
+        corpus=corpus,
+        final=final,
+        recipe=replace(size.recipe, **given(lr=parameters.lr)),
+        **given(steps=parameters.steps, experts=parameters.experts, seeds=parameters.seeds),
+    )
 
 
 def given(**values):

@@ -20,14 +20,16 @@ Parts = dict[str, Estimate | NotTestable]
 SEEDS = 3
 
 
-def compared(studies: Studies, study: str, first: Mapping, second: Mapping, *asked: Callable[[Studies, str], None], base: str | None = None) -> Parts:
+def compared(
+    studies: Studies, study: str, first: Mapping, second: Mapping, *asked: Callable[[Studies, str], None], base: str | None = None
+) -> Parts:
     """Perplexity of the runs of ``study`` with fields ``first`` over that of those with fields ``second``, of ``base`` where that is given."""
     found: Parts = {}
     for which in MODELS:
         mine, other = windows(studies[study], which, **first), windows(studies[base or study], which, **second)
         apart = table(mine, other, which, (first.get("by") in DRAW_NOTHING, second.get("by") in DRAW_NOTHING))
         if apart is None:
-            continue   # a model that this scale leaves out
+            continue  # a model that this scale leaves out
         reasons = [reason for need in asked if (reason := needs.holds(need, studies, which))]
         if len(apart) < SEEDS:
             reasons.append(NotTestable(f"{len(apart)} of {SEEDS} seeds of {which} are there"))
@@ -38,11 +40,25 @@ def compared(studies: Studies, study: str, first: Mapping, second: Mapping, *ask
 
 
 def sparsegpt_half(studies: Studies) -> Parts:
-    return compared(studies, "pruning", {"by": "sparsegpt", "pattern": ""}, {"by": "magnitude", "pattern": ""}, needs.half_hurts, needs.fitted_with_enough)
+    return compared(
+        studies,
+        "pruning",
+        {"by": "sparsegpt", "pattern": ""},
+        {"by": "magnitude", "pattern": ""},
+        needs.half_hurts,
+        needs.fitted_with_enough,
+    )
 
 
 def sparsegpt_pattern(studies: Studies) -> Parts:
-    return compared(studies, "patterns", {"by": "sparsegpt", "pattern": "2:4"}, {"by": "magnitude", "pattern": "2:4"}, needs.pattern_hurts, needs.fitted_with_enough)
+    return compared(
+        studies,
+        "patterns",
+        {"by": "sparsegpt", "pattern": "2:4"},
+        {"by": "magnitude", "pattern": "2:4"},
+        needs.pattern_hurts,
+        needs.fitted_with_enough,
+    )
 
 
 def sparsegpt_joint(studies: Studies) -> Parts:
@@ -59,7 +75,9 @@ def wanda_pattern(studies: Studies) -> Parts:
 
 
 def wanda_over_sparsegpt(studies: Studies) -> Parts:
-    return compared(studies, "pruning", {"by": "wanda", "pattern": ""}, {"by": "sparsegpt", "pattern": ""}, needs.half_hurts, needs.fitted_with_enough)
+    return compared(
+        studies, "pruning", {"by": "wanda", "pattern": ""}, {"by": "sparsegpt", "pattern": ""}, needs.half_hurts, needs.fitted_with_enough
+    )
 
 
 def wanda_rows(studies: Studies) -> Parts:
@@ -68,7 +86,14 @@ def wanda_rows(studies: Studies) -> Parts:
 
 
 def gptq_three_bits(studies: Studies) -> Parts:
-    return compared(studies, "rounding", {"by": "gptq", "bits_each": 3}, {"by": "nearest", "bits_each": 3}, needs.three_bits_hurt, needs.fitted_with_enough)
+    return compared(
+        studies,
+        "rounding",
+        {"by": "gptq", "bits_each": 3},
+        {"by": "nearest", "bits_each": 3},
+        needs.three_bits_hurt,
+        needs.fitted_with_enough,
+    )
 
 
 def gptq_four_bits(studies: Studies) -> Parts:
@@ -81,12 +106,20 @@ def awq_three_bits(studies: Studies) -> Parts:
 
 
 def awq_over_gptq(studies: Studies) -> Parts:
-    return compared(studies, "rounding", {"by": "awq", "bits_each": 3}, {"by": "gptq", "bits_each": 3}, needs.three_bits_hurt, needs.fitted_with_enough)
+    return compared(
+        studies, "rounding", {"by": "awq", "bits_each": 3}, {"by": "gptq", "bits_each": 3}, needs.three_bits_hurt, needs.fitted_with_enough
+    )
 
 
 def smoothquant_over_plain(studies: Studies) -> Parts:
-    return compared(studies, "activations", {"by": "smoothquant", "activation_bits": 8}, {"by": "nearest", "activation_bits": 8},
-                    needs.activations_have_outliers, needs.eight_bit_activations_hurt)
+    return compared(
+        studies,
+        "activations",
+        {"by": "smoothquant", "activation_bits": 8},
+        {"by": "nearest", "activation_bits": 8},
+        needs.activations_have_outliers,
+        needs.eight_bit_activations_hurt,
+    )
 
 
 def smoothquant_over_dense(studies: Studies) -> Parts:
@@ -95,8 +128,13 @@ def smoothquant_over_dense(studies: Studies) -> Parts:
 
 def rotation_over_plain(studies: Studies) -> Parts:
     """At 4-bit activations."""
-    return compared(studies, "activations", {"by": "rotation", "activation_bits": 4}, {"by": "nearest", "activation_bits": 4},
-                    needs.four_bit_activations_hurt)
+    return compared(
+        studies,
+        "activations",
+        {"by": "rotation", "activation_bits": 4},
+        {"by": "nearest", "activation_bits": 4},
+        needs.four_bit_activations_hurt,
+    )
 
 
 def influence_over_random(studies: Studies) -> Parts:

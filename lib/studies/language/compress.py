@@ -41,7 +41,9 @@ class CompressRun(Spec):
     def label(self) -> str:
         """Short: the model's own fields are many."""
         changed = flatten({"method": plain(self.method, "method", changed_fields)})
-        return f"{self.experiment} {self.model.title}" + "".join(f" {name}={value}" for name, value in changed.items()) + f" seed={self.seed}"
+        return (
+            f"{self.experiment} {self.model.title}" + "".join(f" {name}={value}" for name, value in changed.items()) + f" seed={self.seed}"
+        )
 
     def run(self, session: Session) -> Outcome:
         subject = self.model.subject(session, self.seed)
@@ -56,10 +58,22 @@ class CompressRun(Spec):
             judging = clock.seconds
             sample = continued(subject, self.told) if self.told else None
         loss = sum(found) / len(found)
-        return Outcome(significant({
-            "loss": loss, "perplexity": math.exp(loss), "simple_loss": subject.simple_loss, "simple": subject.simple,
-            "compress_seconds": compressing, "judge_seconds": judging, "sample": sample, **sizes(subject.model, self.method)}),
-            arrays=significant({"losses": found, **arrays}), data=subject.data)
+        return Outcome(
+            significant(
+                {
+                    "loss": loss,
+                    "perplexity": math.exp(loss),
+                    "simple_loss": subject.simple_loss,
+                    "simple": subject.simple,
+                    "compress_seconds": compressing,
+                    "judge_seconds": judging,
+                    "sample": sample,
+                    **sizes(subject.model, self.method),
+                }
+            ),
+            arrays=significant({"losses": found, **arrays}),
+            data=subject.data,
+        )
 
 
 def sizes(model: nn.Module, method: Untouched) -> dict[str, float]:
@@ -68,6 +82,5 @@ def sizes(model: nn.Module, method: Untouched) -> dict[str, float]:
     inside = sum(layer.weight.numel() for layer in layers)
     stored = sum(layer.weight.numel() * method.bits(layer.in_features) for layer in layers)
     zeros = sum(int((layer.weight == 0).sum()) for layer in layers)
-    rest = measure.parameters(model) - inside   # a head that shares the embedding's weight counts once
+    rest = measure.parameters(model) - inside  # a head that shares the embedding's weight counts once
     return {"parameters": inside + rest, "bytes": round((stored + 16 * rest) / 8), "bits": stored / inside, "zeros": zeros / inside}
-

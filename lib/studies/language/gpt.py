@@ -16,7 +16,8 @@ from lib.runs.spec import Spec
 from lib.runs.store import Session
 from lib.studies.base.corpora import Corpus, available_text
 from lib.system.checks import require
-from lib.training.loop import Recipe, fit, language_model_loss
+from lib.training.loop import Recipe, fit
+from lib.training.losses import language_model_loss
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,12 +38,17 @@ class LanguageGPT(Spec):
 
     def __post_init__(self) -> None:
         require(self.tokens % self.context == 0, f"{self.tokens} tokens a step are no whole number of texts of {self.context}")
-        require(self.steps % self.recipe.epochs == 0,
-                f"{self.steps} steps cannot be shared by {self.recipe.epochs} measurements: choose a multiple")
+        require(
+            self.steps % self.recipe.epochs == 0,
+            f"{self.steps} steps cannot be shared by {self.recipe.epochs} measurements: choose a multiple",
+        )
 
     def network(self, vocabulary: int) -> GPT:
-        return GPT(GPTConfig(vocabulary=vocabulary, context=self.context, width=self.width, depth=self.depth, heads=self.heads,
-                             hidden=3 * self.width))
+        return GPT(
+            GPTConfig(
+                vocabulary=vocabulary, context=self.context, width=self.width, depth=self.depth, heads=self.heads, hidden=3 * self.width
+            )
+        )
 
     def run(self, session: Session) -> Outcome:
         text = available_text(self.corpus, session.device)
@@ -51,16 +57,35 @@ class LanguageGPT(Spec):
         batches = TextBatches(text.train, self.context, self.tokens // self.context, self.steps // self.recipe.epochs, seed=self.seed)
 
         def held_out(model: nn.Module) -> dict[str, float]:
-            return {"loss": evaluate_text(model, text.validation, self.context, precision=self.recipe.precision, tokens=self.watched)["loss"]}
+            return {
+                "loss": evaluate_text(model, text.validation, self.context, precision=self.recipe.precision, tokens=self.watched)["loss"]
+            }
 
-        history = fit(model, batches, language_model_loss, self.recipe, seed=self.seed, checkpoint=session.checkpoint,
-                      report=session.report, evaluate=held_out)
+        history = fit(
+            model,
+            batches,
+            language_model_loss,
+            self.recipe,
+            seed=self.seed,
+            checkpoint=session.checkpoint,
+            report=session.report,
+            evaluate=held_out,
+        )
         session.save_weights(model)
-        return Outcome(significant({
-            "val_loss": history.curves["loss"][-1], "train_loss": history.curves["train_loss"][-1], "diverged": history.diverged,
-            "train_seconds": history.seconds, "parameters": measure.parameters(model),
-            "tokens_per_parameter": self.tokens * self.steps / measure.parameters(model)}),
-            significant(history.curves), data=text.provenance())
+        return Outcome(
+            significant(
+                {
+                    "val_loss": history.curves["loss"][-1],
+                    "train_loss": history.curves["train_loss"][-1],
+                    "diverged": history.diverged,
+                    "train_seconds": history.seconds,
+                    "parameters": measure.parameters(model),
+                    "tokens_per_parameter": self.tokens * self.steps / measure.parameters(model),
+                }
+            ),
+            significant(history.curves),
+            data=text.provenance(),
+        )
 
 
 def bigram_loss(train_T: Tensor, windows_WN: Tensor, vocabulary: int, weight: float = 0.8) -> float:
@@ -91,10 +116,10 @@ def spread(tokens_T: Tensor, context: int, count: int) -> Tensor:
     there = len(tokens_T) // context
     require(there >= 1, f"{len(tokens_T)} tokens are no window of {context}")
     chosen = [number * there // min(count, there) for number in range(min(count, there))]
-    return torch.stack([tokens_T[place * context:(place + 1) * context] for place in chosen])
+    return torch.stack([tokens_T[place * context : (place + 1) * context] for place in chosen])
 
 
 def drawn(tokens_T: Tensor, length: int, count: int, seed: int) -> Tensor:
     """``count`` windows of ``length`` tokens that begin anywhere, [C, N]: one draw of calibration text."""
     starts = torch.randint(len(tokens_T) - length, (count,), generator=torch.Generator().manual_seed(seed))
-    return torch.stack([tokens_T[start:start + length] for start in starts.tolist()])
+    return torch.stack([tokens_T[start : start + length] for start in starts.tolist()])

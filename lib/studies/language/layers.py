@@ -66,19 +66,25 @@ class LayersRun(Spec):
             session.report(numbers[id(first)] / len(subject.blocks), next(iter(layers)))
 
         sequentially(subject.model, subject.blocks, subject.calibration, look)
-        return Outcome(significant({"channel_layer": strongest[1], "channel_ratio": strongest[0]}),
-                       arrays=significant({"errors": errors, "outliers": outliers, "channels": strongest[2]}), data=subject.data)
+        return Outcome(
+            significant({"channel_layer": strongest[1], "channel_ratio": strongest[0]}),
+            arrays=significant({"errors": errors, "outliers": outliers, "channels": strongest[2]}),
+            data=subject.data,
+        )
 
     def errors(self, layers: dict[str, nn.Linear], statistics: Statistics) -> list[list]:
         weights = [layer.weight.detach() for layer in layers.values()]
         scaled = awq(weights, statistics, self.bits, self.group)
         found = []
         for name, W_OI, awq_OI in zip(layers, weights, scaled, strict=True):
-            changed = {"magnitude": W_OI * best(W_OI.abs(), self.density),
-                       "wanda": W_OI * wanda.rows(wanda.score(W_OI, statistics), self.density),
-                       "sparsegpt": sparsegpt(W_OI, statistics, density=self.density)[0],
-                       "nearest": nearest(W_OI, self.bits, self.group), "awq": awq_OI,
-                       "gptq": gptq(W_OI, statistics, self.bits, self.group)}
+            changed = {
+                "magnitude": W_OI * best(W_OI.abs(), self.density),
+                "wanda": W_OI * wanda.rows(wanda.score(W_OI, statistics), self.density),
+                "sparsegpt": sparsegpt(W_OI, statistics, density=self.density)[0],
+                "nearest": nearest(W_OI, self.bits, self.group),
+                "awq": awq_OI,
+                "gptq": gptq(W_OI, statistics, self.bits, self.group),
+            }
             found += [[name, method, output_error(W_OI, changed_OI, statistics)] for method, changed_OI in changed.items()]
         return found
 

@@ -30,7 +30,7 @@ class LayerTimeRun(Spec):
     """
 
     experiment: ClassVar[str] = "language-time"
-    version: ClassVar[int] = 2   # 1 took medians
+    version: ClassVar[int] = 2  # 1 took medians
 
     inputs: int = 576
     outputs: int = 1536
@@ -49,7 +49,7 @@ class LayerTimeRun(Spec):
                 try:
                     call(x)
                     ready[name] = lambda call=call: call(x)
-                except Exception as error:   # each back end refuses in its own way
+                except Exception as error:  # each back end refuses in its own way
                     metrics[f"absent_{name}"] = f"{type(error).__name__}: {error}".splitlines()[0][:160]
             seconds = take_turns(ready, self.rounds, session.device)
             for name in ready:
@@ -63,13 +63,18 @@ def forms(layer: nn.Linear) -> dict[str, Callable[[Tensor], Tensor]]:
     weight_OI = layer.weight.detach()
     half_OI = weight_OI * best(weight_OI.abs(), 0.5)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")   # sparse formats are "in beta", dynamic quantization "will move"
+        warnings.simplefilter("ignore")  # sparse formats are "in beta", dynamic quantization "will move"
         rows = half_OI.to_sparse_csr()
         codes = torch.ao.quantization.quantize_dynamic(nn.Sequential(layer), {nn.Linear}, dtype=torch.qint8)
     scale_O1 = weight_OI.abs().amax(1, keepdim=True) / 127
     bytes_OI = (weight_OI / scale_O1).round().to(torch.int8)
-    return {"dense": lambda x: x @ weight_OI.T, "zeros": lambda x: x @ half_OI.T, "csr": lambda x: (rows @ x.T).T,
-            "int8": lambda x: codes(x), "unpacked": lambda x: (x @ bytes_OI.to(x.dtype).T) * scale_O1.T}
+    return {
+        "dense": lambda x: x @ weight_OI.T,
+        "zeros": lambda x: x @ half_OI.T,
+        "csr": lambda x: (rows @ x.T).T,
+        "int8": lambda x: codes(x),
+        "unpacked": lambda x: (x @ bytes_OI.to(x.dtype).T) * scale_O1.T,
+    }
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -80,8 +80,14 @@ class PrunedLM(Untouched):
             for layer in linear_layers(subject.model):
                 self.keep(layer, layer.weight.detach().abs())
         elif self.by == "wanda":
-            sequentially(subject.model, subject.blocks, subject.calibration, lambda layers, statistics: [
-                self.keep(layer, wanda.score(layer.weight, statistics), rows=self.per == "row") for layer in layers.values()])
+            sequentially(
+                subject.model,
+                subject.blocks,
+                subject.calibration,
+                lambda layers, statistics: [
+                    self.keep(layer, wanda.score(layer.weight, statistics), rows=self.per == "row") for layer in layers.values()
+                ],
+            )
         else:
             sequentially(subject.model, subject.blocks, subject.calibration, self.sweep)
         return {}
@@ -212,9 +218,11 @@ class ShortenedLM(Untouched):
         there = len(subject.blocks)
         require(0 < self.count < there, f"{self.count} of {there} blocks cannot be removed: leave one at least")
         scores = influences(subject.model, subject.blocks, subject.calibration)
-        gone = {"influence": lambda: least(scores, self.count),
-                "random": lambda: sorted(torch.randperm(there, generator=torch.Generator().manual_seed(seed))[:self.count].tolist()),
-                "last": lambda: list(range(there - 1 - self.count, there - 1))}[self.by]()
+        gone = {
+            "influence": lambda: least(scores, self.count),
+            "random": lambda: sorted(torch.randperm(there, generator=torch.Generator().manual_seed(seed))[: self.count].tolist()),
+            "last": lambda: list(range(there - 1 - self.count, there - 1)),
+        }[self.by]()
         remove(subject.blocks, gone)
         return {"influences": scores, "removed": gone}
 

@@ -16,9 +16,19 @@ SMOL, OWN = "SmolLM2", "our GPT"
 MODELS = (SMOL, OWN)
 
 #: A method's ``by``, as it is called in tables and figures, with the colour's key of :mod:`lib.figures.theme` where it has one.
-CALLED = {"magnitude": "magnitude", "wanda": "Wanda", "sparsegpt": "SparseGPT", "nearest": "rounding to nearest", "gptq": "GPTQ", "awq": "AWQ",
-          "smoothquant": "SmoothQuant", "rotation": "rotation (QuaRot)", "influence": "least Block Influence", "random": "random blocks",
-          "last": "the last blocks but one"}
+CALLED = {
+    "magnitude": "magnitude",
+    "wanda": "Wanda",
+    "sparsegpt": "SparseGPT",
+    "nearest": "rounding to nearest",
+    "gptq": "GPTQ",
+    "awq": "AWQ",
+    "smoothquant": "SmoothQuant",
+    "rotation": "rotation (QuaRot)",
+    "influence": "least Block Influence",
+    "random": "random blocks",
+    "last": "the last blocks but one",
+}
 
 
 def model(result: Result) -> str:
@@ -55,10 +65,14 @@ def calibration_tokens(result: Result) -> int | None:
 def frame(results: Results) -> pd.DataFrame:
     """A row for each run: model, method, strength, seed, loss, perplexity, bytes, bits, zeros and the method's own fields."""
     wanted = ("loss", "perplexity", "bytes", "bits", "zeros", "compress_seconds", "sample")
-    return pd.DataFrame([{"model": model(r), "method": method(r), "strength": strength(r), "seed": r.spec["seed"],
-                          "calibration": calibration_tokens(r)}
-                         | {name: r.metrics[name] for name in wanted} | {f"of_{name}": value for name, value in r.spec["method"].items()}
-                         for r in results])
+    return pd.DataFrame(
+        [
+            {"model": model(r), "method": method(r), "strength": strength(r), "seed": r.spec["seed"], "calibration": calibration_tokens(r)}
+            | {name: r.metrics[name] for name in wanted}
+            | {f"of_{name}": value for name, value in r.spec["method"].items()}
+            for r in results
+        ]
+    )
 
 
 def windows(results: Results, which: str, **fields) -> dict[int, np.ndarray]:
@@ -80,7 +94,9 @@ def windows(results: Results, which: str, **fields) -> dict[int, np.ndarray]:
 DRAW_NOTHING = (None, "magnitude", "nearest")
 
 
-def table(first: Mapping[int, np.ndarray], second: Mapping[int, np.ndarray], which: str, alone: tuple[bool, bool] = (False, False)) -> np.ndarray | None:
+def table(
+    first: Mapping[int, np.ndarray], second: Mapping[int, np.ndarray], which: str, alone: tuple[bool, bool] = (False, False)
+) -> np.ndarray | None:
     """Loss of ``first`` minus that of ``second``, [seeds, windows], paired by seed; None where they cannot be paired.
 
     alone: whether each side's method draws nothing, see :data:`DRAW_NOTHING`.

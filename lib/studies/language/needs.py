@@ -59,18 +59,24 @@ def hurts(studies: Studies, which: str, study: str, what: str, **fields) -> None
         raise NotTestable(f"{what} was not run on {which}")
     cost = crossed_mean(apart)
     if not cost.low > 0:
-        raise NotTestable(f"{what} costs {which} {cost.mean:.3f} nats per token, {cost.low:.3f} to {cost.high:.3f}: nothing is lost that a method could save")
+        raise NotTestable(
+            f"{what} costs {which} {cost.mean:.3f} nats per token, {cost.low:.3f} to {cost.high:.3f}: nothing is lost that a method could save"
+        )
 
 
 def dense_knows_more_than_counts(studies: Studies) -> None:
     """Need a dense model with a lower loss than counts of one or two tokens have."""
+
     def better(studies: Studies, which: str) -> None:
         own = [(r.metrics["loss"], r.metrics["simple_loss"], r.metrics["simple"]) for r in studies["dense"] if model_of(r) == which]
         if not own:
             raise NotTestable(f"{which} was not judged as it is")
         loss, simple, kind = float(np.mean([a for a, _, _ in own])), float(np.mean([b for _, b, _ in own])), own[0][2]
         if not loss < simple:
-            raise NotTestable(f"{which} has a loss of {loss:.2f} nats per token, and a {kind} model {simple:.2f}: it has not learnt a language")
+            raise NotTestable(
+                f"{which} has a loss of {loss:.2f} nats per token, and a {kind} model {simple:.2f}: it has not learnt a language"
+            )
+
     for_one_at_least(better, studies)
 
 
@@ -108,21 +114,30 @@ def activations_have_outliers(studies: Studies, which: str) -> None:
     if not found:
         raise NotTestable(f"what {which}'s layers read was not looked at")
     if max(found) < OUTLIER:
-        raise NotTestable(f"the largest feature that a norm of {which} writes is {max(found):.1f} times the median one, and {OUTLIER:g} times are asked: "
-                          "there are no outlier channels")
+        raise NotTestable(
+            f"the largest feature that a norm of {which} writes is {max(found):.1f} times the median one, and {OUTLIER:g} times are asked: "
+            "there are no outlier channels"
+        )
 
 
 def fitted_with_enough(studies: Studies, which: str) -> None:
     """Asked of all runs of SparseGPT and GPTQ in these studies, but for those that vary the text on purpose."""
-    fitted = [r for name, found in studies.items() if name != "calibration" for r in found
-              if model_of(r) == which and r.spec["method"].get("by") in ("sparsegpt", "gptq")]
+    fitted = [
+        r
+        for name, found in studies.items()
+        if name != "calibration"
+        for r in found
+        if model_of(r) == which and r.spec["method"].get("by") in ("sparsegpt", "gptq")
+    ]
     if not fitted:
         raise NotTestable(f"nothing was fitted to text for {which}")
     for r in fitted:
         widest = WIDEST if which == SMOL else 3 * r.spec["model"]["gpt"]["width"]
         if (share := (calibration_tokens(r) or 0) / widest) < ENOUGH:
-            raise NotTestable(f"{which} was calibrated on {share:.1f} tokens for each feature of its widest layer, and {ENOUGH:g} are asked: "
-                              "a method that fits weights to so little text is held back by that")
+            raise NotTestable(
+                f"{which} was calibrated on {share:.1f} tokens for each feature of its widest layer, and {ENOUGH:g} are asked: "
+                "a method that fits weights to so little text is held back by that"
+            )
 
 
 def fitted_methods_have_text(studies: Studies) -> None:

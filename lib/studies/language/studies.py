@@ -23,10 +23,10 @@ from lib.training.loop import Recipe
 class Parameters(ChapterParameters):
     """Chapter 10's knobs.  A knob left at None follows the scale."""
 
-    pretrained: bool | None = None   # whether SmolLM2 is compressed too
-    windows: int | None = None       # of the test text: more of them make every interval narrower
-    group: int | None = None         # neighbours in a row that share a grid
-    corpus: str | None = None        # grammar | tinystories: what the book's own GPT reads
+    pretrained: bool | None = None  # whether SmolLM2 is compressed too
+    windows: int | None = None  # of the test text: more of them make every interval narrower
+    group: int | None = None  # neighbours in a row that share a grid
+    corpus: str | None = None  # grammar | tinystories: what the book's own GPT reads
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -76,14 +76,57 @@ def training(lr: float, epochs: int) -> Recipe:
 
 
 SIZES = {
-    "smoke": Scale(OwnLM(LanguageGPT(corpus=Corpus(stories=200, vocabulary=300), context=32, width=16, depth=3, heads=2, tokens=256, steps=20,
-                                     recipe=training(1e-2, 2), watched=256), windows=8, calibration=8),
-                   own_group=8, seeds=1, densities=(0.5,), bits=(4, 3), removed=(1,), rounds=2, torchao=False),
-    "laptop": Scale(OwnLM(LanguageGPT(steps=150)), own_group=32, seeds=3, densities=(0.7, 0.5, 0.3), bits=(4, 3, 2), removed=(1, 2), rounds=30),
-    "cpu": Scale(OwnLM(LanguageGPT(corpus=Corpus("tinystories", vocabulary=512), width=96, depth=6, tokens=4096, steps=400,
-                                   recipe=training(4e-3, 4), watched=32_768), windows=256, calibration=128),
-                 own_group=32, seeds=3, densities=(0.8, 0.7, 0.6, 0.5, 0.4, 0.3), bits=(8, 4, 3, 2), removed=(1, 2, 3), rounds=300,
-                 pretrained=PretrainedLM(), removed_pretrained=(1, 2, 4, 7), calibrations=(1, 4, 16, 128)),
+    "smoke": Scale(
+        OwnLM(
+            LanguageGPT(
+                corpus=Corpus(stories=200, vocabulary=300),
+                context=32,
+                width=16,
+                depth=3,
+                heads=2,
+                tokens=256,
+                steps=20,
+                recipe=training(1e-2, 2),
+                watched=256,
+            ),
+            windows=8,
+            calibration=8,
+        ),
+        own_group=8,
+        seeds=1,
+        densities=(0.5,),
+        bits=(4, 3),
+        removed=(1,),
+        rounds=2,
+        torchao=False,
+    ),
+    "laptop": Scale(
+        OwnLM(LanguageGPT(steps=150)), own_group=32, seeds=1, densities=(0.7, 0.5, 0.3), bits=(4, 3, 2), removed=(1, 2), rounds=30
+    ),
+    "cpu": Scale(
+        OwnLM(
+            LanguageGPT(
+                corpus=Corpus("tinystories", vocabulary=512),
+                width=96,
+                depth=6,
+                tokens=4096,
+                steps=400,
+                recipe=training(4e-3, 4),
+                watched=32_768,
+            ),
+            windows=256,
+            calibration=128,
+        ),
+        own_group=32,
+        seeds=3,
+        densities=(0.8, 0.7, 0.6, 0.5, 0.4, 0.3),
+        bits=(8, 4, 3, 2),
+        removed=(1, 2, 3),
+        rounds=300,
+        pretrained=PretrainedLM(),
+        removed_pretrained=(1, 2, 4, 7),
+        calibrations=(1, 4, 16, 128),
+    ),
 }
 SIZES["gpu"] = replace(SIZES["cpu"], pretrained=PretrainedLM(windows=128, calibration=128, length=1024))
 
@@ -92,36 +135,65 @@ def studies(parameters: Parameters) -> dict[str, list[Spec]]:
     """The Specs of each study of chapter 10 by name; see the chapter for what each shows.  SmolLM2's come first."""
     size = sized(parameters)
     pretrained, own = Runs(size.pretrained, range(size.draws), False), Runs(size.own, range(size.seeds), True)
-    fitted = Runs(size.pretrained and replace(size.pretrained, calibration=max(FITTED, size.pretrained.calibration)), range(size.draws), False)
+    fitted = Runs(
+        size.pretrained and replace(size.pretrained, calibration=max(FITTED, size.pretrained.calibration)), range(size.draws), False
+    )
     group, fewer, fewer_pretrained = size.own_group, middle(size.removed), middle(size.removed_pretrained)
 
     found = {
         "gpt": [size.own.trained(seed) for seed in range(size.seeds)],
         "dense": [*pretrained.once(Untouched()), *own.once(Untouched())],
         "pruning": pruned(pretrained, fitted, own),
-        "rounding": [*pretrained.once(*(RoundedLM("nearest", bits, GROUP) for bits in (4, 3))),
-                     *(run for bits in (3, 4) for some, by in ((fitted, "gptq"), (pretrained, "awq")) for run in some.seeded(RoundedLM(by, bits, GROUP))),
-                     *own.seeded(*(RoundedLM(by, bits, group) for bits in size.bits for by in ("nearest", "gptq", "awq")))],
-        "activations": [*pretrained.once(*(RoundedActivationsLM(activation_bits=bits) for bits in (8, 4))),
-                        *pretrained.seeded(*(RoundedActivationsLM("smoothquant", activation_bits=bits) for bits in (8, 4)),
-                                           RoundedActivationsLM("rotation", activation_bits=4)),
-                        *own.seeded(*(RoundedActivationsLM(by, activation_bits=bits) for bits in (8, 4)
-                                      for by in ("nearest", "smoothquant", "rotation")))],
+        "rounding": [
+            *pretrained.once(*(RoundedLM("nearest", bits, GROUP) for bits in (4, 3))),
+            *(
+                run
+                for bits in (3, 4)
+                for some, by in ((fitted, "gptq"), (pretrained, "awq"))
+                for run in some.seeded(RoundedLM(by, bits, GROUP))
+            ),
+            *own.seeded(*(RoundedLM(by, bits, group) for bits in size.bits for by in ("nearest", "gptq", "awq"))),
+        ],
+        "activations": [
+            *pretrained.once(*(RoundedActivationsLM(activation_bits=bits) for bits in (8, 4))),
+            *pretrained.seeded(
+                *(RoundedActivationsLM("smoothquant", activation_bits=bits) for bits in (8, 4)),
+                RoundedActivationsLM("rotation", activation_bits=4),
+            ),
+            *own.seeded(
+                *(RoundedActivationsLM(by, activation_bits=bits) for bits in (8, 4) for by in ("nearest", "smoothquant", "rotation"))
+            ),
+        ],
         "patterns": pruned(pretrained, fitted, own, pattern="2:4"),
-        "depth": [*(run for count in size.removed_pretrained for run in pretrained.once(ShortenedLM("influence", count))),
-                  *pretrained.seeded(*(ShortenedLM(by, fewer_pretrained) for by in ("influence", "random") if fewer_pretrained)),
-                  *own.seeded(*(ShortenedLM("influence", count) for count in size.removed), ShortenedLM("random", fewer),
-                              ShortenedLM("last", fewer))],
-        "joint": [*fitted.seeded(PrunedLM("sparsegpt", bits_left=4), RoundedLM("gptq", 3)), *pretrained.once(PrunedLM(bits_left=4)),
-                  *own.seeded(PrunedLM("sparsegpt", bits_left=4), RoundedLM("gptq", 3), PrunedLM(bits_left=4))],
-        "layers": [*([LayersRun(model=size.pretrained, group=GROUP, every=5)] if size.pretrained else []),
-                   LayersRun(model=size.own, group=group)],
+        "depth": [
+            *(run for count in size.removed_pretrained for run in pretrained.once(ShortenedLM("influence", count))),
+            *pretrained.seeded(*(ShortenedLM(by, fewer_pretrained) for by in ("influence", "random") if fewer_pretrained)),
+            *own.seeded(
+                *(ShortenedLM("influence", count) for count in size.removed), ShortenedLM("random", fewer), ShortenedLM("last", fewer)
+            ),
+        ],
+        "joint": [
+            *fitted.seeded(PrunedLM("sparsegpt", bits_left=4), RoundedLM("gptq", 3)),
+            *pretrained.once(PrunedLM(bits_left=4)),
+            *own.seeded(PrunedLM("sparsegpt", bits_left=4), RoundedLM("gptq", 3), PrunedLM(bits_left=4)),
+        ],
+        "layers": [
+            *([LayersRun(model=size.pretrained, group=GROUP, every=5)] if size.pretrained else []),
+            LayersRun(model=size.own, group=group),
+        ],
         "rows": own.seeded(PrunedLM("wanda"), PrunedLM("wanda", per="layer")),
         "ratios": own.seeded(*(PrunedLM(by, density) for density in size.densities for by in ("magnitude", "wanda", "sparsegpt"))),
         "groups": own.seeded(*(RoundedLM(by, bits) for bits in size.bits for by in ("nearest", "gptq", "awq"))),
-        "calibration": [*pretrained.seeded(PrunedLM("sparsegpt"), RoundedLM("gptq", 3, GROUP)),   # with more: "pruning", "rounding"
-                        *(run for count in size.calibrations for run in Runs(replace(size.own, calibration=count), range(size.seeds), True).seeded(
-                            PrunedLM("wanda"), PrunedLM("sparsegpt"), RoundedLM("gptq", 3, group)))],
+        "calibration": [
+            *pretrained.seeded(PrunedLM("sparsegpt"), RoundedLM("gptq", 3, GROUP)),  # with more: "pruning", "rounding"
+            *(
+                run
+                for count in size.calibrations
+                for run in Runs(replace(size.own, calibration=count), range(size.seeds), True).seeded(
+                    PrunedLM("wanda"), PrunedLM("sparsegpt"), RoundedLM("gptq", 3, group)
+                )
+            ),
+        ],
         "torchao": [TorchaoRun(model=size.own)] if size.torchao else [],
         "time": [LayerTimeRun(rounds=size.rounds)],
     }
@@ -130,8 +202,12 @@ def studies(parameters: Parameters) -> dict[str, list[Spec]]:
 
 def pruned(pretrained: Runs, fitted: Runs, own: Runs, **kept) -> list[Spec]:
     """Half of the weights, by each method; ``fitted`` are runs of the pre-trained model with more calibration text."""
-    return [*pretrained.once(PrunedLM(**kept)), *fitted.seeded(PrunedLM("sparsegpt", **kept)), *pretrained.seeded(PrunedLM("wanda", **kept)),
-            *own.seeded(*(PrunedLM(by, **kept) for by in ("magnitude", "wanda", "sparsegpt")))]
+    return [
+        *pretrained.once(PrunedLM(**kept)),
+        *fitted.seeded(PrunedLM("sparsegpt", **kept)),
+        *pretrained.seeded(PrunedLM("wanda", **kept)),
+        *own.seeded(*(PrunedLM(by, **kept) for by in ("magnitude", "wanda", "sparsegpt"))),
+    ]
 
 
 @dataclass(frozen=True)
@@ -150,8 +226,15 @@ class Runs:
         return self.of(methods, self.seeds)
 
     def of(self, methods: Iterable[Untouched], seeds: Iterable[int]) -> list[CompressRun]:
-        return [CompressRun(model=self.model, method=method, told=TOLD if tells(method) else 0, seed=seed)
-                for method in methods for seed in seeds] if self.model else []
+        return (
+            [
+                CompressRun(model=self.model, method=method, told=TOLD if tells(method) else 0, seed=seed)
+                for method in methods
+                for seed in seeds
+            ]
+            if self.model
+            else []
+        )
 
 
 def tells(method: Untouched) -> bool:
@@ -176,5 +259,11 @@ def sized(parameters: Parameters) -> Scale:
         own = replace(own, gpt=replace(own.gpt, corpus=replace(own.gpt.corpus, name=parameters.corpus, stories=None)))
     if parameters.windows:
         own, pretrained = replace(own, windows=parameters.windows), pretrained and replace(pretrained, windows=parameters.windows)
-    return replace(size, own=own, pretrained=pretrained, own_group=parameters.group or size.own_group,
-                   seeds=parameters.seeds or size.seeds, draws=parameters.seeds or size.draws)
+    return replace(
+        size,
+        own=own,
+        pretrained=pretrained,
+        own_group=parameters.group or size.own_group,
+        seeds=parameters.seeds or size.seeds,
+        draws=parameters.seeds or size.draws,
+    )

@@ -76,12 +76,24 @@ class PretrainedLM:
             raise Unavailable(str(error)) from error
         windows_WN = spread(test_T, self.context, self.windows)
         mark = hashlib.sha256(f"{test_mark} {train_mark} {loaded.fingerprint}".encode()).hexdigest()[:16]
-        data = {"name": "wikitext2", "variant": f"raw test split; calibrated on children's books; SmolLM2 from {loaded.variant}",
-                "fingerprint": mark, "model": loaded.fingerprint, "test_tokens": len(test_T)}
+        data = {
+            "name": "wikitext2",
+            "variant": f"raw test split; calibrated on children's books; SmolLM2 from {loaded.variant}",
+            "fingerprint": mark,
+            "model": loaded.fingerprint,
+            "test_tokens": len(test_T),
+        }
         batches = [window[None] for window in drawn(train_T, self.length, self.calibration, seed)]
-        return Subject(Logits(copy.deepcopy(loaded.model)).to(session.device), windows_WN.to(session.device),
-                       [batch.to(session.device) for batch in batches], loaded.tokenizer,
-                       "The city of Paris is the capital of France. It is known for", "unigram", unigram_loss(windows_WN), data)
+        return Subject(
+            Logits(copy.deepcopy(loaded.model)).to(session.device),
+            windows_WN.to(session.device),
+            [batch.to(session.device) for batch in batches],
+            loaded.tokenizer,
+            "The city of Paris is the capital of France. It is known for",
+            "unigram",
+            unigram_loss(windows_WN),
+            data,
+        )
 
 
 @functools.lru_cache(1)
@@ -121,8 +133,16 @@ class OwnLM:
         load_model(model, str(session.weights(spec)))
         windows_WN = windows_of(text, spec.context, self.windows)
         batches = drawn(text.train.tokens, spec.context, self.calibration, seed).split(AT_ONCE)
-        return Subject(model.to(session.device).eval(), windows_WN, list(batches), text.tokenizer, "Once upon a time, there was a little",
-                       "bigram", bigram_loss(text.train.tokens, windows_WN, text.vocabulary), text.provenance())
+        return Subject(
+            model.to(session.device).eval(),
+            windows_WN,
+            list(batches),
+            text.tokenizer,
+            "Once upon a time, there was a little",
+            "bigram",
+            bigram_loss(text.train.tokens, windows_WN, text.vocabulary),
+            text.provenance(),
+        )
 
 
 @torch.no_grad()
@@ -131,8 +151,11 @@ def losses(model: nn.Module, windows_WN: Tensor, at_once: int) -> list[float]:
     found = []
     for part_BN in windows_WN.split(at_once):
         logits_BNV = model(part_BN)[:, :-1].float()
-        nats_BN = F.cross_entropy(logits_BNV.transpose(1, 2), part_BN[:, 1:], reduction="none") if at_once > 1 else (
-            F.cross_entropy(logits_BNV[0], part_BN[0, 1:], reduction="none")[None])   # without a copy of the logits
+        nats_BN = (
+            F.cross_entropy(logits_BNV.transpose(1, 2), part_BN[:, 1:], reduction="none")
+            if at_once > 1
+            else (F.cross_entropy(logits_BNV[0], part_BN[0, 1:], reduction="none")[None])
+        )  # without a copy of the logits
         found += nats_BN.double().mean(1).tolist()
     return found
 
@@ -143,7 +166,7 @@ def continued(subject: Subject, tokens: int) -> str:
     ids = subject.tokenizer.encode(subject.prompt).ids
     text_BN = torch.tensor([ids], device=subject.windows_WN.device)
     for _ in range(tokens):
-        text_BN = torch.cat([text_BN, subject.model(text_BN[:, -subject.windows_WN.shape[1]:])[:, -1:].argmax(-1)], dim=1)
+        text_BN = torch.cat([text_BN, subject.model(text_BN[:, -subject.windows_WN.shape[1] :])[:, -1:].argmax(-1)], dim=1)
     return subject.tokenizer.decode(text_BN[0].tolist())
 
 

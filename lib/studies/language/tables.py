@@ -47,13 +47,15 @@ def by_strength(frame: pd.DataFrame, strengths: Iterable[str] | None = None) -> 
         for strength in strengths or dict.fromkeys(chosen(frame, model=model)["strength"]):
             part = chosen(frame, model=model, strength=strength)
             if len(part):
-                rows.append({"model": model, "": strength} | {method: with_spread(mine["perplexity"]) if len(mine := chosen(part, method=method)) else "–"
-                                                              for method in methods})
+                rows.append(
+                    {"model": model, "": strength}
+                    | {method: with_spread(mine["perplexity"]) if len(mine := chosen(part, method=method)) else "–" for method in methods}
+                )
     return pd.DataFrame(rows)
 
 
 def in_words(frame: pd.DataFrame, methods: Iterable[str], **fields) -> str:
-    """"12.3 by magnitude, 11.2 by Wanda": those methods that were run, in this order."""
+    """ "12.3 by magnitude, 11.2 by Wanda": those methods that were run, in this order."""
     parts = [f"{spelled(value)} by {method}" for method in methods if (value := perplexity(frame, method=method, **fields)) is not None]
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}" if parts else ""
 

@@ -15,7 +15,7 @@ from lib.runs.store import Session
 from lib.studies.base.images import available_images
 from lib.studies.moe.vit import ViTRun
 from lib.system.checks import require
-from lib.training.loop import evaluate_classifier
+from lib.training.evaluate import evaluate_classifier
 
 #: Who is served first, of the policies that V-MoE compares.
 SERVED = ("arrival", "priority")

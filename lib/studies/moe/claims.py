@@ -25,6 +25,7 @@ LEAST_EPOCHS = 8
 
 # Picking runs out of a study
 
+
 def dense(runs: Results) -> Results:
     """The dense baseline: no experts, no teacher, and the shortest training where there are several."""
     plain = [r for r in runs if r.spec.get("moe") is None and r.spec.get("teacher") is None]
@@ -41,13 +42,25 @@ def longest_dense(runs: Results) -> Results:
 
 def switch(runs: Results, **fields) -> Results:
     """Switch runs as the library configures them, except for the fields named."""
-    usual = {"moe.router": "switch", "moe.k": 1, "moe.split": 1, "moe.placement": "every-second", "moe.balance": 0.01,
-             "moe.z_loss": 0.0, "moe.policy": "dropless", "moe.router_precision": "fp32", "moe.router_init": 0.1,
-             "moe.jitter": 0.0, "moe.single_gate": "probability"}
+    usual = {
+        "moe.router": "switch",
+        "moe.k": 1,
+        "moe.split": 1,
+        "moe.placement": "every-second",
+        "moe.balance": 0.01,
+        "moe.z_loss": 0.0,
+        "moe.policy": "dropless",
+        "moe.router_precision": "fp32",
+        "moe.router_init": 0.1,
+        "moe.jitter": 0.0,
+        "moe.single_gate": "probability",
+    }
     wanted = usual | {f"moe.{name}": value for name, value in fields.items()}
     # Results that are older than a field have what it defaults to.
-    return Results(tuple(r for r in runs if r.fields.get("moe.router") and all(r.fields.get(n, usual.get(n)) == v for n, v in wanted.items())),
-                   runs.missing)
+    return Results(
+        tuple(r for r in runs if r.fields.get("moe.router") and all(r.fields.get(n, usual.get(n)) == v for n, v in wanted.items())),
+        runs.missing,
+    )
 
 
 def routed(runs: Results, router: str, **fields) -> Results:
@@ -83,6 +96,7 @@ def after_first_epoch(runs: Results) -> dict[int, float]:
 
 
 # Switch
+
 
 def switch_minus_dense(studies: Studies) -> list[float]:
     runs = studies["accuracy"]
@@ -144,8 +158,7 @@ def balance_loss_cost(studies: Studies) -> list[float]:
 
 def low_capacity_minus_high(studies: Studies) -> list[float]:
     runs = studies["capacity"]
-    return difference(switch(runs, policy="arrival", capacity_factor=1.0),
-                      switch(runs, policy="arrival", capacity_factor=2.0))
+    return difference(switch(runs, policy="arrival", capacity_factor=1.0), switch(runs, policy="arrival", capacity_factor=2.0))
 
 
 def distilled_share_of_gain(studies: Studies) -> list[float]:
@@ -156,7 +169,9 @@ def distilled_share_of_gain(studies: Studies) -> list[float]:
     both = [seed for seed in kept if seed in gain]
     if not both:
         raise NotTestable("no two runs of the same seed to compare")
-    leaves_out_zero([gain[seed] for seed in both], "what the mixture gains over a dense model trained as long as teacher and student together")
+    leaves_out_zero(
+        [gain[seed] for seed in both], "what the mixture gains over a dense model trained as long as teacher and student together"
+    )
     # The ratio of the means: seeds are averaged before anything is divided.
     whole = float(np.mean([gain[seed] for seed in both]))
     return [kept[seed] / whole for seed in both]
@@ -169,6 +184,7 @@ def seeds_in_both(first: Results, second: Results) -> list[int]:
 
 
 # V-MoE
+
 
 def priority_minus_arrival(studies: Studies) -> list[float]:
     return [r.metrics["test_accuracy_priority_0.5"] - r.metrics["test_accuracy_arrival_0.5"] for r in limited(studies)]
@@ -187,6 +203,7 @@ def limited(studies: Studies) -> Results:
 
 # Loss-free balancing
 
+
 def bias_minus_loss_violation(studies: Studies) -> list[float]:
     runs = studies["balance"]
     return difference(routed(runs, "bias"), switch(runs), "max_load")
@@ -202,6 +219,7 @@ def bias_minus_loss_accuracy(studies: Studies) -> list[float]:
 
 # Expert choice
 
+
 def expert_choice_max_load(studies: Studies) -> list[float]:
     return [r.metrics["max_load"] for r in routed(studies["routers"], "expert-choice")]
 
@@ -213,10 +231,14 @@ def expert_choice_steps_saved(studies: Studies) -> list[float]:
 
 # Soft MoE and hash layers
 
+
 def soft_minus_best_token_choice(studies: Studies) -> list[float]:
     runs = studies["routers"]
-    candidates = {name: {r.fields["seed"]: (r.metrics["val_accuracy"], r.metrics["test_accuracy"]) for r in found}
-                  for name, found in (("switch", switch(runs)), ("vmoe", routed(runs, "vmoe")), ("bias", routed(runs, "bias"))) if found}
+    candidates = {
+        name: {r.fields["seed"]: (r.metrics["val_accuracy"], r.metrics["test_accuracy"]) for r in found}
+        for name, found in (("switch", switch(runs)), ("vmoe", routed(runs, "vmoe")), ("bias", routed(runs, "bias")))
+        if found
+    }
     best, soft = chosen_elsewhere(candidates), by_seed(runs, "soft", method, lambda r: r.metrics["test_accuracy"])
     return [soft[seed] - value for seed, value in best.items() if seed in soft]
 
@@ -236,6 +258,7 @@ def hash_minus_switch(studies: Studies) -> list[float]:
 
 
 # Random routing
+
 
 def random_minus_switch(studies: Studies) -> list[float]:
     runs = studies["random"]
@@ -264,6 +287,7 @@ def adamix_consistency_gain(studies: Studies) -> list[float]:
 
 # Expert weight averaging
 
+
 def ewa(runs: Results) -> Results:
     return Results(tuple(r for r in routed(runs, "partition") if r.fields["ewa_beta"] > 0), runs.missing)
 
@@ -280,12 +304,14 @@ def ewa_averaging_gain(studies: Studies) -> list[float]:
 
 # DeepSeekMoE
 
+
 def fine_grained_shared_minus_top2(studies: Studies) -> list[float]:
     runs = studies["design"]
     return difference(switch(runs, k=2, split=2, shared=1), switch(runs, k=2, split=1))
 
 
 # The Switch-ViT project
+
 
 def loop_ratio(studies: Studies, experts: int) -> list[float]:
     timed = studies["steps"].where(geometry="switch-vit", moe__backend="loop", moe__experts=experts)

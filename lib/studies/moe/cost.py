@@ -40,8 +40,9 @@ class LayerCost(Spec):
     def run(self, session: Session) -> Outcome:
         dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[self.precision]
         torch.manual_seed(self.seed)
-        return Outcome(backend_cost(self.experts, self.tokens, self.d_model, self.hidden, self.k, self.backend,
-                                    dtype, session.device, self.rounds))
+        return Outcome(
+            backend_cost(self.experts, self.tokens, self.d_model, self.hidden, self.k, self.backend, dtype, session.device, self.rounds)
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

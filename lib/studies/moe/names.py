@@ -26,8 +26,11 @@ def method(result: Result) -> str:
 
 def gate(fields: dict) -> str:
     """What of a router's gate or table is not as usual."""
-    own = {"switch": ("moe.single_gate", "share", ", gate by share"), "bias": ("moe.scores", "softmax", ", softmax"),
-           "hash": ("moe.hash_by", "patch", ", by patch")}
+    own = {
+        "switch": ("moe.single_gate", "share", ", gate by share"),
+        "bias": ("moe.scores", "softmax", ", softmax"),
+        "hash": ("moe.hash_by", "patch", ", by patch"),
+    }
     field, value, words = own.get(fields["moe.router"], ("", None, ""))
     return words if field and fields.get(field) == value else ""
 

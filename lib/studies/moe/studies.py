@@ -21,14 +21,14 @@ from lib.training.loop import Recipe
 class Parameters(ChapterParameters):
     """Chapter 1's knobs.  None follows the scale."""
 
-    dataset: str | None = None       # digits | mnist | cifar10 | cifar100
-    experts: int | None = None       # compare dense with this number of experts only
+    dataset: str | None = None  # digits | mnist | cifar10 | cifar100
+    experts: int | None = None  # compare dense with this number of experts only
     epochs: int | None = None
     batch_size: int | None = None
-    d_model: int | None = None       # width of the transformer
-    dense_only: bool = False         # train the dense baseline alone
-    gpus: int = 1                    # data-parallel processes, through torchrun
-    output: str | None = None        # folder for results and weights instead of runs/
+    d_model: int | None = None  # width of the transformer
+    dense_only: bool = False  # train the dense baseline alone
+    gpus: int = 1  # data-parallel processes, through torchrun
+    output: str | None = None  # folder for results and weights instead of runs/
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -49,7 +49,7 @@ class Size:
     base: ViTRun
     experts: tuple[int, ...]
     seeds: int
-    side_seeds: int               # for the studies of a detail: capacity, precision, design
+    side_seeds: int  # for the studies of a detail: capacity, precision, design
     layer: LayerCost
     layer_experts: tuple[int, ...]
     step: StepCost
@@ -60,26 +60,53 @@ STRONG = Augmentation(crop=4, flip=True, randaugment=(2, 9), random_erasing=0.25
 SIZES = {
     "smoke": Size(
         ViTRun(dataset="digits", train_examples=128, preset="tiny", recipe=Recipe(epochs=1, batch_size=64, lr=2e-3)),
-        experts=(4,), seeds=1, side_seeds=1,
-        layer=LayerCost(tokens=128, d_model=32, hidden=64, rounds=3), layer_experts=(4, 8),
-        step=StepCost(geometry="tiny", batch_size=16, rounds=3)),
+        experts=(4,),
+        seeds=1,
+        side_seeds=1,
+        layer=LayerCost(tokens=128, d_model=32, hidden=64, rounds=3),
+        layer_experts=(4, 8),
+        step=StepCost(geometry="tiny", batch_size=16, rounds=3),
+    ),
     "laptop": Size(
         ViTRun(dataset="digits", preset="tiny", recipe=Recipe(epochs=4, batch_size=64, lr=1e-2)),
-        experts=(4, 16), seeds=3, side_seeds=1,
-        layer=LayerCost(tokens=1024, d_model=128, hidden=512, rounds=5), layer_experts=(4, 16, 64),
-        step=StepCost(geometry="tiny", batch_size=64, rounds=5)),
+        experts=(4, 16),
+        seeds=3,
+        side_seeds=1,
+        layer=LayerCost(tokens=1024, d_model=128, hidden=512, rounds=5),
+        layer_experts=(4, 16, 64),
+        step=StepCost(geometry="tiny", batch_size=64, rounds=5),
+    ),
     "cpu": Size(
-        ViTRun(dataset="cifar10", train_examples=20_000, preset="small", d_model=48, patch=8,
-               recipe=Recipe(epochs=4, batch_size=64, lr=2e-3), augmentation=LIGHT),
-        experts=(16, 32, 64), seeds=3, side_seeds=3,
-        layer=LayerCost(rounds=9), layer_experts=(4, 8, 16, 32, 64),
-        step=StepCost(geometry="small", batch_size=64)),
+        ViTRun(
+            dataset="cifar10",
+            train_examples=20_000,
+            preset="small",
+            d_model=48,
+            patch=8,
+            recipe=Recipe(epochs=4, batch_size=64, lr=2e-3),
+            augmentation=LIGHT,
+        ),
+        experts=(16, 32, 64),
+        seeds=3,
+        side_seeds=3,
+        layer=LayerCost(rounds=9),
+        layer_experts=(4, 8, 16, 32, 64),
+        step=StepCost(geometry="small", batch_size=64),
+    ),
     "gpu": Size(
-        ViTRun(dataset="cifar10", preset="base", augmentation=STRONG,
-               recipe=Recipe(epochs=24, batch_size=256, lr=1e-3, precision="bf16", compile=True)),
-        experts=(16, 32, 64), seeds=3, side_seeds=3,
-        layer=LayerCost(tokens=16_640, precision="bf16", rounds=50), layer_experts=(4, 8, 16, 32, 64),
-        step=StepCost(geometry="switch-vit", batch_size=256, precision="bf16", rounds=20)),
+        ViTRun(
+            dataset="cifar10",
+            preset="base",
+            augmentation=STRONG,
+            recipe=Recipe(epochs=24, batch_size=256, lr=1e-3, precision="bf16", compile=True),
+        ),
+        experts=(16, 32, 64),
+        seeds=3,
+        side_seeds=3,
+        layer=LayerCost(tokens=16_640, precision="bf16", rounds=50),
+        layer_experts=(4, 8, 16, 32, 64),
+        step=StepCost(geometry="switch-vit", batch_size=256, precision="bf16", rounds=20),
+    ),
 }
 
 #: The mixture of most studies: Switch routing in every second layer, nothing dropped.
@@ -105,41 +132,80 @@ def studies(parameters: Parameters) -> dict[str, list[Spec]]:
     switched = runs(switch)
     ewa = runs(other("partition"), ewa_beta=EWA_BETA)
     thor, adamix, whole = runs(other("thor")), runs(other("adamix")), runs(other("whole-network"))
-    routed = runs(other("vmoe"), other("bias"), other("expert-choice", capacity_factor=1.0), other("soft"),
-                  other("hash", hash_by="position" if switch.experts <= FEWEST_POSITIONS else "patch"))
+    routed = runs(
+        other("vmoe"),
+        other("bias"),
+        other("expert-choice", capacity_factor=1.0),
+        other("soft"),
+        other("hash", hash_by="position" if switch.experts <= FEWEST_POSITIONS else "patch"),
+    )
 
     found = {
         # One network, as one command of the Switch-ViT project trains one.
         "model": baseline[:1] if parameters.dense_only else runs(replace(switch, experts=sweep[-1]), seeds=every[:1]),
-        "accuracy": baseline + seeded(longer, every) + runs(*(replace(switch, experts=e) for e in sweep))
-        + ewa + whole + thor + adamix,
+        "accuracy": baseline + seeded(longer, every) + runs(*(replace(switch, experts=e) for e in sweep)) + ewa + whole + thor + adamix,
         "routers": baseline + switched + routed,
-        "random": baseline + switched + ewa + runs(other("partition")) + thor + adamix + whole
+        "random": baseline
+        + switched
+        + ewa
+        + runs(other("partition"))
+        + thor
+        + adamix
+        + whole
         + runs(other("thor"), other("adamix"), consistency=False),
-        "balance": runs(replace(switch, balance=0.0)) + switched + runs(replace(switch, z_loss=1e-3))
-        + runs(other("vmoe"), other("bias")),
+        "balance": runs(replace(switch, balance=0.0)) + switched + runs(replace(switch, z_loss=1e-3)) + runs(other("vmoe"), other("bias")),
         # Controls that differ in one thing only: tables of patches, a gate near 1, one kind of gate for both ways to balance.
         "gates": runs(other("hash", hash_by="patch"), replace(switch, single_gate="share"), other("bias", scores="softmax")),
         "inference": [InferenceRun(parent=run, seed=run.seed) for run in runs(other("vmoe", k=2), seeds=few)],
-        "capacity": runs(*(replace(switch, policy="arrival", capacity_factor=cf) for cf in (0.5, 1.0, 1.25, 2.0)),
-                         *(replace(switch, policy=policy, capacity_factor=0.5)
-                           for policy in ("random", "priority", "second-choice")), switch, seeds=few),
-        "precision": runs(switch, replace(switch, router_precision="bf16"), seeds=few,
-                          recipe=replace(dense.recipe, precision="bf16")),
+        "capacity": runs(
+            *(replace(switch, policy="arrival", capacity_factor=cf) for cf in (0.5, 1.0, 1.25, 2.0)),
+            *(replace(switch, policy=policy, capacity_factor=0.5) for policy in ("random", "priority", "second-choice")),
+            switch,
+            seeds=few,
+        ),
+        "precision": runs(switch, replace(switch, router_precision="bf16"), seeds=few, recipe=replace(dense.recipe, precision="bf16")),
         "initialisation": runs(replace(switch, router_init=1.0), replace(switch, jitter=1e-2), switch, seeds=few),
-        "design": runs(switch, replace(switch, k=2), replace(switch, k=2, split=2), replace(switch, k=2, split=2, shared=1),
-                       *(replace(switch, placement=p) for p in ("all", "last-two") if elsewhere(p, dense)), seeds=few),
+        "design": runs(
+            switch,
+            replace(switch, k=2),
+            replace(switch, k=2, split=2),
+            replace(switch, k=2, split=2, shared=1),
+            *(replace(switch, placement=p) for p in ("all", "last-two") if elsewhere(p, dense)),
+            seeds=few,
+        ),
         "distillation": baseline + switched + [replace(dense, teacher=teacher, seed=teacher.seed) for teacher in switched],
-        "collapse": runs(replace(switch, experts=sweep[-1]), replace(switch, experts=sweep[-1], balance=0.0),
-                         seeds=few, recipe=replace(dense.recipe, lr=COLLAPSING_LR * dense.recipe.lr)),
-        "pace": [replace(size.step, geometry=dense.preset, d_model=dense.d_model, patch=dense.patch,
-                         batch_size=dense.recipe.batch_size, precision=dense.recipe.precision,
-                         moe=replace(switch, experts=experts), seed=seed) for experts in sweep for seed in every],
-        "layer": [replace(size.layer, experts=experts, backend=backend)
-                  for experts in size.layer_experts for backend in LAYER_BACKENDS
-                  if backend != "einsum" or experts <= MOST_FOR_EINSUM],
-        "steps": [replace(size.step, moe=replace(switch, experts=experts, placement="all", backend=backend), seed=seed)
-                  for experts in sweep for backend in ("auto", "loop") for seed in every],
+        "collapse": runs(
+            replace(switch, experts=sweep[-1]),
+            replace(switch, experts=sweep[-1], balance=0.0),
+            seeds=few,
+            recipe=replace(dense.recipe, lr=COLLAPSING_LR * dense.recipe.lr),
+        ),
+        "pace": [
+            replace(
+                size.step,
+                geometry=dense.preset,
+                d_model=dense.d_model,
+                patch=dense.patch,
+                batch_size=dense.recipe.batch_size,
+                precision=dense.recipe.precision,
+                moe=replace(switch, experts=experts),
+                seed=seed,
+            )
+            for experts in sweep
+            for seed in every
+        ],
+        "layer": [
+            replace(size.layer, experts=experts, backend=backend)
+            for experts in size.layer_experts
+            for backend in LAYER_BACKENDS
+            if backend != "einsum" or experts <= MOST_FOR_EINSUM
+        ],
+        "steps": [
+            replace(size.step, moe=replace(switch, experts=experts, placement="all", backend=backend), seed=seed)
+            for experts in sweep
+            for backend in ("auto", "loop")
+            for seed in every
+        ],
     }
     if parameters.dense_only:
         return {name: [spec for spec in specs if spec in baseline] for name, specs in found.items()}

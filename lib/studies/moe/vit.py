@@ -31,7 +31,9 @@ from lib.runs.store import Session
 from lib.studies.base.images import available_images
 from lib.system.device import synchronise
 from lib.system.precision import autocast
-from lib.training.loop import History, Recipe, classification_loss, evaluate_classifier, fit
+from lib.training.evaluate import evaluate_classifier
+from lib.training.loop import History, Recipe, fit
+from lib.training.losses import classification_loss
 
 #: Accuracy whose first epoch the Switch-ViT project reports.
 THRESHOLD = 0.75
@@ -87,9 +89,17 @@ class ViTRun(Spec):
             values = {f"val_{name}": score for name, score in scores.items()}
             return values | routing_tables(self.look(model, probe), labels, images.classes)
 
-        history = fit(model, batches, self.loss(model, session), self.recipe, seed=self.seed, evaluate=evaluate,
-                      after_step=expert_weight_averaging(self.ewa_beta) if self.ewa_beta else None,
-                      checkpoint=session.checkpoint, report=session.report)
+        history = fit(
+            model,
+            batches,
+            self.loss(model, session),
+            self.recipe,
+            seed=self.seed,
+            evaluate=evaluate,
+            after_step=expert_weight_averaging(self.ewa_beta) if self.ewa_beta else None,
+            checkpoint=session.checkpoint,
+            report=session.report,
+        )
         metrics = self.trained(history, batches.steps) | self.cost(model, probe) | self.load(model, probe)
         metrics |= self.merged(model, images, probe) | self.scored(model, images)
         session.save_weights(model)
@@ -101,8 +111,16 @@ class ViTRun(Spec):
         base = preset(self.preset)
         width = self.d_model or base.width
         side = images.train.images.shape[-1]
-        return preset(self.preset, image_size=side, channels=images.train.images.shape[1], classes=images.classes,
-                      patch=self.patch or (2 if side < 16 else 4), width=width, hidden=width * base.hidden // base.width, moe=self.moe)
+        return preset(
+            self.preset,
+            image_size=side,
+            channels=images.train.images.shape[1],
+            classes=images.classes,
+            patch=self.patch or (2 if side < 16 else 4),
+            width=width,
+            hidden=width * base.hidden // base.width,
+            moe=self.moe,
+        )
 
     def loss(self, model: ViT, session: Session):
         smoothing = self.recipe.label_smoothing
@@ -137,15 +155,20 @@ class ViTRun(Spec):
         images = steps * self.recipe.batch_size * max(1, history.epochs)
         return {
             "train_loss": history.curves["train_loss"][-1],
-            "diverged": history.diverged, "epoch_at_threshold": reached,
-            "train_seconds": history.seconds, "step_ms": 1000 * history.seconds / (steps * max(1, history.epochs)),
+            "diverged": history.diverged,
+            "epoch_at_threshold": reached,
+            "train_seconds": history.seconds,
+            "step_ms": 1000 * history.seconds / (steps * max(1, history.epochs)),
             "train_seconds_per_50k": 50_000 * history.seconds / images,
         }
 
     def cost(self, model: ViT, probe: Tensor) -> dict:
         batch = probe[:100]
-        return {"parameters": measure.parameters(model), "active_parameters": measure.active_parameters(model),
-                "flops_per_image": measure.flops(model, batch) / len(batch)}
+        return {
+            "parameters": measure.parameters(model),
+            "active_parameters": measure.active_parameters(model),
+            "flops_per_image": measure.flops(model, batch) / len(batch),
+        }
 
     def load(self, model: ViT, probe: Tensor) -> dict:
         """Load on held-out tokens, mean over layers, and how many choices a bf16 router would change."""
@@ -160,8 +183,12 @@ class ViTRun(Spec):
         for gate in gates:
             gate.precision = self.moe.router_precision
         same = torch.stack([stability(a, b) for a, b in zip(routings, other)]).mean()
-        return {"load_entropy": load_entropy(load_LE).mean().item(), "max_load": max_load(load_LE).mean().item(),
-                "dead_experts": dead_experts(load_LE).float().mean().item(), "choices_changed_by_precision": 1 - same.item()}
+        return {
+            "load_entropy": load_entropy(load_LE).mean().item(),
+            "max_load": max_load(load_LE).mean().item(),
+            "dead_experts": dead_experts(load_LE).float().mean().item(),
+            "choices_changed_by_precision": 1 - same.item(),
+        }
 
     def merged(self, model: ViT, images: ImageSet, probe: Tensor) -> dict:
         """Validation accuracy with one dense FFN per layer: the experts' average, or the first expert alone."""
@@ -173,9 +200,10 @@ class ViTRun(Spec):
             "merged_usage": merge_to_dense(model, "usage", routings),
             "first_expert": merge_to_dense(model, "usage", only(0, self.moe.routed, len(routings))),
         }
-        return {f"val_accuracy_{name}": evaluate_classifier(network, images.validation, images,
-                                                            precision=self.recipe.precision)["accuracy"]
-                for name, network in networks.items()}
+        return {
+            f"val_accuracy_{name}": evaluate_classifier(network, images.validation, images, precision=self.recipe.precision)["accuracy"]
+            for name, network in networks.items()
+        }
 
     def scored(self, model: ViT, images: ImageSet) -> dict:
         """Final accuracy and loss on validation images, and the one look at the test set, timed.
@@ -187,9 +215,13 @@ class ViTRun(Spec):
         start = time.perf_counter()
         test = evaluate_classifier(model, images.test, images, precision=self.recipe.precision)
         seconds = time.perf_counter() - start
-        return {"val_accuracy": held["accuracy"], "val_loss": held["loss"],
-                "test_accuracy": test["accuracy"], "test_loss": test["loss"],
-                "test_seconds_per_10k": 10_000 * seconds / len(images.test)}
+        return {
+            "val_accuracy": held["accuracy"],
+            "val_loss": held["loss"],
+            "test_accuracy": test["accuracy"],
+            "test_loss": test["loss"],
+            "test_seconds_per_10k": 10_000 * seconds / len(images.test),
+        }
 
 
 def only(expert: int, experts: int, layers: int) -> list[Routing]:
@@ -204,8 +236,7 @@ def routing_tables(routings: list[Routing], labels: Tensor, classes: int) -> dic
     last = routings[-1]
     positions = len(last.gate_TK) // len(labels)
     tables = {"by_class": expert_by_class(last, labels, classes), "by_position": expert_by_position(last, positions)}
-    return {name: (1000 * table / table.sum(0, keepdim=True).clamp(min=1e-9)).round().int().tolist()
-            for name, table in tables.items()}
+    return {name: (1000 * table / table.sum(0, keepdim=True).clamp(min=1e-9)).round().int().tolist() for name, table in tables.items()}
 
 
 def split_tables(curves: dict[str, list]) -> tuple[dict[str, list], dict[str, list]]:

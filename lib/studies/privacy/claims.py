@@ -23,7 +23,9 @@ LEAST_ACCURACY = 0.3
 TEST = "test_accuracy"
 
 #: Why there is no straight line.
-AGAIN = "to be run again on the original pixels of CIFAR-10, like the rest of the chapter: earlier straight lines were trained into parabolas"
+AGAIN = (
+    "to be run again on the original pixels of CIFAR-10, like the rest of the chapter: earlier straight lines were trained into parabolas"
+)
 
 
 def by_seed(runs: Results, name: str, budget: float, value: Callable[[Result], Any]) -> dict[int, Any]:
@@ -64,6 +66,7 @@ def baseline(studies: Studies) -> dict[int, float]:
 
 # AutoReP
 
+
 def dapa_minus_line_at_smallest(studies: Studies) -> list[float]:
     """Of lines whose square stayed 0; earlier runs trained it along."""
     runs, others = studies["budgets"], studies["polynomials"]
@@ -80,7 +83,8 @@ def dapa_minus_best_line(studies: Studies) -> list[float]:
     small, _ = scarce(runs)
     lines: dict[str, dict[int, Scores]] = {
         name: by_seed(where, name, small, lambda r: (r.metrics["val_accuracy"], r.metrics[TEST]))
-        for name, where in (("identity (SNL)", runs), ("straight line", others))}
+        for name, where in (("identity (SNL)", runs), ("straight line", others))
+    }
     if not all(lines.values()):
         raise NotTestable(AGAIN + why(others))
     return difference(by_seed(runs, "DaPa", small, metric(TEST)), chosen_elsewhere(lines), runs, others)
@@ -95,8 +99,12 @@ def small_budget_minus_all(studies: Studies) -> list[float]:
 def returns_with_over_without(studies: Studies) -> list[float]:
     runs, others = studies["budgets"], studies["hysteresis"]
     small, _ = scarce(runs)
-    pairs = paired(by_seed(runs, "DaPa", small, metric("returns_per_relu")),
-                   by_seed(others, "DaPa, hysteresis 0", small, metric("returns_per_relu")), runs, others)
+    pairs = paired(
+        by_seed(runs, "DaPa", small, metric("returns_per_relu")),
+        by_seed(others, "DaPa, hysteresis 0", small, metric("returns_per_relu")),
+        runs,
+        others,
+    )
     counted = [with_ / without for with_, without in pairs if without]
     if not counted:
         raise NotTestable("no ReLU returned without hysteresis either: there is nothing to steady")
@@ -117,10 +125,13 @@ def learnt_minus_random(studies: Studies) -> list[float]:
 
 # SNL
 
+
 def identity_learnt_minus_random(studies: Studies) -> list[float]:
     runs, others = studies["budgets"], studies["masks"]
     small, _ = scarce(runs)
-    return difference(by_seed(runs, "identity (SNL)", small, metric(TEST)),
-                      by_seed(others, "identity (SNL), random masks", small, metric(TEST)), runs, others)
-
-
+    return difference(
+        by_seed(runs, "identity (SNL)", small, metric(TEST)),
+        by_seed(others, "identity (SNL), random masks", small, metric(TEST)),
+        runs,
+        others,
+    )

@@ -13,4 +13,6 @@ Studies = Mapping[str, Results]
 def all_relus_have_learnt(studies: Studies) -> None:
     """Need a network with all its ReLUs that beats a linear classifier of the pixels."""
     runs = studies["baseline"]
-    above_linear([r.metrics["test_accuracy"] for r in runs], runs[0].spec["dataset"] if runs else "cifar10", "the network with all its ReLUs")
+    above_linear(
+        [r.metrics["test_accuracy"] for r in runs], runs[0].spec["dataset"] if runs else "cifar10", "the network with all its ReLUs"
+    )

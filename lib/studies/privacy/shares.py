@@ -21,7 +21,7 @@ from lib.runs.spec import Spec
 from lib.runs.store import Session
 from lib.studies.privacy.train import CALIBRATION, BaselineRun, ReplacedRun
 from lib.system.checks import require
-from lib.training.loop import evaluate_classifier
+from lib.training.evaluate import evaluate_classifier
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +44,7 @@ class SharedRun(Spec):
         # 64-bit integer convolutions exist on the CPU only.
         data = self.parent.parent.images(session).to("cpu")
         model = folded(self.parent.load(session).cpu())
-        inputs = normalise(data.validation.images[:self.images], data)
+        inputs = normalise(data.validation.images[: self.images], data)
         with torch.no_grad():
             plain = model.double()(inputs.double())
         model.float()
@@ -60,13 +60,22 @@ class SharedRun(Spec):
         layers = masked_relus(model)
         relus, positions = sum(layer.count for layer in layers), sum(layer.mask.numel() for layer in layers)
         metrics = {
-            "relus": relus, "polynomials": positions - relus, "max_error": errors[0].max().item(),
-            "median_error": errors[0].median().item(), "agreement": agreements[0], "largest_logit": plain.abs().max().item(),
-            **{f"{phase}_bytes": ledger.total(phase) for phase in PHASES}, "online_rounds": ledger.rounds["online"],
+            "relus": relus,
+            "polynomials": positions - relus,
+            "max_error": errors[0].max().item(),
+            "median_error": errors[0].median().item(),
+            "agreement": agreements[0],
+            "largest_logit": plain.abs().max().item(),
+            **{f"{phase}_bytes": ledger.total(phase) for phase in PHASES},
+            "online_rounds": ledger.rounds["online"],
             **{f"online_bytes_{name}": count for name, count in ledger.by_operation("online").items()},
         }
-        arrays = {"bits": list(self.bits), "max_error": [error.max().item() for error in errors],
-                  "median_error": [error.median().item() for error in errors], "agreement": agreements}
+        arrays = {
+            "bits": list(self.bits),
+            "max_error": [error.max().item() for error in errors],
+            "median_error": [error.median().item() for error in errors],
+            "agreement": agreements,
+        }
         return Outcome(significant(metrics), arrays=significant(arrays), data=data.provenance())
 
 

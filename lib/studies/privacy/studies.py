@@ -31,10 +31,10 @@ USUAL, NONE, WIDE = 3.0, 0.0, 10.0
 class Parameters(ChapterParameters):
     """Chapter 8's knobs.  A knob left at None follows the scale."""
 
-    dataset: str | None = None     # digits | mnist | cifar10 | cifar100
-    epochs: int | None = None      # of replacing ReLUs
-    budgets: str = PAPER_BUDGETS   # shares of the ReLUs that stay, per cent, the largest first
-    penalty: float | None = None   # weight of the ReLU count in the loss
+    dataset: str | None = None  # digits | mnist | cifar10 | cifar100
+    epochs: int | None = None  # of replacing ReLUs
+    budgets: str = PAPER_BUDGETS  # shares of the ReLUs that stay, per cent, the largest first
+    penalty: float | None = None  # weight of the ReLU count in the loss
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -43,8 +43,10 @@ class Parameters(ChapterParameters):
         require(self.epochs is None or self.epochs >= 1, f"epochs must be at least 1, not {self.epochs}")
         require(self.penalty is None or self.penalty >= 0, f"penalty must not be negative, not {self.penalty}")
         shares = self.shares
-        require(len(shares) >= 2 and sorted(shares, reverse=True) == list(shares) and 0 <= shares[-1] and shares[0] <= 1,
-                f"budgets is {self.budgets!r}: give two or more numbers of per cent, separated by commas, the largest first")
+        require(
+            len(shares) >= 2 and sorted(shares, reverse=True) == list(shares) and 0 <= shares[-1] and shares[0] <= 1,
+            f"budgets is {self.budgets!r}: give two or more numbers of per cent, separated by commas, the largest first",
+        )
 
     @property
     def shares(self) -> tuple[float, ...]:
@@ -83,30 +85,66 @@ def short(epochs: int, batch_size: int, lr: float, **changes) -> Recipe:
 
 SIZES = {
     "smoke": Scale(
-        "digits", ResNetConfig((4, 8), (1, 1), channels=1), first=Recipe(epochs=2, batch_size=64, lr=1e-2),
-        second=short(2, 64, 3e-3), penalty=100.0, travel=4.0, private=2, seeds=1, train_examples=256, budgets=2, bits=(14, 8, 22)),
+        "digits",
+        ResNetConfig((4, 8), (1, 1), channels=1),
+        first=Recipe(epochs=2, batch_size=64, lr=1e-2),
+        second=short(2, 64, 3e-3),
+        penalty=100.0,
+        travel=4.0,
+        private=2,
+        seeds=1,
+        train_examples=256,
+        budgets=2,
+        bits=(14, 8, 22),
+    ),
     "laptop": Scale(
-        "digits", ResNetConfig((8, 16), (1, 1), channels=1), first=Recipe(epochs=6, batch_size=64, lr=1e-2),
-        second=short(5, 64, 3e-3), penalty=10.0, travel=3.0, private=16, seeds=1),
+        "digits",
+        ResNetConfig((8, 16), (1, 1), channels=1),
+        first=Recipe(epochs=6, batch_size=64, lr=1e-2),
+        second=short(5, 64, 3e-3),
+        penalty=10.0,
+        travel=3.0,
+        private=16,
+        seeds=1,
+    ),
     "cpu": Scale(
-        "cifar10", ResNetConfig((16, 32, 64), (1, 1, 1), stride=2), first=Recipe(epochs=12, batch_size=64, lr=5e-3),
-        second=short(3, 64, 5e-3), penalty=100.0, travel=4.0, private=16, seeds=3, train_examples=10_000, augmentation=LIGHT),
+        "cifar10",
+        ResNetConfig((16, 32, 64), (1, 1, 1), stride=2),
+        first=Recipe(epochs=12, batch_size=64, lr=5e-3),
+        second=short(3, 64, 5e-3),
+        penalty=100.0,
+        travel=4.0,
+        private=16,
+        seeds=3,
+        train_examples=10_000,
+        augmentation=LIGHT,
+    ),
     "gpu": Scale(
-        "cifar10", resnet18(), first=Recipe(epochs=15, batch_size=256, lr=2e-3, precision="bf16", channels_last=True),
-        second=short(8, 256, 1e-3, precision="bf16", channels_last=True), penalty=100.0, travel=4.0, private=1, seeds=2,
-        augmentation=LIGHT, budgets=2, bits=(14, 12, 16)),
+        "cifar10",
+        resnet18(),
+        first=Recipe(epochs=15, batch_size=256, lr=2e-3, precision="bf16", channels_last=True),
+        second=short(8, 256, 1e-3, precision="bf16", channels_last=True),
+        penalty=100.0,
+        travel=4.0,
+        private=1,
+        seeds=2,
+        augmentation=LIGHT,
+        budgets=2,
+        bits=(14, 12, 16),
+    ),
 }
 
 
 def studies(parameters: Parameters) -> dict[str, list[Spec]]:
     """The Specs of each study of chapter 8 by name; see the chapter for what each shows."""
     size = sized(parameters)
-    shares = parameters.shares if size.budgets is None else parameters.shares[-size.budgets:]
-    scarce = shares[-2:]             # the papers' 12.9 and 6 thousand
+    shares = parameters.shares if size.budgets is None else parameters.shares[-size.budgets :]
+    scarce = shares[-2:]  # the papers' 12.9 and 6 thousand
     small = scarce[0]
     seeds = range(size.seeds)
-    base = BaselineRun(dataset=size.dataset, train_examples=size.train_examples, model=size.model, recipe=size.first,
-                       augmentation=size.augmentation)
+    base = BaselineRun(
+        dataset=size.dataset, train_examples=size.train_examples, model=size.model, recipe=size.first, augmentation=size.augmentation
+    )
     dapa = ReplacedRun(parent=base, budget=small, recipe=size.second, penalty=size.penalty, travel=size.travel)
     identity = replace(dapa, kind="identity")
 
@@ -116,15 +154,19 @@ def studies(parameters: Parameters) -> dict[str, list[Spec]]:
     return {
         "baseline": seeded(base),
         "budgets": seeded(*(replace(spec, budget=share) for spec in (identity, dapa) for share in shares)),
-        "polynomials": seeded(*(replace(dapa, budget=share, kind="linear") for share in scarce),
-                              replace(dapa, trained=False), replace(dapa, kind="released")),
+        "polynomials": seeded(
+            *(replace(dapa, budget=share, kind="linear") for share in scarce), replace(dapa, trained=False), replace(dapa, kind="released")
+        ),
         # Without any ReLU left: what the polynomials alone can do, and a network of lines is one linear map.
         "none": seeded(*(replace(dapa, budget=0.0, kind=kind) for kind in ("quadratic", "linear", "identity"))),
         "masks": seeded(replace(dapa, masks="random"), replace(dapa, masks="shuffled"), replace(identity, masks="random")),
         "hysteresis": seeded(replace(dapa, hysteresis=NONE), replace(dapa, hysteresis=WIDE)),
         "fit": seeded(PolynomialRun(parent=base), seeds=seeds[:1]),
-        "shares": seeded(SharedRun(parent=dapa, images=size.private, bits=size.bits),
-                         SharedRun(parent=replace(dapa, budget=shares[0]), images=size.private, bits=size.bits[:1]), seeds=seeds[:1]),
+        "shares": seeded(
+            SharedRun(parent=dapa, images=size.private, bits=size.bits),
+            SharedRun(parent=replace(dapa, budget=shares[0]), images=size.private, bits=size.bits[:1]),
+            seeds=seeds[:1],
+        ),
     }
 
 
@@ -134,8 +176,12 @@ def sized(parameters: Parameters) -> Scale:
     if parameters.dataset not in (None, size.dataset):
         _, channels = SHAPES[parameters.dataset]
         classes = 100 if parameters.dataset == "cifar100" else 10
-        size = replace(size, dataset=parameters.dataset, model=replace(size.model, channels=channels, classes=classes),
-                       **other_shape(parameters.dataset, size.dataset))
+        size = replace(
+            size,
+            dataset=parameters.dataset,
+            model=replace(size.model, channels=channels, classes=classes),
+            **other_shape(parameters.dataset, size.dataset),
+        )
     if parameters.epochs is not None:
         size = replace(size, second=replace(size.second, epochs=parameters.epochs))
     changes = {name: value for name, value in {"seeds": parameters.seeds, "penalty": parameters.penalty}.items() if value is not None}

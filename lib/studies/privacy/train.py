@@ -21,7 +21,9 @@ from lib.runs.spec import Spec
 from lib.runs.store import Session
 from lib.studies.base.images import available_images
 from lib.system.checks import one_of, require
-from lib.training.loop import Recipe, classification_loss, evaluate_classifier, fit
+from lib.training.evaluate import evaluate_classifier
+from lib.training.loop import Recipe, fit
+from lib.training.losses import classification_loss
 
 #: Images by which the polynomials' first coefficients are set.
 CALIBRATION = 512
@@ -50,12 +52,24 @@ class BaselineRun(Spec):
         torch.manual_seed(self.seed)
         model = ResNet(self.model).to(session.device)
         batches = ImageBatches(images.train, images, self.recipe.batch_size, self.augmentation, self.seed)
-        history = fit(model, batches, classification_loss(self.recipe.label_smoothing), self.recipe, seed=self.seed,
-                      checkpoint=session.checkpoint, report=session.report,
-                      evaluate=lambda model: scored(model, images.validation, images, self.recipe, "val"))
+        history = fit(
+            model,
+            batches,
+            classification_loss(self.recipe.label_smoothing),
+            self.recipe,
+            seed=self.seed,
+            checkpoint=session.checkpoint,
+            report=session.report,
+            evaluate=lambda model: scored(model, images.validation, images, self.recipe, "val"),
+        )
         session.save_weights(model)
-        metrics = {"diverged": history.diverged, "train_seconds": history.seconds, "parameters": measure.parameters(model),
-                   "relus": relu_count(model, images.shape), **tested(model, images, self.recipe)}
+        metrics = {
+            "diverged": history.diverged,
+            "train_seconds": history.seconds,
+            "parameters": measure.parameters(model),
+            "relus": relu_count(model, images.shape),
+            **tested(model, images, self.recipe),
+        }
         return Outcome(significant(metrics), significant(history.curves), data=images.provenance())
 
     def load(self, session: Session) -> ResNet:
@@ -129,27 +143,45 @@ class ReplacedRun(Spec):
         if self.trained:
             for layer in layers:
                 layer.settle()
-        watched = Split(images.validation.images[:self.watched], images.validation.labels[:self.watched])
+        watched = Split(images.validation.images[: self.watched], images.validation.labels[: self.watched])
 
         def evaluate(model: nn.Module) -> dict[str, float]:
             layers = masked_relus(model)
             return scored(model, watched, images, recipe, "val") | {
-                "relus": sum(layer.count for layer in layers), "returns": sum(int(layer.returns) for layer in layers)}
+                "relus": sum(layer.count for layer in layers),
+                "returns": sum(int(layer.returns) for layer in layers),
+            }
 
-        history = fit(model, batches, replacement_loss(teacher, budget, self.penalty), recipe, seed=self.seed,
-                      optimizers=[optimiser(model, recipe, score_lr)], evaluate=evaluate,
-                      after_step=follow(budget, steps), checkpoint=session.checkpoint, report=session.report)
+        history = fit(
+            model,
+            batches,
+            replacement_loss(teacher, budget, self.penalty),
+            recipe,
+            seed=self.seed,
+            optimizers=[optimiser(model, recipe, score_lr)],
+            evaluate=evaluate,
+            after_step=follow(budget, steps),
+            checkpoint=session.checkpoint,
+            report=session.report,
+        )
         session.save_weights(model)
         curves = history.curves
         metrics = {
-            "diverged": history.diverged, "train_seconds": history.seconds, "all_relus": relus, "budget_relus": budget,
-            "relus": sum(layer.count for layer in layers), "flips_per_relu": sum(int(layer.flips) for layer in layers) / relus,
+            "diverged": history.diverged,
+            "train_seconds": history.seconds,
+            "all_relus": relus,
+            "budget_relus": budget,
+            "relus": sum(layer.count for layer in layers),
+            "flips_per_relu": sum(int(layer.flips) for layer in layers) / relus,
             "returns_per_relu": sum(int(layer.returns) for layer in layers) / relus,
-            "best_val_accuracy": best_reported(curves, budget, relus), **tested(model, images, recipe),
+            "best_val_accuracy": best_reported(curves, budget, relus),
+            **tested(model, images, recipe),
         }
-        arrays = {"relus_by_layer": [layer.count for layer in layers],
-                  "all_relus_by_layer": [layer.mask.numel() for layer in layers],
-                  "coefficients_by_layer": [layer.coefficients.detach().flatten(1).mean(1).tolist() for layer in layers]}
+        arrays = {
+            "relus_by_layer": [layer.count for layer in layers],
+            "all_relus_by_layer": [layer.mask.numel() for layer in layers],
+            "coefficients_by_layer": [layer.coefficients.detach().flatten(1).mean(1).tolist() for layer in layers],
+        }
         return Outcome(significant(metrics), significant(curves), significant(arrays), images.provenance())
 
     def fix_masks(self, model: nn.Module, budget: int, session: Session) -> None:
@@ -184,8 +216,13 @@ def optimiser(model: nn.Module, recipe: Recipe, score_lr: float) -> torch.optim.
     scores = [layer.score for layer in masked_relus(model)]
     known = {id(score) for score in scores}
     rest = [p for p in model.parameters() if id(p) not in known and p.requires_grad]
-    return torch.optim.AdamW([{"params": rest, "lr": recipe.lr, "weight_decay": recipe.weight_decay},
-                              {"params": scores, "lr": max(score_lr, 1e-12), "weight_decay": 0.0, "betas": SCORE_BETAS}], betas=recipe.betas)
+    return torch.optim.AdamW(
+        [
+            {"params": rest, "lr": recipe.lr, "weight_decay": recipe.weight_decay},
+            {"params": scores, "lr": max(score_lr, 1e-12), "weight_decay": 0.0, "betas": SCORE_BETAS},
+        ],
+        betas=recipe.betas,
+    )
 
 
 def best_reported(curves: dict[str, list], budget: int, relus: int) -> float | None:

@@ -17,7 +17,8 @@ from lib.runs.store import Session
 from lib.studies.pruning.dense import scored
 from lib.studies.pruning.tickets import TicketRun, remaining
 from lib.system.checks import require
-from lib.training.loop import classification_loss, fit
+from lib.training.loop import fit
+from lib.training.losses import classification_loss
 
 #: The two trainings see other batches than the parent, and than each other.
 NOISES = (101, 202)
@@ -39,8 +40,7 @@ class BarrierRun(Spec):
     points: int = 11
 
     def __post_init__(self) -> None:
-        require(0 <= self.level <= self.parent.levels,
-                f"level is {self.level}: the parent has levels 0 to {self.parent.levels}")
+        require(0 <= self.level <= self.parent.levels, f"level is {self.level}: the parent has levels 0 to {self.parent.levels}")
         require(self.points >= 3, f"points is {self.points}: both ends and one between them are needed at least")
 
     def run(self, session: Session) -> Outcome:
@@ -52,9 +52,14 @@ class BarrierRun(Spec):
             model = attach(dense.load(session, ticket.rewind), masks)
             batches = dense.batches(images, seed=noise + 1000 * self.seed, first=ticket.rewind)
             history = fit(
-                model, batches, classification_loss(recipe.label_smoothing), recipe, seed=noise + self.seed,
+                model,
+                batches,
+                classification_loss(recipe.label_smoothing),
+                recipe,
+                seed=noise + self.seed,
                 checkpoint=session.checkpoint / str(noise),
-                report=lambda part, text: session.report((number + part) / len(NOISES), f"copy {number + 1}: {text}"))
+                report=lambda part, text: session.report((number + part) / len(NOISES), f"copy {number + 1}: {text}"),
+            )
             diverged |= history.diverged
             ends.append(model)
         parts = [point / (self.points - 1) for point in range(self.points)]
@@ -64,8 +69,16 @@ class BarrierRun(Spec):
             return [1 - scored(model, split, images, recipe, "line")["line_accuracy"] for model in line]
 
         line: list[nn.Module] = [reestimate(between(*ends, part), fresh) for part in parts]
-        curves = {"part": parts, "val_error": errors(images.validation), "train_error": errors(images.train),
-                  "test_error": errors(images.test)}
-        metrics = {"density": density(masks), "step": ticket.rewind, "diverged": diverged,
-                   **{f"{split}_barrier": barrier(curves[f"{split}_error"]) for split in ("train", "val", "test")}}
+        curves = {
+            "part": parts,
+            "val_error": errors(images.validation),
+            "train_error": errors(images.train),
+            "test_error": errors(images.test),
+        }
+        metrics = {
+            "density": density(masks),
+            "step": ticket.rewind,
+            "diverged": diverged,
+            **{f"{split}_barrier": barrier(curves[f"{split}_error"]) for split in ("train", "val", "test")},
+        }
         return Outcome(significant(metrics), significant(curves), data=images.provenance())

@@ -42,6 +42,7 @@ VGG16_WEIGHTS, CIFAR_IMAGES = 14_715_584, 45_000
 
 # Pruning before and while training
 
+
 def at_ratio(runs: Results, name: str, ratio: float) -> BySeed:
     found = [r for r in runs if abs(r.spec["density"] * ratio - 1) < 0.02]
     return by_seed(found, name)
@@ -54,8 +55,7 @@ def synflow_minus_magnitude(studies: Studies) -> list[float]:
         raise NotTestable(f"no network was pruned with the official weights, on which collapse depends{why(runs)}")
     if not any(abs(r.spec["density"] * COLLAPSE - 1) < 0.02 for r in runs):
         raise NotTestable(f"no network was pruned to {COLLAPSE:.0f}× before training{why(runs)}")
-    return difference(at_ratio(runs, "SynFlow, official weights", COLLAPSE),
-                      at_ratio(runs, "magnitude, official weights", COLLAPSE), runs)
+    return difference(at_ratio(runs, "SynFlow, official weights", COLLAPSE), at_ratio(runs, "magnitude, official weights", COLLAPSE), runs)
 
 
 def synflow_collapses(studies: Studies) -> list[float]:
@@ -74,10 +74,14 @@ def granet_minus_gradual(studies: Studies) -> list[float]:
 
 # ElasticTrain's table
 
+
 def row(studies: Studies, ratio: float, shape: str = "unstructured") -> list[float]:
     """Test accuracies of our recipe on the network of the table."""
-    runs = [r for r in studies["ratios"] if method(r).startswith(OURS) and r.spec["plan"]["structure"] == shape
-            and abs(r.spec["plan"]["density"] * ratio - 1) < 0.02]
+    runs = [
+        r
+        for r in studies["ratios"]
+        if method(r).startswith(OURS) and r.spec["plan"]["structure"] == shape and abs(r.spec["plan"]["density"] * ratio - 1) < 0.02
+    ]
     if not runs:
         raise NotTestable(f"nothing was pruned to {ratio:g}× in the structure {shape!r}{why(studies['ratios'])}")
     return [r.metrics[TEST] for r in runs if same_network(r)]
@@ -87,8 +91,10 @@ def same_network(run: Result) -> bool:
     """True for the table's network and images; raises NotTestable otherwise: another network's accuracy decides nothing."""
     data, weights = run.provenance.get("data", {}), run.metrics["all_weights"]
     if weights != VGG16_WEIGHTS or data.get("name") != "cifar10" or data.get("train", 0) < CIFAR_IMAGES:
-        raise NotTestable(f"the row is about VGG-16 with {VGG16_WEIGHTS:,} weights and all of CIFAR-10; this run has "
-                          f"{weights:,} weights and {data.get('train', 0):,} images of {data.get('name', 'none')}")
+        raise NotTestable(
+            f"the row is about VGG-16 with {VGG16_WEIGHTS:,} weights and all of CIFAR-10; this run has "
+            f"{weights:,} weights and {data.get('train', 0):,} images of {data.get('name', 'none')}"
+        )
     return True
 
 
@@ -114,6 +120,7 @@ def kernel_at_500(studies: Studies) -> list[float]:
 
 # Coarse tickets
 
+
 def coarse(studies: Studies, form: str) -> dict[int, Result]:
     """Of each seed the first level at which refilling has removed enough, in this form."""
     runs = studies["coarsening"]
@@ -134,8 +141,7 @@ def refill_minus_dense(studies: Studies) -> list[float]:
 
 
 def refill_minus_channels(studies: Studies) -> list[float]:
-    refilled, direct = ({seed: r.metrics[TEST] for seed, r in coarse(studies, form).items()}
-                        for form in ("refill", "channels"))
+    refilled, direct = ({seed: r.metrics[TEST] for seed, r in coarse(studies, form).items()} for form in ("refill", "channels"))
     return difference(refilled, direct, studies["coarsening"])
 
 
@@ -166,6 +172,7 @@ def merging_gain(studies: Studies) -> list[float]:
 
 # MetaPruning
 
+
 def searched_minus_uniform(studies: Studies) -> list[float]:
     return [r.metrics["winner_test_accuracy"] - r.metrics["uniform_test_accuracy"] for r in studies["meta"]]
 
@@ -178,6 +185,7 @@ def rank_correlation(studies: Studies) -> list[float]:
 
 
 # Files
+
 
 def files(studies: Studies) -> Results:
     runs = studies["files"]
@@ -209,8 +217,14 @@ def weights_2500_times_smaller(studies: Studies) -> list[float]:
 
 def coded(studies: Studies, bits: int, grid: tuple[int, int]) -> dict[int, Result]:
     """The smallest file of each seed with these codes for weights, and norms as they are, of the table's network."""
-    runs = [r for r in files(studies) if r.spec["parent"].get("bits") == bits and tuple(r.spec["parent"]["grid"]) == grid
-            and r.spec["norm_bits"] is None and same_network(r)]
+    runs = [
+        r
+        for r in files(studies)
+        if r.spec["parent"].get("bits") == bits
+        and tuple(r.spec["parent"]["grid"]) == grid
+        and r.spec["norm_bits"] is None
+        and same_network(r)
+    ]
     return {r.fields["seed"]: r for r in sorted(runs, key=lambda r: -r.metrics["bytes"])}
 
 
@@ -222,6 +236,5 @@ def real_over_claimed(studies: Studies) -> list[float]:
 
 
 def one_codebook_over_many(studies: Studies) -> list[float]:
-    one, many = ({seed: r.metrics["bytes"] for seed, r in coded(studies, bits, grid).items()}
-                 for bits, grid in ((4, (1, 1)), (2, (16, 4))))
+    one, many = ({seed: r.metrics["bytes"] for seed, r in coded(studies, bits, grid).items()} for bits, grid in ((4, (1, 1)), (2, (16, 4))))
     return [a / b for a, b in paired(one, many, files(studies))]

@@ -54,10 +54,13 @@ class CoarseRun(Spec):
     def __post_init__(self) -> None:
         one_of("form", self.form, COMPARED)
         require(0 < self.amount < 1, f"amount is {self.amount}: it must be a share of the weights that are left, in (0, 1)")
-        require(self.rewind in self.dense.snapshots, f"rewind is {self.rewind}, but the dense network's snapshots are "
-                f"{self.dense.snapshots}: add that step to them")
-        require(self.timed >= 1 and self.rounds >= 2,
-                f"timed {self.timed} and rounds {self.rounds}: at least 1 image and 2 rounds are needed")
+        require(
+            self.rewind in self.dense.snapshots,
+            f"rewind is {self.rewind}, but the dense network's snapshots are {self.dense.snapshots}: add that step to them",
+        )
+        require(
+            self.timed >= 1 and self.rounds >= 2, f"timed {self.timed} and rounds {self.rounds}: at least 1 image and 2 rounds are needed"
+        )
 
     @property
     def dense(self) -> DenseRun:
@@ -73,13 +76,14 @@ class CoarseRun(Spec):
         images, shape = dense.images(session), dense.images(session).shape
         masks = self.found(session, shape)
         model = attach(dense.load(session, self.rewind), masks)
-        record = trained_level(model, dense, images, remaining(dense, images, self.rewind), self.rewind, self.seed,
-                               session.report)
+        record = trained_level(model, dense, images, remaining(dense, images, self.rewind), self.rewind, self.seed, session.report)
         whole = dense.load(session)
         small = taken_apart(self.form, model, masks, shape)
-        inputs = normalise(images.validation.images[:self.timed], images)
+        inputs = normalise(images.validation.images[: self.timed], images)
         metrics = {
-            "level": self.level, "density": density(masks), "channels": channels_left(masks),
+            "level": self.level,
+            "density": density(masks),
+            "channels": channels_left(masks),
             **{name: record[name] for name in ("diverged", "train_seconds", "val_accuracy", "test_accuracy")},
             **{f"dense_{name}": value for name, value in tested(whole, images, dense.recipe).items()},
             **timings(self.form, whole, model, small, inputs, self.rounds, session.device),
@@ -95,8 +99,7 @@ class CoarseRun(Spec):
         if self.form == "channels":
             survivors = {name: fewer_channels(before[name], weights[name].abs(), self.amount) for name in middle}
         else:
-            survivors = next_masks({name: weights[name] for name in middle}, {name: before[name] for name in middle},
-                                   self.amount)
+            survivors = next_masks({name: weights[name] for name in middle}, {name: before[name] for name in middle}, self.amount)
         survivors = {name: survivors.get(name, before[name]) for name in before}
         if self.form in FORMS:
             survivors = coarsened(self.form, survivors, weights)
@@ -136,15 +139,18 @@ def channels_left(masks: Masks) -> float:
 
 
 @torch.no_grad()
-def timings(form: str, dense: nn.Module, masked: nn.Module, small: nn.Module, inputs: torch.Tensor, rounds: int,
-            device: torch.device) -> dict[str, float]:
+def timings(
+    form: str, dense: nn.Module, masked: nn.Module, small: nn.Module, inputs: torch.Tensor, rounds: int, device: torch.device
+) -> dict[str, float]:
     """Costs of the three, in turns.  Ratios are of times, to the dense network's: below 1 is faster.
 
     Operations of products with compressed rows are not counted.
     """
     # Training may have left a network in another memory format than the one that was loaded.
-    networks = {name: network.eval().to(memory_format=torch.contiguous_format)
-                for name, network in (("dense", dense), ("masked", masked), ("small", small))}
+    networks = {
+        name: network.eval().to(memory_format=torch.contiguous_format)
+        for name, network in (("dense", dense), ("masked", masked), ("small", small))
+    }
     inputs = inputs.contiguous()
     calls = {name: lambda network=network: network(inputs) for name, network in networks.items()}
     seconds = take_turns(calls, rounds, device)
@@ -152,6 +158,10 @@ def timings(form: str, dense: nn.Module, masked: nn.Module, small: nn.Module, in
     for name in ("masked", "small"):
         found |= {f"{name}_{what}": value for what, value in ratio(seconds[name], seconds["dense"]).items()}
     one = inputs[:1]
-    found |= {"dense_flops": measure.flops(dense, one), "dense_parameters": stored(dense), "small_parameters": stored(small),
-              "difference": (small(inputs) - masked(inputs)).abs().max().item()}
+    found |= {
+        "dense_flops": measure.flops(dense, one),
+        "dense_parameters": stored(dense),
+        "small_parameters": stored(small),
+        "difference": (small(inputs) - masked(inputs)).abs().max().item(),
+    }
     return found if form == "unstructured" else found | {"small_flops": measure.flops(small, one)}

@@ -61,10 +61,14 @@ class CocktailRun(Spec):
 
     def __post_init__(self) -> None:
         one_of("equal", self.equal, EQUAL)
-        require(self.rewind in self.parent.snapshots,
-                f"rewind is {self.rewind}, but the parent's snapshots are {self.parent.snapshots}: add that step to them")
-        require(self.stages >= 1 and self.held >= 1 and self.batches >= 1,
-                f"stages {self.stages}, held {self.held} and batches {self.batches} must be at least 1")
+        require(
+            self.rewind in self.parent.snapshots,
+            f"rewind is {self.rewind}, but the parent's snapshots are {self.parent.snapshots}: add that step to them",
+        )
+        require(
+            self.stages >= 1 and self.held >= 1 and self.batches >= 1,
+            f"stages {self.stages}, held {self.held} and batches {self.batches} must be at least 1",
+        )
         for name in ("amount", "channels"):
             require(0 < getattr(self, name) < 1, f"{name} is {getattr(self, name)}: it must be a share in (0, 1)")
         require(0 <= self.distil <= 1, f"distil is {self.distil}: it must be a share of the loss, in [0, 1]")
@@ -73,7 +77,7 @@ class CocktailRun(Spec):
         images = self.parent.images(session)
         states, masks, seconds = self.trained(images, session)
         judge = Judge(self, images, build(self.parent.model, self.seed).to(session.device), masks)
-        held = Split(images.validation.images[:self.held], images.validation.labels[:self.held])
+        held = Split(images.validation.images[: self.held], images.validation.labels[: self.held])
 
         def score(state: State, stages: int) -> float:
             found = judge.accuracies([state] * stages, held, dense=False)
@@ -86,11 +90,9 @@ class CocktailRun(Spec):
             for part, split in (("val", images.validation), ("test", images.test)):
                 found = judge.accuracies(sets[variant], split)
                 sparse = [accuracy for pattern in PATTERNS for accuracy in found[pattern]]
-                metrics |= {f"{part}_accuracy_{variant}": sum(sparse) / len(sparse),
-                            f"{part}_dense_{variant}": found["dense"][-1]}
+                metrics |= {f"{part}_accuracy_{variant}": sum(sparse) / len(sparse), f"{part}_dense_{variant}": found["dense"][-1]}
                 arrays |= {f"{part}_{variant}": [found[pattern] for pattern in PATTERNS]}
-        arrays |= {"density": [[density(stage[pattern]) for stage in masks] for pattern in PATTERNS],
-                   "coefficients": coefficients}
+        arrays |= {"density": [[density(stage[pattern]) for stage in masks] for pattern in PATTERNS], "coefficients": coefficients}
         return Outcome(significant(metrics), arrays=significant(arrays), data=images.provenance())
 
     def trained(self, images: ImageSet, session: Session) -> tuple[list[State], list[dict[str, Masks]], float]:
@@ -106,8 +108,7 @@ class CocktailRun(Spec):
             seconds = record["seconds"]
             for stage in range(record["stages"]):
                 states.append({name: tensors[f"{stage}.weights.{name}"].to(device) for name in latest})
-                masks.append({pattern: {name: tensors[f"{stage}.{pattern}.{name}"].to(device) for name in names}
-                              for pattern in PATTERNS})
+                masks.append({pattern: {name: tensors[f"{stage}.{pattern}.{name}"].to(device) for name in names} for pattern in PATTERNS})
         before = masks[-1] if masks else {pattern: ones(prunable(dense)) for pattern in PATTERNS}
         for stage in range(len(states) + 1, self.stages + 1):
             latest = states[-1] if states else latest
@@ -116,16 +117,26 @@ class CocktailRun(Spec):
             model = attach(self.parent.load(session, self.rewind))
             turns = Turns(self.parent.batches(images, first=self.rewind), model, before, self.pivot, self.equal == "updates")
             recipe = remaining(self.parent, images, self.rewind)
-            history = fit(model, turns, cocktail_loss(turns, self.distil, recipe.label_smoothing), recipe, seed=self.seed,
-                          checkpoint=session.checkpoint / f"stage{stage}", report=told(session.report, stage, self.stages))
+            history = fit(
+                model,
+                turns,
+                cocktail_loss(turns, self.distil, recipe.label_smoothing),
+                recipe,
+                seed=self.seed,
+                checkpoint=session.checkpoint / f"stage{stage}",
+                report=told(session.report, stage, self.stages),
+            )
             set_masks(model, turns.masks["dense"])
             states.append({name: value.clone() for name, value in bake(model).state_dict().items()})
             masks.append(before)
             seconds += history.seconds
-            keep = {f"{number}.weights.{name}": value for number, state in enumerate(states)
-                    for name, value in state.items()}
-            keep |= {f"{number}.{pattern}.{name}": mask for number, found in enumerate(masks)
-                     for pattern, kept in found.items() for name, mask in kept.items()}
+            keep = {f"{number}.weights.{name}": value for number, state in enumerate(states) for name, value in state.items()}
+            keep |= {
+                f"{number}.{pattern}.{name}": mask
+                for number, found in enumerate(masks)
+                for pattern, kept in found.items()
+                for name, mask in kept.items()
+            }
             training_state.save(folder, keep, {"stages": stage, "seconds": seconds})
             shutil.rmtree(session.checkpoint / f"stage{stage}", ignore_errors=True)
         return states, masks, seconds
@@ -142,8 +153,10 @@ class Judge:
 
     def accuracies(self, states: list[State], split: Split, dense: bool = True) -> dict[str, list[float]]:
         """Accuracy of each pattern at the first stages, as many as there are ``states``, and of the dense network."""
-        return {pattern: [self.accuracy(state, stage.get(pattern), split) for state, stage in zip(states, self.masks)]
-                for pattern in (*PATTERNS, *["dense"] * dense)}
+        return {
+            pattern: [self.accuracy(state, stage.get(pattern), split) for state, stage in zip(states, self.masks)]
+            for pattern in (*PATTERNS, *["dense"] * dense)
+        }
 
     def accuracy(self, state: State, masks: Masks | None, split: Split) -> float:
         parent = self.spec.parent

@@ -25,7 +25,9 @@ from lib.runs.store import Session
 from lib.studies.base.images import available_images
 from lib.studies.base.portions import Portions
 from lib.system.checks import require
-from lib.training.loop import Batches, Recipe, classification_loss, evaluate_classifier, fit
+from lib.training.evaluate import evaluate_classifier
+from lib.training.loop import Batches, Recipe, fit
+from lib.training.losses import classification_loss
 
 NETWORKS = {MLPConfig: MLP, VGGConfig: VGG, ResNetConfig: ResNet}
 
@@ -56,29 +58,45 @@ class DenseRun(Spec):
     snapshots: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        require(self.portion is None or self.portion >= 1,
-                f"portion is {self.portion}: it must be a number of steps from 1, or None")
+        require(self.portion is None or self.portion >= 1, f"portion is {self.portion}: it must be a number of steps from 1, or None")
         require(all(step >= 0 for step in self.snapshots), f"snapshots is {self.snapshots}: steps count from 0, the start")
 
     def run(self, session: Session) -> Outcome:
         images = self.images(session)
         batches, recipe = self.batches(images), self.recipe
         steps = recipe.epochs * batches.steps
-        require(not self.snapshots or max(self.snapshots) <= steps,
-                f"snapshots is {self.snapshots}, but training has {steps} steps")
+        require(not self.snapshots or max(self.snapshots) <= steps, f"snapshots is {self.snapshots}, but training has {steps} steps")
         model = build(self.model, self.seed).to(session.device)
         if 0 in self.snapshots:
             keep(model, session.folder, 0)
-        history = fit(model, batches, classification_loss(recipe.label_smoothing), recipe, seed=self.seed,
-                      checkpoint=session.checkpoint, report=session.report,
-                      after_step=lambda model, step: keep(model, session.folder, step) if step in self.snapshots else None,
-                      evaluate=lambda model: scored(model, images.validation, images, recipe, "val"))
-        session.save_weights(model, **{at(step): tensor_file.read(snapshot(session.folder, step))[0]
-                                       for step in self.snapshots if snapshot(session.folder, step).exists()})
+        history = fit(
+            model,
+            batches,
+            classification_loss(recipe.label_smoothing),
+            recipe,
+            seed=self.seed,
+            checkpoint=session.checkpoint,
+            report=session.report,
+            after_step=lambda model, step: keep(model, session.folder, step) if step in self.snapshots else None,
+            evaluate=lambda model: scored(model, images.validation, images, recipe, "val"),
+        )
+        session.save_weights(
+            model,
+            **{
+                at(step): tensor_file.read(snapshot(session.folder, step))[0]
+                for step in self.snapshots
+                if snapshot(session.folder, step).exists()
+            },
+        )
         shutil.rmtree(snapshot(session.folder, 0).parent, ignore_errors=True)
-        metrics = {"diverged": history.diverged, "train_seconds": history.seconds, "steps": steps,
-                   "parameters": measure.parameters(model), "weights": sum(w.numel() for w in prunable(model).values()),
-                   **tested(model, images, recipe)}
+        metrics = {
+            "diverged": history.diverged,
+            "train_seconds": history.seconds,
+            "steps": steps,
+            "parameters": measure.parameters(model),
+            "weights": sum(w.numel() for w in prunable(model).values()),
+            **tested(model, images, recipe),
+        }
         return Outcome(significant(metrics), significant(history.curves), data=images.provenance())
 
     def images(self, session: Session) -> ImageSet:

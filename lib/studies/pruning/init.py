@@ -18,7 +18,8 @@ from lib.runs.spec import Spec
 from lib.runs.store import Session
 from lib.studies.pruning.dense import DenseRun, build, scored, tested
 from lib.system.checks import one_of, require
-from lib.training.loop import classification_loss, fit
+from lib.training.loop import fit
+from lib.training.losses import classification_loss
 
 #: Which weights are scored and trained.
 STARTS = ("ours", "official")
@@ -62,16 +63,32 @@ class InitialRun(Spec):
         empty = collapsed(masks)
         history = None
         if not empty:
-            history = fit(model, dense.batches(images, self.seed), classification_loss(recipe.label_smoothing), recipe,
-                          seed=self.seed, evaluate=lambda model: scored(model, images.validation, images, recipe, "val"),
-                          checkpoint=session.checkpoint, report=session.report)
+            history = fit(
+                model,
+                dense.batches(images, self.seed),
+                classification_loss(recipe.label_smoothing),
+                recipe,
+                seed=self.seed,
+                evaluate=lambda model: scored(model, images.validation, images, recipe, "val"),
+                checkpoint=session.checkpoint,
+                report=session.report,
+            )
         everything, alive = total(masks), count(masks)
-        metrics = {"collapsed": bool(empty), "empty_layers": len(empty), "diverged": bool(history and history.diverged),
-                   "train_seconds": history.seconds if history else 0.0, "weights": alive, "all_weights": everything,
-                   "compression": everything / alive, "on_paths": count(purge(model, masks, images.shape)),
-                   **tested(model, images, recipe)}
-        arrays = {"weights_by_layer": [int(mask.count_nonzero()) for mask in masks.values()],
-                  "all_weights_by_layer": [mask.numel() for mask in masks.values()]}
+        metrics = {
+            "collapsed": bool(empty),
+            "empty_layers": len(empty),
+            "diverged": bool(history and history.diverged),
+            "train_seconds": history.seconds if history else 0.0,
+            "weights": alive,
+            "all_weights": everything,
+            "compression": everything / alive,
+            "on_paths": count(purge(model, masks, images.shape)),
+            **tested(model, images, recipe),
+        }
+        arrays = {
+            "weights_by_layer": [int(mask.count_nonzero()) for mask in masks.values()],
+            "all_weights_by_layer": [mask.numel() for mask in masks.values()],
+        }
         return Outcome(significant(metrics), significant(history.curves if history else {}), arrays, images.provenance())
 
 

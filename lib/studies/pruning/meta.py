@@ -24,7 +24,9 @@ from lib.runs.store import Session
 from lib.studies.base.images import available_images
 from lib.studies.pruning.dense import scored, tested
 from lib.system.checks import require
-from lib.training.loop import Recipe, classification_loss, evaluate_classifier, fit
+from lib.training.evaluate import evaluate_classifier
+from lib.training.loop import Recipe, fit
+from lib.training.losses import classification_loss
 
 #: Training images by which the batch norms of a candidate are set.
 CALIBRATION = 512
@@ -61,8 +63,16 @@ class PruningNetRun(Spec):
             return scored(net, images.validation, images, self.recipe, "val")
 
         batches = ImageBatches(images.train, images, self.recipe.batch_size, self.augmentation, self.seed)
-        history = fit(net, batches, stochastic_loss, self.recipe, seed=self.seed, evaluate=evaluate,
-                      checkpoint=session.checkpoint, report=session.report)
+        history = fit(
+            net,
+            batches,
+            stochastic_loss,
+            self.recipe,
+            seed=self.seed,
+            evaluate=evaluate,
+            checkpoint=session.checkpoint,
+            report=session.report,
+        )
         session.save_weights(net)
         metrics = {"diverged": history.diverged, "train_seconds": history.seconds, "parameters": measure.parameters(net)}
         return Outcome(significant(metrics), significant(history.curves), data=images.provenance())
@@ -98,8 +108,10 @@ class MetaRun(Spec):
 
     def __post_init__(self) -> None:
         require(0 < self.budget <= 1, f"budget is {self.budget}: it must be a share of the multiply-adds, in (0, 1]")
-        require(self.searched >= 1 and self.controls >= 0,
-                f"searched is {self.searched} and controls {self.controls}: at least 1 image, and no negative number")
+        require(
+            self.searched >= 1 and self.controls >= 0,
+            f"searched is {self.searched} and controls {self.controls}: at least 1 image, and no negative number",
+        )
 
     def run(self, session: Session) -> Outcome:
         images = self.parent.images(session)
@@ -111,14 +123,24 @@ class MetaRun(Spec):
         networks = []
         for number, (name, genes) in enumerate(chosen.items()):
             session.report(0.3 + 0.7 * number / len(chosen), f"{name} from scratch")
-            row = {"name": name, "widths": list(search.net.widths(genes)), "mac_share": search.share(genes),
-                   "predicted": search.predict(genes)}
+            row = {
+                "name": name,
+                "widths": list(search.net.widths(genes)),
+                "mac_share": search.share(genes),
+                "predicted": search.predict(genes),
+            }
             networks.append(row | self.from_scratch(search.config(genes), images, session, number))
         predicted, final = ([row[name] for row in networks] for name in ("predicted", "test_accuracy"))
-        metrics = {"candidates": len(ranked), "winner_predicted": predicted[0], "uniform_predicted": predicted[1],
-                   "winner_test_accuracy": final[0], "uniform_test_accuracy": final[1],
-                   "best_control_test_accuracy": max(final[2:], default=None), "mean_control_test_accuracy": mean(final[2:]),
-                   "rank_correlation": rank_correlation(predicted, final)}
+        metrics = {
+            "candidates": len(ranked),
+            "winner_predicted": predicted[0],
+            "uniform_predicted": predicted[1],
+            "winner_test_accuracy": final[0],
+            "uniform_test_accuracy": final[1],
+            "best_control_test_accuracy": max(final[2:], default=None),
+            "mean_control_test_accuracy": mean(final[2:]),
+            "rank_correlation": rank_correlation(predicted, final),
+        }
         arrays = {"networks": networks, "found": [score for _, score in ranked[:50]]}
         return Outcome(significant(metrics), arrays=significant(arrays), data=images.provenance())
 
@@ -127,8 +149,14 @@ class MetaRun(Spec):
         torch.manual_seed(self.seed)
         model = BaselineCNN(config).to(session.device)
         batches = ImageBatches(images.train, images, self.recipe.batch_size, self.parent.augmentation, self.seed)
-        fit(model, batches, classification_loss(self.recipe.label_smoothing), self.recipe, seed=self.seed,
-            checkpoint=session.checkpoint / str(number))
+        fit(
+            model,
+            batches,
+            classification_loss(self.recipe.label_smoothing),
+            self.recipe,
+            seed=self.seed,
+            checkpoint=session.checkpoint / str(number),
+        )
         return tested(model, images, self.recipe) | {"parameters": measure.parameters(model)}
 
 
@@ -138,7 +166,7 @@ class Search:
     def __init__(self, spec: MetaRun, images: ImageSet, net: PruningNet):
         self.spec, self.images, self.net = spec, images, net
         held = images.validation
-        self.held = Split(held.images[:spec.searched], held.labels[:spec.searched])
+        self.held = Split(held.images[: spec.searched], held.labels[: spec.searched])
         self.calibration = list(calibration(images))
         self.predicted: dict[Genes, float] = {}
 
@@ -170,7 +198,7 @@ class Search:
         require(fitting, f"budget is {self.spec.budget}: even the smallest network costs more")
         genes = fitting[-1]
         for layer in range(layers):
-            more = genes[:layer] + (min(genes[layer] + 1, len(SCALES) - 1),) + genes[layer + 1:]
+            more = genes[:layer] + (min(genes[layer] + 1, len(SCALES) - 1),) + genes[layer + 1 :]
             genes = more if self.within(more) else genes
         return genes
 
@@ -183,8 +211,9 @@ class Search:
             genes = tuple(rng.randrange(len(SCALES)) for _ in self.net.config.widths)
             if NEAR * self.spec.budget <= self.share(genes) <= self.spec.budget and genes not in found:
                 found.append(genes)
-        raise ValueError(f"budget is {self.spec.budget}: only {len(found)} of {number} random networks come near it; "
-                         "ask for fewer controls")
+        raise ValueError(
+            f"budget is {self.spec.budget}: only {len(found)} of {number} random networks come near it; ask for fewer controls"
+        )
 
 
 def calibration(images: ImageSet) -> Iterator[Tensor]:

@@ -10,11 +10,25 @@ from lib.runs.results import Result, Results
 OURS = "ours"
 
 #: Trainers as their papers write them.
-TRAINERS = {"gradual": "gradual", "rigl": "RigL", "granet": "GraNet", "acdc": "AC/DC", "str": "STR-like", "probmask": "ProbMask",
-            "safe": "SAFE"}
+TRAINERS = {
+    "gradual": "gradual",
+    "rigl": "RigL",
+    "granet": "GraNet",
+    "acdc": "AC/DC",
+    "str": "STR-like",
+    "probmask": "ProbMask",
+    "safe": "SAFE",
+}
 
-SCORES = {"magnitude": "magnitude", "random": "random", "lamp": "LAMP", "snip": "SNIP", "grasp": "GraSP", "taylor": "Taylor",
-          "synflow": "SynFlow"}
+SCORES = {
+    "magnitude": "magnitude",
+    "random": "random",
+    "lamp": "LAMP",
+    "snip": "SNIP",
+    "grasp": "GraSP",
+    "taylor": "Taylor",
+    "synflow": "SynFlow",
+}
 
 #: What happens to the survivors after a cut.
 RETRAININGS = {"rewind": "ticket", "lr-rewind": "rate rewound", "finetune": "fine-tuned"}
@@ -23,8 +37,13 @@ RETRAININGS = {"rewind": "ticket", "lr-rewind": "rate rewound", "finetune": "fin
 CONTROLS = {"reinitialised": "re-initialised", "shuffled": "shuffled mask", "random": "random mask"}
 
 #: Forms of coarse tickets.
-FORMS = {"refill": "refilled", "refill_plus": "refilled, more", "regroup": "regrouped", "channels": "channels directly",
-         "unstructured": "unstructured"}
+FORMS = {
+    "refill": "refilled",
+    "refill_plus": "refilled, more",
+    "regroup": "regrouped",
+    "channels": "channels directly",
+    "unstructured": "unstructured",
+}
 
 
 def method(result: Result) -> str:
@@ -99,10 +118,20 @@ def torchao(spec: dict) -> str:
 
 
 #: Experiment → how its runs are called.
-KINDS = {"pruning-dense": dense, "pruning-initial": initial, "pruning-sparse": sparse, "pruning-tickets": ticket,
-         "pruning-controls": control, "pruning-barrier": barrier, "pruning-coarsen": coarse, "pruning-cocktail": cocktail,
-         "pruning-meta": lambda spec: "MetaPruning", "pruning-quantized": quantized, "pruning-packed": packed,
-         "pruning-torchao": torchao}
+KINDS = {
+    "pruning-dense": dense,
+    "pruning-initial": initial,
+    "pruning-sparse": sparse,
+    "pruning-tickets": ticket,
+    "pruning-controls": control,
+    "pruning-barrier": barrier,
+    "pruning-coarsen": coarse,
+    "pruning-cocktail": cocktail,
+    "pruning-meta": lambda spec: "MetaPruning",
+    "pruning-quantized": quantized,
+    "pruning-packed": packed,
+    "pruning-torchao": torchao,
+}
 
 
 def frame(results: Results, name=method) -> pd.DataFrame:

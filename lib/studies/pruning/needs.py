@@ -53,10 +53,17 @@ def dense_is_flat(studies: Studies, margin: float) -> None:
 
 def dense_is_unstable_at_start(studies: Studies) -> None:
     """Need a dense network that is unstable from step 0: ten points of error between two copies."""
-    found = [r.metrics["test_barrier"] for r in studies["barrier"]
-             if not r.spec["level"] and not r.spec["parent"]["rewind"] and not r.spec["parent"]["parent"]["recipe"]["warmup"]]
-    at_least([100 * rise for rise in found], 100 * LEAST_BARRIER, "the line between two copies of the dense network from step 0",
-             "points of error above its ends")
+    found = [
+        r.metrics["test_barrier"]
+        for r in studies["barrier"]
+        if not r.spec["level"] and not r.spec["parent"]["rewind"] and not r.spec["parent"]["parent"]["recipe"]["warmup"]
+    ]
+    at_least(
+        [100 * rise for rise in found],
+        100 * LEAST_BARRIER,
+        "the line between two copies of the dense network from step 0",
+        "points of error above its ends",
+    )
 
 
 def networks_differ(studies: Studies) -> None:

@@ -26,7 +26,9 @@ from lib.runs.spec import Spec
 from lib.runs.store import Session, Store, obtain
 from lib.studies.pruning.dense import DenseRun, build, scored, tested
 from lib.system.checks import one_of, require
-from lib.training.loop import Loss, Recipe, classification_loss, evaluate_classifier, fit
+from lib.training.evaluate import evaluate_classifier
+from lib.training.loop import Recipe, fit
+from lib.training.losses import Loss, classification_loss
 
 #: Temperature of distillation.
 TEMPERATURE = 4.0
@@ -66,10 +68,8 @@ class QuantizedRun(Spec):
 
     def __post_init__(self) -> None:
         require(1 <= self.bits <= 8, f"bits is {self.bits}: a code must have 1 to 8")
-        require(self.density is None or 0 < self.density <= 1,
-                f"density is {self.density}: it must be a share of the weights, or None")
-        require(0 < self.end <= self.settle <= 1,
-                f"end {self.end} and settle {self.settle} must be shares of the training in this order")
+        require(self.density is None or 0 < self.density <= 1, f"density is {self.density}: it must be a share of the weights, or None")
+        require(0 < self.end <= self.settle <= 1, f"end {self.end} and settle {self.settle} must be shares of the training in this order")
         for name in ("every", "prune_every"):
             require(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}: it must be a number of steps from 1")
         require(self.recipe.optimizer == "adamw", f"optimizer is {self.recipe.optimizer!r}: codebooks need 'adamw'")
@@ -82,15 +82,29 @@ class QuantizedRun(Spec):
         before = scored(model, images.validation, images, recipe, "val")["val_accuracy"]
         quantize(model, self.bits, self.grid)
         at_once = scored(model, images.validation, images, recipe, "val")["val_accuracy"]
-        history = fit(model, batches, self.loss(session), recipe, seed=self.seed,
-                      after_step=self.hook(recipe.epochs * batches.steps),
-                      evaluate=lambda model: watched(model, images, recipe),
-                      checkpoint=session.checkpoint, report=session.report)
+        history = fit(
+            model,
+            batches,
+            self.loss(session),
+            recipe,
+            seed=self.seed,
+            after_step=self.hook(recipe.epochs * batches.steps),
+            evaluate=lambda model: watched(model, images, recipe),
+            checkpoint=session.checkpoint,
+            report=session.report,
+        )
         masks = masks_of(model)
-        metrics = {"diverged": history.diverged, "train_seconds": history.seconds, "weights": count(masks),
-                   "density": density(masks), "entries": sum(book.entries.numel() for book in books(model).values()),
-                   "unsettled": unsettled(model), "val_accuracy_before": before, "val_accuracy_at_once": at_once,
-                   **tested(model, images, recipe)}
+        metrics = {
+            "diverged": history.diverged,
+            "train_seconds": history.seconds,
+            "weights": count(masks),
+            "density": density(masks),
+            "entries": sum(book.entries.numel() for book in books(model).values()),
+            "unsettled": unsettled(model),
+            "val_accuracy_before": before,
+            "val_accuracy_at_once": at_once,
+            **tested(model, images, recipe),
+        }
         session.save_weights(baked(copy.deepcopy(model)))
         return Outcome(significant(metrics), significant(history.curves), data=images.provenance())
 
@@ -134,8 +148,7 @@ class PackedRun(Spec):
     attacked: int | None = 500
 
     def __post_init__(self) -> None:
-        require(self.norm_bits is None or 1 <= self.norm_bits <= 8,
-                f"norm_bits is {self.norm_bits}: a code must have 1 to 8, or None")
+        require(self.norm_bits is None or 1 <= self.norm_bits <= 8, f"norm_bits is {self.norm_bits}: a code must have 1 to 8, or None")
 
     def run(self, session: Session) -> Outcome:
         images = dense_parent(self).images(session)
@@ -143,9 +156,17 @@ class PackedRun(Spec):
         network = share_norms(network, self.norm_bits) if self.norm_bits else network
         network = halved(network) if self.half else network
         path = self.path(session)
-        packed.write(network, path, {"dataset": images.name, "variant": images.variant, "fingerprint": images.fingerprint,
-                                     "bits": str(getattr(self.parent, "bits", 16 if self.half else 32)),
-                                     "seed": str(self.seed)})
+        packed.write(
+            network,
+            path,
+            {
+                "dataset": images.name,
+                "variant": images.variant,
+                "fingerprint": images.fingerprint,
+                "bits": str(getattr(self.parent, "bits", 16 if self.half else 32)),
+                "seed": str(self.seed),
+            },
+        )
         require(same_bits(network, packed.read(path)), "the file does not give back what was written")
         found = evaluate(path, images, attacked=self.attacked, device=session.device)
         layers = found.pop("layers")
@@ -176,8 +197,13 @@ class TorchaoRun(Spec):
         model = quantized(plain, self.bits).to(session.device)
         weights = sum(weight.numel() for weight in prunable(plain).values())
         spent = stored_bytes(model, self.bits)
-        metrics = {"bytes": spent, "bytes_dense": 4 * weights, "file_ratio": 4 * weights / spent,
-                   "claimed_ratio": 32 / self.bits, **tested(model, images, dense_parent(self).recipe)}
+        metrics = {
+            "bytes": spent,
+            "bytes_dense": 4 * weights,
+            "file_ratio": 4 * weights / spent,
+            "claimed_ratio": 32 / self.bits,
+            **tested(model, images, dense_parent(self).recipe),
+        }
         return Outcome(significant(metrics), data=images.provenance())
 
 
@@ -208,8 +234,7 @@ def unsettled(model: nn.Module) -> int:
 def same_bits(first: nn.Module, second: nn.Module) -> bool:
     """Whether all parameters are equal to the last bit."""
     theirs = second.state_dict()
-    return all(torch.equal(tensor.view(torch.int32), theirs[name].view(torch.int32))
-               for name, tensor in first.state_dict().items())
+    return all(torch.equal(tensor.view(torch.int32), theirs[name].view(torch.int32)) for name, tensor in first.state_dict().items())
 
 
 def export(spec: PackedRun, name: str, folder: Path = FOLDER, store: Store | None = None, device: str | None = None) -> Path:

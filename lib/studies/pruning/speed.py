@@ -60,8 +60,10 @@ class SpeedRun(Spec):
 
     def __post_init__(self) -> None:
         require(0 < self.density <= 1, f"density is {self.density}: it must be a share of the weights in (0, 1]")
-        require(self.batch >= 1 and self.block >= 1 and self.rounds >= 2,
-                f"batch {self.batch}, block {self.block}, rounds {self.rounds}: at least 1 image, tiles of 1×1 and 2 rounds")
+        require(
+            self.batch >= 1 and self.block >= 1 and self.rounds >= 2,
+            f"batch {self.batch}, block {self.block}, rounds {self.rounds}: at least 1 image, tiles of 1×1 and 2 rounds",
+        )
 
     @torch.no_grad()
     def run(self, session: Session) -> Outcome:
@@ -73,13 +75,17 @@ class SpeedRun(Spec):
         kept["filter"] = closed(model, kept["filter"], shape)
         wearing = {name: settled(attach(copy.deepcopy(model), found), shape) for name, found in kept.items()}
         networks = {
-            "dense": settled(model, shape), "masked": wearing["unstructured"],
+            "dense": settled(model, shape),
+            "masked": wearing["unstructured"],
             "zeros": bake(copy.deepcopy(wearing["unstructured"])),
-            "csr": sparse(wearing["unstructured"], "csr"), "bsr": sparse(wearing["block"], "bsr", self.block),
+            "csr": sparse(wearing["unstructured"], "csr"),
+            "bsr": sparse(wearing["block"], "bsr", self.block),
             "removed": remove(wearing["filter"], kept["filter"], shape),
         }
-        differences = {name: error(networks[name], wearing[pattern], inputs) for name, pattern in
-                       (("csr", "unstructured"), ("bsr", "block"), ("removed", "filter"))}
+        differences = {
+            name: error(networks[name], wearing[pattern], inputs)
+            for name, pattern in (("csr", "unstructured"), ("bsr", "block"), ("removed", "filter"))
+        }
         calls = {name: forward(network, inputs) for name, network in networks.items()}
         if session.device.type == "cuda":
             pairs = masks(magnitude(prunable(model)), 0.5, structure("2:4"), "uniform")
@@ -89,14 +95,20 @@ class SpeedRun(Spec):
         seconds = take_turns(calls, self.rounds, session.device)
         metrics = {f"{name}_ms": 1000 * statistics.median(values) for name, values in seconds.items()}
         for name in (name for name in FORMS if name in seconds):
-            metrics |= {f"{name}_{what}": value for what, value in
-                        ratio(seconds[name], seconds["dense half" if name == "2:4" else "dense"]).items()}
+            metrics |= {
+                f"{name}_{what}": value for what, value in ratio(seconds[name], seconds["dense half" if name == "2:4" else "dense"]).items()
+            }
             if name in differences:
                 metrics |= {f"{name}_difference": differences[name], f"{name}_stored": stored(networks[name])}
-        metrics |= {"dense_stored": stored(model), "threads": torch.get_num_threads(),
-                    "dense_bytes": file_bytes(model), "zeros_bytes": file_bytes(networks["zeros"]),
-                    "removed_bytes": file_bytes(networks["removed"]), "removed_channels": channels_left(kept["filter"]),
-                    **{f"{name}_density": density(found) for name, found in kept.items()}}
+        metrics |= {
+            "dense_stored": stored(model),
+            "threads": torch.get_num_threads(),
+            "dense_bytes": file_bytes(model),
+            "zeros_bytes": file_bytes(networks["zeros"]),
+            "removed_bytes": file_bytes(networks["removed"]),
+            "removed_channels": channels_left(kept["filter"]),
+            **{f"{name}_density": density(found) for name, found in kept.items()},
+        }
         return Outcome(significant(metrics))
 
     def kept(self, model: nn.Module, name: str) -> Masks:
@@ -105,9 +117,14 @@ class SpeedRun(Spec):
             kind = f"block {self.block}x{self.block}" if name == "block" else name
             return masks(scores, self.density, structure(kind), "uniform", floor=1)
         first, *middle, last = (score.numel() for score in scores.values())
-        head = list(scores)[-1]   # whose outputs are the classes
-        found = masks({layer: score for layer, score in scores.items() if layer != head},
-                      share_of_channels(first + last, sum(middle), self.density), structure(name), "uniform", floor=1)
+        head = list(scores)[-1]  # whose outputs are the classes
+        found = masks(
+            {layer: score for layer, score in scores.items() if layer != head},
+            share_of_channels(first + last, sum(middle), self.density),
+            structure(name),
+            "uniform",
+            floor=1,
+        )
         return found | {head: torch.ones_like(scores[head], dtype=torch.bool)}
 
 
@@ -125,6 +142,7 @@ def forward(network: nn.Module, inputs: torch.Tensor):
     def call() -> torch.Tensor:
         with torch.no_grad():
             return network(inputs)
+
     return call
 
 

@@ -47,24 +47,25 @@ COARSE_FORMS = ("refill", "regroup", "channels")
 class Parameters(ChapterParameters):
     """Chapter 4's knobs.  A knob left at None follows the scale."""
 
-    dataset: str | None = None     # digits | mnist | cifar10 | cifar100
-    epochs: int | None = None      # of a training that prunes
-    ratios: str | None = None      # compression ratios, the smallest first
-    structure: str | None = None   # in which the trainers prune; one whose pieces can be exchanged one by one
-    rewind: int | None = None      # step to which tickets go back
+    dataset: str | None = None  # digits | mnist | cifar10 | cifar100
+    epochs: int | None = None  # of a training that prunes
+    ratios: str | None = None  # compression ratios, the smallest first
+    structure: str | None = None  # in which the trainers prune; one whose pieces can be exchanged one by one
+    rewind: int | None = None  # step to which tickets go back
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.dataset is not None:
             check_name(self.dataset)
         if self.structure is not None:
-            check_exchangeable(structure(self.structure), self.structure)   # our recipe exchanges pieces
+            check_exchangeable(structure(self.structure), self.structure)  # our recipe exchanges pieces
         require(self.epochs is None or self.epochs >= 1, f"epochs must be at least 1, not {self.epochs}")
-        require(self.rewind is None or self.rewind >= 1,
-                f"rewind must be a step from 1, not {self.rewind}: step 0 is tried anyway")
+        require(self.rewind is None or self.rewind >= 1, f"rewind must be a step from 1, not {self.rewind}: step 0 is tried anyway")
         if self.ratios is not None:
-            require(sorted(self.numbers) == list(self.numbers) and self.numbers[0] > 1,
-                    f"ratios is {self.ratios!r}: give numbers above 1, separated by commas, the smallest first")
+            require(
+                sorted(self.numbers) == list(self.numbers) and self.numbers[0] > 1,
+                f"ratios is {self.ratios!r}: give numbers above 1, separated by commas, the smallest first",
+            )
 
     @property
     def numbers(self) -> tuple[float, ...]:
@@ -90,47 +91,86 @@ def studies(parameters: Parameters) -> dict[str, list[Spec]]:
     sparsest = own_run(size, size.coded)
     one_book = QuantizedRun(parent=sparsest, bits=4, every=1, prune_every=size.every, recipe=size.quantizing)
     many_books = replace(one_book, bits=2, grid=(16, 4))
-    books = [replace(book, parent=own_run(size, ratio)) for ratio in (size.coded, *size.also_coded)
-             for book in (one_book, many_books)]
+    books = [replace(book, parent=own_run(size, ratio)) for ratio in (size.coded, *size.also_coded) for book in (one_book, many_books)]
     able = [name for name in ("safe", *FROM_NEW) if size.structure == "unstructured" or not TRAINERS[name].unstructured_only]
     found = {
         "dense": seeded(size.vgg),
         "structures": seeded(*(shaped_run(size, name) for name in SHAPES_COMPARED), seeds=few),
         "init": seeded(*(initial_run(size, score, ratio) for ratio in size.initial_ratios for score in SCORES), seeds=few),
-        "official init": seeded(*(replace(initial_run(size, score, ratio), start="official")
-                                  for ratio in size.initial_ratios for score in SCORES), seeds=few),
+        "official init": seeded(
+            *(replace(initial_run(size, score, ratio), start="official") for ratio in size.initial_ratios for score in SCORES), seeds=few
+        ),
         "trainers": seeded(ours, gradual, *(trainer_run(size, name) for name in ("granet", *able)), seeds=few),
-        "ratios": [*seeded(*(own_run(size, ratio) for ratio in dict.fromkeys((*size.ratios, size.coded)))),
-                   *seeded(*(gradual_run(size, ratio) for ratio in size.ratios), seeds=few),
-                   *seeded(*(own_run(size, ratio, "kernel") for ratio in size.kernel_ratios), seeds=few)],
-        "lenet": seeded(size.lenet, lenet, replace(lenet, iterative=False),
-                        *(ControlRun(parent=lenet, control=name, which=some) for name in CONTROLS), seeds=few),
+        "ratios": [
+            *seeded(*(own_run(size, ratio) for ratio in dict.fromkeys((*size.ratios, size.coded)))),
+            *seeded(*(gradual_run(size, ratio) for ratio in size.ratios), seeds=few),
+            *seeded(*(own_run(size, ratio, "kernel") for ratio in size.kernel_ratios), seeds=few),
+        ],
+        "lenet": seeded(
+            size.lenet,
+            lenet,
+            replace(lenet, iterative=False),
+            *(ControlRun(parent=lenet, control=name, which=some) for name in CONTROLS),
+            seeds=few,
+        ),
         "tickets": [*seeded(plain, early, late), *seeded(warm, warmed, seeds=few)],
-        "controls": [*seeded(*(control_run(ticket, "reinitialised", judged) for ticket in (early, late))),
-                     *seeded(control_run(warmed, "reinitialised", judged),
-                             *(control_run(late, name, judged) for name in CONTROLS[1:]),
-                             replace(late, scope="layerwise"), seeds=few)],
+        "controls": [
+            *seeded(*(control_run(ticket, "reinitialised", judged) for ticket in (early, late))),
+            *seeded(
+                control_run(warmed, "reinitialised", judged),
+                *(control_run(late, name, judged) for name in CONTROLS[1:]),
+                replace(late, scope="layerwise"),
+                seeds=few,
+            ),
+        ],
         "shot": seeded(replace(late, retraining="lr-rewind"), replace(late, retraining="finetune"), seeds=few),
         # As long, without pruning; and how much more training brings to the dense networks.
         "unpruned": seeded(*(replace(late, retraining=how, amount=0.0) for how in ("rewind", "lr-rewind", "finetune")), seeds=few),
-        "longer": seeded(*(replace(run, recipe=replace(run.recipe, epochs=2 * run.recipe.epochs))
-                           for run in (size.vgg, plain, size.lenet)), seeds=few),
-        "barrier": seeded(*(BarrierRun(parent=ticket, level=level, points=size.points)
-                            for level in (fifth(size), 0) for ticket in (early, late, warmed)), seeds=few),
-        "coarsening": seeded(*(spec for form in COARSE_FORMS for spec in levels(
-            CoarseRun(parent=size.vgg, form=form, rewind=size.vgg.snapshots[0]), size.coarse)), seeds=few),
+        "longer": seeded(
+            *(replace(run, recipe=replace(run.recipe, epochs=2 * run.recipe.epochs)) for run in (size.vgg, plain, size.lenet)), seeds=few
+        ),
+        "barrier": seeded(
+            *(BarrierRun(parent=ticket, level=level, points=size.points) for level in (fifth(size), 0) for ticket in (early, late, warmed)),
+            seeds=few,
+        ),
+        "coarsening": seeded(
+            *(
+                spec
+                for form in COARSE_FORMS
+                for spec in levels(CoarseRun(parent=size.vgg, form=form, rewind=size.vgg.snapshots[0]), size.coarse)
+            ),
+            seeds=few,
+        ),
         "meta": seeded(size.meta),
-        "cocktail": seeded(*(CocktailRun(parent=plain, rewind=size.rewind, stages=size.stages, pivot=pivot, held=size.held,
-                                         batches=5) for pivot in (True, False))),
+        "cocktail": seeded(
+            *(
+                CocktailRun(parent=plain, rewind=size.rewind, stages=size.stages, pivot=pivot, held=size.held, batches=5)
+                for pivot in (True, False)
+            )
+        ),
         # Without dense steps but with as many updates; and with them but without distillation.
-        "equal updates": seeded(*(CocktailRun(parent=plain, rewind=size.rewind, stages=size.stages, held=size.held, batches=5, **arm)
-                                  for arm in (dict(pivot=False, equal="updates"), dict(distil=0.0)))),
-        "quantize": seeded(*books, replace(one_book, grid=(16, 4)), replace(many_books, grid=(1, 1)),
-                           replace(one_book, parent=size.vgg, density=1 / size.coded),
-                           *(TorchaoRun(parent=size.vgg, bits=bits) for bits in (8, 4)), seeds=few),
-        "files": seeded(*(packed(size, spec) for spec in (sparsest, *books)), packed(size, one_book, norm_bits=4),
-                        packed(size, size.vgg), *(packed(size, own_run(size, r)) for r in size.ratios if r != size.coded),
-                        *(packed(size, own_run(size, r, "kernel")) for r in size.kernel_ratios), seeds=few),
+        "equal updates": seeded(
+            *(
+                CocktailRun(parent=plain, rewind=size.rewind, stages=size.stages, held=size.held, batches=5, **arm)
+                for arm in (dict(pivot=False, equal="updates"), dict(distil=0.0))
+            )
+        ),
+        "quantize": seeded(
+            *books,
+            replace(one_book, grid=(16, 4)),
+            replace(many_books, grid=(1, 1)),
+            replace(one_book, parent=size.vgg, density=1 / size.coded),
+            *(TorchaoRun(parent=size.vgg, bits=bits) for bits in (8, 4)),
+            seeds=few,
+        ),
+        "files": seeded(
+            *(packed(size, spec) for spec in (sparsest, *books)),
+            packed(size, one_book, norm_bits=4),
+            packed(size, size.vgg),
+            *(packed(size, own_run(size, r)) for r in size.ratios if r != size.coded),
+            *(packed(size, own_run(size, r, "kernel")) for r in size.kernel_ratios),
+            seeds=few,
+        ),
         "speed": [SpeedRun(model=model, density=share, batch=size.timed) for model in size.fast for share in size.densities],
     }
     # With structure "kernel" some ratios come twice.
@@ -162,8 +202,9 @@ def trainer_run(size: Scale, name: str) -> SparseRun:
     """The method at the ratio at which all are compared, after as many epochs in all as the others."""
     longer = size.sparse.epochs + size.vgg.recipe.epochs
     recipe = size.sparse if name in FROM_TRAINED else replace(size.sparse, epochs=longer)
-    return SparseRun(parent=size.vgg, method=name, plan=plan(size, size.compared), recipe=recipe,
-                     start="trained" if name in FROM_TRAINED else "new")
+    return SparseRun(
+        parent=size.vgg, method=name, plan=plan(size, size.compared), recipe=recipe, start="trained" if name in FROM_TRAINED else "new"
+    )
 
 
 def own_run(size: Scale, ratio: float, shape: str | None = None) -> SparseRun:
@@ -181,14 +222,20 @@ def shaped_run(size: Scale, name: str) -> SparseRun:
 
     By magnitude, whole filters of the widest layers would go first, until such a layer is empty.
     """
-    return SparseRun(parent=size.vgg, method="gradual", recipe=size.sparse,
-                     plan=plan(size, 2.0 if name == "2:4" else size.shaped, structure=name, allocation="lamp"))
+    return SparseRun(
+        parent=size.vgg,
+        method="gradual",
+        recipe=size.sparse,
+        plan=plan(size, 2.0 if name == "2:4" else size.shaped, structure=name, allocation="lamp"),
+    )
 
 
 def ticket_parents(size: Scale) -> tuple[DenseRun, DenseRun]:
     """The dense network without a warm-up, whose early weights are kept, and with one."""
-    return (replace(size.resnet, snapshots=(0, size.rewind)),
-            replace(size.resnet, snapshots=(0,), recipe=replace(size.resnet.recipe, warmup=size.warmup)))
+    return (
+        replace(size.resnet, snapshots=(0, size.rewind)),
+        replace(size.resnet, snapshots=(0,), recipe=replace(size.resnet.recipe, warmup=size.warmup)),
+    )
 
 
 def sized(parameters: Parameters) -> Scale:
@@ -199,8 +246,9 @@ def sized(parameters: Parameters) -> Scale:
         dense = {name: on(getattr(size, name), parameters.dataset) for name in ("vgg", "initial", "lenet", "resnet")}
         size = replace(size, **dense, meta=replace(size.meta, parent=on(net, parameters.dataset)))
     if parameters.epochs is not None:
-        size = replace(size, sparse=replace(size.sparse, epochs=parameters.epochs),
-                       rest=replace(size.rest, epochs=max(1, parameters.epochs // 2)))
+        size = replace(
+            size, sparse=replace(size.sparse, epochs=parameters.epochs), rest=replace(size.rest, epochs=max(1, parameters.epochs // 2))
+        )
     if parameters.ratios is not None:
         size = replace(size, ratios=parameters.numbers, compared=parameters.numbers[len(parameters.numbers) // 2])
     changes = {name: getattr(parameters, name) for name in ("seeds", "structure", "rewind")}

@@ -31,8 +31,7 @@ def at_level(runs: Iterable[Result], name: str, level: int, value: str = TEST) -
 
 
 def of_kind(runs: Results, experiment: str, **fields) -> list[Result]:
-    return [r for r in runs if r.experiment == experiment
-            and all(r.fields.get(n.replace("__", ".")) == v for n, v in fields.items())]
+    return [r for r in runs if r.experiment == experiment and all(r.fields.get(n.replace("__", ".")) == v for n, v in fields.items())]
 
 
 def tickets_at(studies: Studies, late: bool, warm: bool = False) -> list[Result]:
@@ -40,14 +39,16 @@ def tickets_at(studies: Studies, late: bool, warm: bool = False) -> list[Result]
     runs = [r for r in of_kind(studies["tickets"], "pruning-tickets") if bool(r.spec["parent"]["recipe"]["warmup"]) == warm]
     steps = sorted({r.spec["rewind"] for r in runs})
     if not steps or (late and steps[-1] == 0) or (not late and steps[0] != 0):
-        raise NotTestable(f"there is no ticket {'at a later step' if late else 'at step 0'}"
-                          f"{' with a warm-up' if warm else ''}{why(studies['tickets'])}")
+        raise NotTestable(
+            f"there is no ticket {'at a later step' if late else 'at step 0'}{' with a warm-up' if warm else ''}{why(studies['tickets'])}"
+        )
     return [r for r in runs if r.spec["rewind"] == (steps[-1] if late else 0)]
 
 
 def dense_of(studies: Studies, warm: bool) -> BySeed:
-    found = {r.fields["seed"]: r.metrics[TEST] for r in of_kind(studies["tickets"], "pruning-dense")
-             if bool(r.spec["recipe"]["warmup"]) == warm}
+    found = {
+        r.fields["seed"]: r.metrics[TEST] for r in of_kind(studies["tickets"], "pruning-dense") if bool(r.spec["recipe"]["warmup"]) == warm
+    }
     if not found:
         raise NotTestable(f"there is no dense network to compare with{why(studies['tickets'])}")
     learnt(found.values())
@@ -66,7 +67,7 @@ def minus_reinitialised(studies: Studies, late: bool) -> list[float]:
     other = "re-initialised" + name.removeprefix("ticket")
     levels = {found for r in others if method(r) == other for found in r.curves["level"]}
     if level not in levels and levels:
-        level = max(levels)   # controls are trained at the last level, whichever that is
+        level = max(levels)  # controls are trained at the last level, whichever that is
     return difference(at_level(own, name, level), at_level(others, other, level), studies["tickets"], others)
 
 
@@ -95,8 +96,7 @@ def warmup_gain_of_the_ticket(studies: Studies) -> list[float]:
 def global_minus_layerwise(studies: Studies) -> list[float]:
     late = tickets_at(studies, late=True)
     name = method(late[0])
-    return difference(by_seed(late, name), by_seed(studies["controls"], f"{name}, layer-wise"), studies["tickets"],
-                      studies["controls"])
+    return difference(by_seed(late, name), by_seed(studies["controls"], f"{name}, layer-wise"), studies["tickets"], studies["controls"])
 
 
 def speed_over_reinitialised(studies: Studies) -> list[float]:
@@ -111,8 +111,7 @@ def speed_over_reinitialised(studies: Studies) -> list[float]:
     for name, stops in zip(names, (own, other)):
         ends = at_level(runs, name, level, "last_step")
         if late := [seed for seed, stop in stops.items() if stop >= ends[seed]]:
-            raise NotTestable(f"{name}, seed {late[0]}: validation loss was still falling when training ended, so its least "
-                              "is not known")
+            raise NotTestable(f"{name}, seed {late[0]}: validation loss was still falling when training ended, so its least is not known")
     return [b / a for a, b in paired(own, other, runs)]
 
 
@@ -145,13 +144,13 @@ def beyond_unpruned(gained: list[tuple[float, float]], unpruned: Results, first:
 
 # Stability
 
+
 def barrier(studies: Studies, late: bool) -> BySeed:
     """Of the sparse network, trained twice from the latest step, or from step 0, without a warm-up."""
     runs = [r for r in studies["barrier"] if r.spec["level"] and not r.spec["parent"]["parent"]["recipe"]["warmup"]]
     steps = sorted({r.spec["parent"]["rewind"] for r in runs})
     if not steps or (late and steps[-1] == 0) or (not late and steps[0] != 0):
-        raise NotTestable(f"no sparse network was trained twice from {'a later step' if late else 'step 0'}"
-                          f"{why(studies['barrier'])}")
+        raise NotTestable(f"no sparse network was trained twice from {'a later step' if late else 'step 0'}{why(studies['barrier'])}")
     found = [r for r in runs if r.spec["parent"]["rewind"] == (steps[-1] if late else 0)]
     for r in found:
         if r.metrics["diverged"]:

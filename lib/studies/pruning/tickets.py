@@ -19,7 +19,8 @@ from lib.runs.spec import Spec
 from lib.runs.store import Session
 from lib.studies.pruning.dense import DenseRun, build, scored, tested
 from lib.system.checks import one_of, require
-from lib.training.loop import Recipe, classification_loss, fit
+from lib.training.loop import Recipe, fit
+from lib.training.losses import classification_loss
 
 #: What becomes of the survivors' weights between two levels; see :class:`TicketRun`.
 RETRAININGS = ("rewind", "lr-rewind", "finetune")
@@ -57,8 +58,10 @@ class TicketRun(Spec):
     def __post_init__(self) -> None:
         require(self.levels >= 1, f"levels is {self.levels}: it must be at least 1")
         require(0 <= self.amount < 1, f"amount is {self.amount}: it must be a share of the weights that are left, in [0, 1)")
-        require(self.rewind in self.parent.snapshots, f"rewind is {self.rewind}, but the parent's snapshots are "
-                f"{self.parent.snapshots}: add that step to them")
+        require(
+            self.rewind in self.parent.snapshots,
+            f"rewind is {self.rewind}, but the parent's snapshots are {self.parent.snapshots}: add that step to them",
+        )
         one_of("retraining", self.retraining, RETRAININGS)
         one_of("scope", self.scope, SCOPES)
 
@@ -67,18 +70,19 @@ class TicketRun(Spec):
         dense = self.parent.load(session)
         found, masks, records = {}, ones(prunable(dense)), []
         trained = dense
-        if stored := training_state.load(folder):      # the levels that are finished
+        if stored := training_state.load(folder):  # the levels that are finished
             tensors, record = stored
             records = record["levels"]
-            found = {level: {name: tensors[f"level{level}.{name}"].to(session.device) for name in masks}
-                     for level in range(1, len(records) + 1)}
+            found = {
+                level: {name: tensors[f"level{level}.{name}"].to(session.device) for name in masks} for level in range(1, len(records) + 1)
+            }
             masks = found[len(records)]
             trained = build(self.parent.model, self.seed)
             trained.load_state_dict({name: tensors[f"weights.{name}"] for name in trained.state_dict()})
             trained.to(session.device)
         for level in range(len(records) + 1, self.levels + 1):
             source, before = (trained, masks) if self.iterative else (dense, ones(masks))
-            amount = self.amount if self.iterative else 1 - (1 - self.amount)**level
+            amount = self.amount if self.iterative else 1 - (1 - self.amount) ** level
             masks = next_masks(prunable(source), before, amount, self.scope)
             model = attach(self.start(session, trained if self.iterative else dense), masks)
 
@@ -88,8 +92,9 @@ class TicketRun(Spec):
             records.append(trained_level(model, self.parent, images, *self.schedule(images), self.seed, report))
             trained, found[level] = bake(model), masks
             state = {f"level{n}.{name}": mask for n, kept in found.items() for name, mask in kept.items()}
-            training_state.save(folder, state | {f"weights.{name}": value for name, value in trained.state_dict().items()},
-                                {"levels": records})
+            training_state.save(
+                folder, state | {f"weights.{name}": value for name, value in trained.state_dict().items()}, {"levels": records}
+            )
         session.save_weights(trained, **{f"level{level}": kept for level, kept in found.items()})
         shutil.rmtree(folder, ignore_errors=True)
         return outcome(records, images)
@@ -115,8 +120,7 @@ class TicketRun(Spec):
         if level == 0:
             return ones(prunable(self.parent.load(session)))
         tensors, prefix = load_file(session.weights(self)), f"level{level}."
-        return {name.removeprefix(prefix): mask.to(session.device) for name, mask in tensors.items()
-                if name.startswith(prefix)}
+        return {name.removeprefix(prefix): mask.to(session.device) for name, mask in tensors.items() if name.startswith(prefix)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,8 +141,10 @@ class ControlRun(Spec):
 
     def __post_init__(self) -> None:
         one_of("control", self.control, CONTROLS)
-        require(self.which and all(1 <= level <= self.parent.levels for level in self.which),
-                f"which is {self.which}: name levels from 1 to {self.parent.levels}")
+        require(
+            self.which and all(1 <= level <= self.parent.levels for level in self.which),
+            f"which is {self.which}: name levels from 1 to {self.parent.levels}",
+        )
 
     def run(self, session: Session) -> Outcome:
         dense = self.parent.parent
@@ -146,8 +152,11 @@ class ControlRun(Spec):
         for number, level in enumerate(self.which):
             masks, again = self.parent.masks(session, level), self.control == "reinitialised"
             # Another initialisation than that of any run's own seed.
-            model = build(dense.model, 1_000_003 * (level + 1) + self.seed).to(session.device) if again \
+            model = (
+                build(dense.model, 1_000_003 * (level + 1) + self.seed).to(session.device)
+                if again
                 else dense.load(session, self.parent.rewind)
+            )
             if self.control == "shuffled":
                 masks = shuffled(masks, self.seed)
             elif self.control == "random":
@@ -174,8 +183,9 @@ def remaining(dense: DenseRun, images: ImageSet, taken: int) -> Recipe:
     return replace(recipe, epochs=left, warmup=max(0.0, recipe.warmup * steps - taken) / (left * per_epoch))
 
 
-def trained_level(model: nn.Module, dense: DenseRun, images: ImageSet, recipe: Recipe, first: int, seed: int,
-                  report: Callable[[float, str], None]) -> dict:
+def trained_level(
+    model: nn.Module, dense: DenseRun, images: ImageSet, recipe: Recipe, first: int, seed: int, report: Callable[[float, str], None]
+) -> dict:
     """Train a masked network.  Returns its record: scores at the end, and where validation loss was lowest.
 
     ``stop_step`` counts from the network's initialisation, so it includes the steps before a rewinding; ``last_step`` is
@@ -194,16 +204,23 @@ def trained_level(model: nn.Module, dense: DenseRun, images: ImageSet, recipe: R
         return scores
 
     losses: list[float] = []
-    history = fit(model, batches, classification_loss(recipe.label_smoothing), recipe, seed=seed, evaluate=evaluate,
-                  report=report)
-    own = {"density": density(masks_of(model)), "diverged": history.diverged,
-           "train_seconds": history.seconds, **tested(model, images, recipe), "val_curve": history.curves["val_accuracy"]}
+    history = fit(model, batches, classification_loss(recipe.label_smoothing), recipe, seed=seed, evaluate=evaluate, report=report)
+    own = {
+        "density": density(masks_of(model)),
+        "diverged": history.diverged,
+        "train_seconds": history.seconds,
+        **tested(model, images, recipe),
+        "val_curve": history.curves["val_accuracy"],
+    }
     if "state" in lowest:
         last = {name: tensor.clone() for name, tensor in model.state_dict().items()}
         model.load_state_dict(lowest["state"])
-        own |= {"stop_step": first + lowest["epoch"] * batches.steps, "last_step": first + len(losses) * batches.steps,
-                "stop_val_loss": lowest["val_loss"],
-                "stop_test_accuracy": scored(model, images.test, images, recipe, "test")["test_accuracy"]}
+        own |= {
+            "stop_step": first + lowest["epoch"] * batches.steps,
+            "last_step": first + len(losses) * batches.steps,
+            "stop_val_loss": lowest["val_loss"],
+            "stop_test_accuracy": scored(model, images.test, images, recipe, "test")["test_accuracy"],
+        }
         model.load_state_dict(last)
     return significant(own)
 
@@ -213,8 +230,13 @@ def outcome(records: list[dict], images: ImageSet, which: tuple[int, ...] | None
     names = [name for name in records[0] if name != "val_curve"]
     curves = {"level": list(which or range(1, len(records) + 1))}
     curves |= {name: [record.get(name) for record in records] for name in names}
-    metrics = {"levels": len(records), "density": records[-1]["density"], "val_accuracy": records[-1]["val_accuracy"],
-               "test_accuracy": records[-1]["test_accuracy"],
-               "train_seconds": sum(record["train_seconds"] for record in records)}
-    return Outcome(significant(metrics), curves, {"val_accuracy_by_epoch": [record["val_curve"] for record in records]},
-                   images.provenance())
+    metrics = {
+        "levels": len(records),
+        "density": records[-1]["density"],
+        "val_accuracy": records[-1]["val_accuracy"],
+        "test_accuracy": records[-1]["test_accuracy"],
+        "train_seconds": sum(record["train_seconds"] for record in records),
+    }
+    return Outcome(
+        significant(metrics), curves, {"val_accuracy_by_epoch": [record["val_curve"] for record in records]}, images.provenance()
+    )

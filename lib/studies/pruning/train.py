@@ -23,7 +23,8 @@ from lib.runs.store import Session
 from lib.studies.base.portions import Portions
 from lib.studies.pruning.dense import DenseRun, build, scored, tested
 from lib.system.checks import one_of, require
-from lib.training.loop import History, Loss, Recipe, classification_loss, fit
+from lib.training.loop import History, Recipe, fit
+from lib.training.losses import Loss, classification_loss
 
 #: What a training begins with: the parent's weights, or new ones of the same geometry.
 STARTS = ("trained", "new")
@@ -66,9 +67,18 @@ class SparseRun(Spec):
         model = self.parent.load(session) if trained else build(self.parent.model, self.seed).to(session.device)
         loss = self.loss(session)
         trainer = TRAINERS[self.method](model, self.plan, recipe, batches, loss, self.seed)
-        history = fit(model, batches, trainer.loss, recipe, seed=self.seed, optimizers=trainer.optimizers,
-                      after_step=trainer.after_step, evaluate=lambda model: watched(model, images, recipe),
-                      checkpoint=session.checkpoint / "first", report=session.report)
+        history = fit(
+            model,
+            batches,
+            trainer.loss,
+            recipe,
+            seed=self.seed,
+            optimizers=trainer.optimizers,
+            after_step=trainer.after_step,
+            evaluate=lambda model: watched(model, images, recipe),
+            checkpoint=session.checkpoint / "first",
+            report=session.report,
+        )
         trainer.finish(model)
         if self.plan.purge and count(alive := purge(model, masks_of(model), images.shape)):
             set_masks(model, alive)
@@ -88,22 +98,36 @@ class SparseRun(Spec):
         """The second training, on batches that follow those of the first."""
         seen = self.recipe.epochs * (len(images.train) // min(self.rest.batch_size, len(images.train)))
         batches = ImageBatches(images.train, images, self.rest.batch_size, self.parent.augmentation, self.seed)
-        return fit(model, Portions(batches, batches.steps, seen), loss, self.rest, seed=self.seed + 1,
-                   evaluate=lambda model: watched(model, images, self.rest),
-                   checkpoint=session.checkpoint / "rest", report=session.report)
+        return fit(
+            model,
+            Portions(batches, batches.steps, seen),
+            loss,
+            self.rest,
+            seed=self.seed + 1,
+            evaluate=lambda model: watched(model, images, self.rest),
+            checkpoint=session.checkpoint / "rest",
+            report=session.report,
+        )
 
     def outcome(self, model: nn.Module, images: ImageSet, histories: list[History]) -> Outcome:
         masks = masks_of(model)
         alive, everything = count(masks), total(masks)
         metrics = {
             "diverged": any(history.diverged for history in histories),
-            "train_seconds": sum(history.seconds for history in histories), "weights": alive, "all_weights": everything,
-            "density": alive / everything, "compression": everything / max(1, alive),
-            "on_paths": count(purge(model, masks, images.shape)), "collapsed": bool(collapsed(masks)),
+            "train_seconds": sum(history.seconds for history in histories),
+            "weights": alive,
+            "all_weights": everything,
+            "density": alive / everything,
+            "compression": everything / max(1, alive),
+            "on_paths": count(purge(model, masks, images.shape)),
+            "collapsed": bool(collapsed(masks)),
             "imbalance": max((imbalance(mask) for mask in masks.values() if mask.any()), default=None),
-            **tested(model, images, self.recipe)}
-        arrays = {"weights_by_layer": [int(mask.count_nonzero()) for mask in masks.values()],
-                  "all_weights_by_layer": [mask.numel() for mask in masks.values()]}
+            **tested(model, images, self.recipe),
+        }
+        arrays = {
+            "weights_by_layer": [int(mask.count_nonzero()) for mask in masks.values()],
+            "all_weights_by_layer": [mask.numel() for mask in masks.values()],
+        }
         return Outcome(significant(metrics), significant(joined(histories)), arrays, images.provenance())
 
     def load(self, session: Session) -> nn.Module:
@@ -113,18 +137,39 @@ class SparseRun(Spec):
         return model.to(session.device).eval()
 
 
-def own(parent: DenseRun, density: float, recipe: Recipe, rest: Recipe, *, structure: str = "unstructured", every: int = 100,
-        floor: int = 4, distil: float = 0.7, **changes) -> SparseRun:
+def own(
+    parent: DenseRun,
+    density: float,
+    recipe: Recipe,
+    rest: Recipe,
+    *,
+    structure: str = "unstructured",
+    every: int = 100,
+    floor: int = 4,
+    distil: float = 0.7,
+    **changes,
+) -> SparseRun:
     """Our recipe for high ratios, made of parts that others found; each can be left out by ``changes`` to the plan.
 
     From the trained network: gradual pruning with layers compared by LAMP, a floor for each layer, all of the budget on
     paths from the input to the output, exchange by the gradient (GraNet); the trained network as teacher; then a long
     training with masks that stay, the learning rate begun anew.  Weight averaging is the recipes' ``ema``.
     """
-    plan = Plan(density=density, begin=0.0, end=0.6, settle=0.9, every=every, structure=structure, allocation="lamp",
-                floor=floor, regrow=0.1, purge=True)
-    return SparseRun(parent=parent, method="granet", plan=replace(plan, **changes), recipe=recipe, rest=rest, distil=distil,
-                     seed=parent.seed)
+    plan = Plan(
+        density=density,
+        begin=0.0,
+        end=0.6,
+        settle=0.9,
+        every=every,
+        structure=structure,
+        allocation="lamp",
+        floor=floor,
+        regrow=0.1,
+        purge=True,
+    )
+    return SparseRun(
+        parent=parent, method="granet", plan=replace(plan, **changes), recipe=recipe, rest=rest, distil=distil, seed=parent.seed
+    )
 
 
 def taught(teacher: nn.Module, share: float, label_smoothing: float = 0.0) -> Loss:
@@ -134,6 +179,7 @@ def taught(teacher: nn.Module, share: float, label_smoothing: float = 0.0) -> Lo
     loss, which rises to ten times that of the labels when a network that knew everything loses its weights, is not taken
     for a training that diverges.
     """
+
     def loss(model: nn.Module, inputs: Tensor, targets: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         with torch.no_grad():
             known = teacher(inputs).float()
@@ -141,8 +187,8 @@ def taught(teacher: nn.Module, share: float, label_smoothing: float = 0.0) -> Lo
         labelled = F.cross_entropy(logits, targets, label_smoothing=label_smoothing)
         mixed = share * distillation(logits, known, TEMPERATURE) + (1 - share) * labelled
         hard = targets if targets.ndim == 1 else targets.argmax(-1)
-        return (labelled.detach() + mixed - mixed.detach(),
-                {"train_accuracy": (logits.detach().argmax(-1) == hard).float().mean()})
+        return (labelled.detach() + mixed - mixed.detach(), {"train_accuracy": (logits.detach().argmax(-1) == hard).float().mean()})
+
     return loss
 
 
@@ -153,7 +199,9 @@ def watched(model: nn.Module, images: ImageSet, recipe: Recipe) -> dict[str, flo
     """
     masks = masks_of(model) or {name: weight != 0 for name, weight in prunable(model).items()}
     return scored(model, images.validation, images, recipe, "val") | {
-        "density": density(masks), "emptiest": min(int(mask.count_nonzero()) for mask in masks.values())}
+        "density": density(masks),
+        "emptiest": min(int(mask.count_nonzero()) for mask in masks.values()),
+    }
 
 
 def joined(histories: list[History]) -> dict[str, list]:

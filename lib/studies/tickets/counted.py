@@ -64,8 +64,11 @@ def by_task(values: Values, studies: Studies, *results: Results) -> dict[str, li
     if not values:
         raise NotTestable(f"no two runs of the same task and seed to compare{why(*results)}")
     reasons, fine_tuned = uncounted(studies), scores(studies, "whole")
-    return {TASKS.get(task, task): NotTestable(reasons[task]) if task in reasons else of_task(values, task)
-            for task in dict.fromkeys(task for task, *_ in values) if task in fine_tuned}
+    return {
+        TASKS.get(task, task): NotTestable(reasons[task]) if task in reasons else of_task(values, task)
+        for task in dict.fromkeys(task for task, *_ in values)
+        if task in fine_tuned
+    }
 
 
 def of_task(values: Values, task: str) -> list[float]:

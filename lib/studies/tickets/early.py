@@ -36,7 +36,8 @@ from lib.tickets.early import (
 )
 from lib.tickets.masks import overlap
 from lib.training import optim
-from lib.training.loop import Recipe, classification_loss
+from lib.training.loop import Recipe
+from lib.training.losses import classification_loss
 
 #: Which ticket is trained: drawn after a fifth of an epoch, when masks have settled, at the end of the search, or at random;
 #: or the whole network.
@@ -69,41 +70,62 @@ class EarlySearchRun(Spec):
 
     def __post_init__(self) -> None:
         require(self.drawn_at > 0, f"drawn_at is {self.drawn_at}: it must be above 0")
-        require(self.checks >= 1 and self.penalty >= 0, f"checks is {self.checks} and penalty {self.penalty}: "
-                                                        "give at least one check per epoch, and no negative penalty")
-        require(0 <= self.heads < 1 and 0 <= self.neurons < 1,
-                f"heads is {self.heads} and neurons {self.neurons}: both must be shares in [0, 1)")
+        require(
+            self.checks >= 1 and self.penalty >= 0,
+            f"checks is {self.checks} and penalty {self.penalty}: give at least one check per epoch, and no negative penalty",
+        )
+        require(
+            0 <= self.heads < 1 and 0 <= self.neurons < 1,
+            f"heads is {self.heads} and neurons {self.neurons}: both must be shares in [0, 1)",
+        )
 
     def run(self, session: Session) -> Outcome:
         task, recipe = self.base.task_on(session), self.base.recipe
         per_epoch = len(task.train) // recipe.batch_size
         steps, every = recipe.epochs * per_epoch, max(1, per_epoch // self.checks)
         model = Slimmed(self.base.fresh(session), steps // every + 1, self.heads, self.neurons)
-        history = tune(model, task, recipe, self.seed, session, loss=slimming_loss(self.penalty),
-                       after_step=check_every(every, steps))
-        if not int(model.checks):   # it diverged before the first
+        history = tune(model, task, recipe, self.seed, session, loss=slimming_loss(self.penalty), after_step=check_every(every, steps))
+        if not int(model.checks):  # it diverged before the first
             model.check()
         checks = int(model.checks)
         heads, neurons = model.drawn_heads[:checks].cpu(), model.drawn_neurons[:checks].cpu()
         bird, last = early_bird(heads, neurons), checks - 1
-        drawn = {"early": min(last, math.ceil(self.drawn_at * per_epoch / every) - 1),
-                 "settled": last if bird is None else bird, "late": last}
+        drawn = {
+            "early": min(last, math.ceil(self.drawn_at * per_epoch / every) - 1),
+            "settled": last if bird is None else bird,
+            "late": last,
+        }
         tickets = {name: model.ticket(check) for name, check in drawn.items()}
         steps_of = {name: min(steps, every * (check + 1)) for name, check in drawn.items()}
-        session.save_weights(nn.Module(), **{
-            name: {"heads": ticket.heads, "neurons": ticket.neurons, "step": torch.tensor(steps_of[name])}
-            for name, ticket in tickets.items()})
+        session.save_weights(
+            nn.Module(),
+            **{
+                name: {"heads": ticket.heads, "neurons": ticket.neurons, "step": torch.tensor(steps_of[name])}
+                for name, ticket in tickets.items()
+            },
+        )
         early, late = tickets["early"], tickets["late"]
-        metrics = {"diverged": history.diverged, "train_seconds": history.seconds, "settles": bird is not None,
-                   "drawn_step": steps_of["early"], "drawn_epoch": steps_of["early"] / per_epoch, "steps": steps,
-                   "settled_epoch": steps_of["settled"] / per_epoch, "settled_share": steps_of["settled"] / steps,
-                   "heads_overlap": overlap(early.heads, late.heads),
-                   "neurons_overlap": overlap(early.neurons, late.neurons),
-                   **scored(model, task, recipe, "validation", "val")}
-        arrays = {"check_epoch": [min(steps, every * (place + 1)) / per_epoch for place in range(checks)],
-                  "distance_heads": distances(heads).tolist(), "distance_neurons": distances(neurons).tolist(),
-                  "distance": distances(torch.cat([heads.flatten(1), neurons.flatten(1)], 1)).tolist(),
-                  "neurons_by_layer": early.neurons.sum(1).tolist(), "late_neurons_by_layer": late.neurons.sum(1).tolist()}
+        metrics = {
+            "diverged": history.diverged,
+            "train_seconds": history.seconds,
+            "settles": bird is not None,
+            "drawn_step": steps_of["early"],
+            "drawn_epoch": steps_of["early"] / per_epoch,
+            "steps": steps,
+            "settled_epoch": steps_of["settled"] / per_epoch,
+            "settled_share": steps_of["settled"] / steps,
+            "heads_overlap": overlap(early.heads, late.heads),
+            "neurons_overlap": overlap(early.neurons, late.neurons),
+            **scored(model, task, recipe, "validation", "val"),
+        }
+        arrays = {
+            "check_epoch": [min(steps, every * (place + 1)) / per_epoch for place in range(checks)],
+            "distance_heads": distances(heads).tolist(),
+            "distance_neurons": distances(neurons).tolist(),
+            "distance": distances(torch.cat([heads.flatten(1), neurons.flatten(1)], 1)).tolist(),
+            "neurons_by_layer": early.neurons.sum(1).tolist(),
+            "late_neurons_by_layer": late.neurons.sum(1).tolist(),
+        }
         return Outcome(significant(metrics), significant(history.curves), significant(arrays), task.provenance())
 
     def drawn(self, session: Session, which: str) -> tuple[Ticket, int]:
@@ -151,8 +173,14 @@ class TicketRun(Spec):
             return None
         if self.draw == "random":
             config, search = self.search.base.parent.geometry, self.search
-            return random_ticket(config.depth, config.heads_by_layer[0], config.hidden_by_layer[0],
-                                 1000 * self.seed + self.number, search.heads, search.neurons)
+            return random_ticket(
+                config.depth,
+                config.heads_by_layer[0],
+                config.hidden_by_layer[0],
+                1000 * self.seed + self.number,
+                search.heads,
+                search.neurons,
+            )
         return self.search.drawn(session, self.draw)[0]
 
 
@@ -184,13 +212,15 @@ class TrainingTimeRun(Spec):
         task, recipe = base.task_on(session), base.recipe
         batches = TaskBatches(task.train, recipe.batch_size, self.seed)
         small = removed(base.fresh(session), self.ticket.ticket(session))
-        slimmed = Slimmed(base.fresh(session), checks=measure.WARM_UP + self.rounds, head_share=search.heads,
-                          neuron_share=search.neurons)
+        slimmed = Slimmed(base.fresh(session), checks=measure.WARM_UP + self.rounds, head_share=search.heads, neuron_share=search.neurons)
         plain = classification_loss(recipe.label_smoothing)
         whole_model = base.fresh(session)
-        calls = {"whole": stepping(whole_model, plain, batches, recipe, device),
-                 "search": stepping(slimmed, slimming_loss(search.penalty), batches, recipe, device),
-                 "ticket": stepping(small, plain, batches, recipe, device), "check": slimmed.check}
+        calls = {
+            "whole": stepping(whole_model, plain, batches, recipe, device),
+            "search": stepping(slimmed, slimming_loss(search.penalty), batches, recipe, device),
+            "ticket": stepping(small, plain, batches, recipe, device),
+            "check": slimmed.check,
+        }
         seconds = measure.take_turns(calls, self.rounds, device)
         median = {name: float(torch.tensor(times, dtype=torch.float64).median()) for name, times in seconds.items()}
         drawn_step = search.drawn(session, self.ticket.draw)[1]
@@ -198,22 +228,25 @@ class TrainingTimeRun(Spec):
         whole = median["whole"] * recipe.epochs * batches.steps
         of_search = median["search"] * drawn_step + median["check"] * checks
         of_ticket = median["ticket"] * self.ticket.recipe.epochs * batches.steps
-        metrics = {**{f"{name}_step_ms": 1000 * value for name, value in median.items()},
-                   "step_ratio": measure.ratio(seconds["ticket"], seconds["whole"])["ratio"],
-                   "search_share": of_search / whole, "ticket_share": of_ticket / whole,
-                   "time_ratio": (of_search + of_ticket) / whole,
-                   "time_ratio_same_epochs": (of_search + median["ticket"] * recipe.epochs * batches.steps) / whole,
-                   "whole_parameters": measure.parameters(whole_model),
-                   "ticket_parameters": measure.parameters(small)}
+        metrics = {
+            **{f"{name}_step_ms": 1000 * value for name, value in median.items()},
+            "step_ratio": measure.ratio(seconds["ticket"], seconds["whole"])["ratio"],
+            "search_share": of_search / whole,
+            "ticket_share": of_ticket / whole,
+            "time_ratio": (of_search + of_ticket) / whole,
+            "time_ratio_same_epochs": (of_search + median["ticket"] * recipe.epochs * batches.steps) / whole,
+            "whole_parameters": measure.parameters(whole_model),
+            "ticket_parameters": measure.parameters(small),
+        }
         return Outcome(significant(metrics), data=task.provenance())
 
 
-def stepping(model: nn.Module, loss: Callable, batches: TaskBatches, recipe: Recipe,
-             device: torch.device) -> Callable[[], None]:
+def stepping(model: nn.Module, loss: Callable, batches: TaskBatches, recipe: Recipe, device: torch.device) -> Callable[[], None]:
     """A function that takes one training step, on the next batch each time; batches are made beforehand."""
     model.train()
-    optimizers = optim.build(model, recipe.optimizer, lr=recipe.lr, weight_decay=recipe.weight_decay, betas=recipe.betas,
-                             momentum=recipe.momentum)
+    optimizers = optim.build(
+        model, recipe.optimizer, lr=recipe.lr, weight_decay=recipe.weight_decay, betas=recipe.betas, momentum=recipe.momentum
+    )
     ready = [tuple(part.to(device) for part in batches.batch(0, step)) for step in range(min(4, batches.steps))]
     taken = 0
 
@@ -229,5 +262,5 @@ def stepping(model: nn.Module, loss: Callable, batches: TaskBatches, recipe: Rec
         for optimizer in optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-    return step
 
+    return step

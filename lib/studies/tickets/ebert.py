@@ -24,7 +24,8 @@ from lib.tickets.ebert import KINDS, PER_LAYER, WEIGHT, Census, Dynamic, census,
 from lib.tickets.flops import flops_share
 from lib.tickets.skipping import Skipping
 from lib.tickets.static import cut_at, worth
-from lib.training.loop import Recipe, classification_loss, fit
+from lib.training.loop import Recipe, fit
+from lib.training.losses import classification_loss
 
 #: What is tuned in the second stage: the network with its gates, or one that lost for good what static masks close, which is
 #: what is closed most often, or what does least for the fine-tuned network's loss per FLOP.
@@ -60,13 +61,27 @@ class JointRun(Spec):
     def run(self, session: Session) -> Outcome:
         task, model = self.parent.task_on(session), Dynamic(self.parent.load(session), self.kind)
         batches = TaskBatches(task.train, self.recipe.batch_size, self.seed)
-        history = fit(model, batches, dynamic_loss(self.target, self.weight, self.per_layer), self.recipe, seed=self.seed,
-                      optimizers=[optimiser(model, self.recipe, self.predictor_lr)], checkpoint=session.checkpoint,
-                      evaluate=lambda model: scored(model, task, self.recipe, "validation", "val"), report=session.report)
+        history = fit(
+            model,
+            batches,
+            dynamic_loss(self.target, self.weight, self.per_layer),
+            self.recipe,
+            seed=self.seed,
+            optimizers=[optimiser(model, self.recipe, self.predictor_lr)],
+            checkpoint=session.checkpoint,
+            evaluate=lambda model: scored(model, task, self.recipe, "validation", "val"),
+            report=session.report,
+        )
         session.save_weights(model)
         found = census(model, task.validation.tokens, self.recipe.precision)
-        metrics = {"diverged": history.diverged, "train_seconds": history.seconds, "flops": found.flops, **found.count(),
-                   **scored(model, task, self.recipe, "validation", "val"), **emptiest(found)}
+        metrics = {
+            "diverged": history.diverged,
+            "train_seconds": history.seconds,
+            "flops": found.flops,
+            **found.count(),
+            **scored(model, task, self.recipe, "validation", "val"),
+            **emptiest(found),
+        }
         return Outcome(significant(metrics), significant(history.curves), significant(by_layer(found)), task.provenance())
 
     def load(self, session: Session) -> Dynamic:
@@ -79,8 +94,10 @@ class JointRun(Spec):
 def optimiser(model: Dynamic, recipe: Recipe, predictor_lr: float) -> torch.optim.Optimizer:
     """AdamW at the recipe's rate for the network and at another, without weight decay, for the predictors, as released."""
     of_predictors = list(model.predictors().parameters())
-    groups = [{"params": list(model.model.parameters()), "lr": recipe.lr, "weight_decay": recipe.weight_decay},
-              {"params": of_predictors, "lr": predictor_lr, "weight_decay": 0.0}]
+    groups = [
+        {"params": list(model.model.parameters()), "lr": recipe.lr, "weight_decay": recipe.weight_decay},
+        {"params": of_predictors, "lr": predictor_lr, "weight_decay": 0.0},
+    ]
     return torch.optim.AdamW(groups, betas=recipe.betas)
 
 
@@ -95,18 +112,24 @@ def emptiest(found: Census) -> dict[str, float]:
     kinds = [found.heads.mean(1), found.neurons.mean(1)]
     open_kinds = [kind / kind.mean() for kind in kinds if kind.any()]
     none = [float("nan")]
-    return {"emptiest_heads": float(kinds[0].min()), "emptiest_neurons": float(kinds[1].min()),
-            "emptiest_by_kind": min([float(kind.min()) for kind in open_kinds] or none),
-            "layers_differ": max([float(kind.std(correction=0)) for kind in open_kinds] or none)}
+    return {
+        "emptiest_heads": float(kinds[0].min()),
+        "emptiest_neurons": float(kinds[1].min()),
+        "emptiest_by_kind": min([float(kind.min()) for kind in open_kinds] or none),
+        "layers_differ": max([float(kind.std(correction=0)) for kind in open_kinds] or none),
+    }
 
 
 def by_layer(found: Census) -> dict[str, list]:
     """Per layer the share of open gates, and of gates that are open always, never, and for some inputs."""
     arrays = {}
     for name, often in (("heads", found.heads), ("neurons", found.neurons)):
-        arrays |= {f"{name}_open": often.mean(1).tolist(), f"{name}_always_on": (often == 1).float().mean(1).tolist(),
-                   f"{name}_always_off": (often == 0).float().mean(1).tolist(),
-                   f"{name}_input_dependent": ((often > 0) & (often < 1)).float().mean(1).tolist()}
+        arrays |= {
+            f"{name}_open": often.mean(1).tolist(),
+            f"{name}_always_on": (often == 1).float().mean(1).tolist(),
+            f"{name}_always_off": (often == 0).float().mean(1).tolist(),
+            f"{name}_input_dependent": ((often > 0) & (often < 1)).float().mean(1).tolist(),
+        }
     return arrays
 
 
@@ -151,15 +174,15 @@ class TunedRun(Spec):
         before = scored(model, task, recipe, "validation", "untuned_val")
         history = tune(model, task, recipe, self.seed, session, loss=loss)
         session.save_weights(model, **more)
-        metrics = {"diverged": history.diverged, "train_seconds": history.seconds, **before,
-                   **tested(model, task, recipe)}
+        metrics = {"diverged": history.diverged, "train_seconds": history.seconds, **before, **tested(model, task, recipe)}
         if self.how == "dynamic":
             found = census(model, task.validation.tokens, recipe.precision)
             metrics |= {"flops": found.flops, **found.count(), **emptiest(found)}
             arrays = by_layer(found)
         else:
-            cost = flops_share(heads[:, None].float(), neurons[:, None].float(), whole.encoder.config, seen.tokens.shape[1],
-                               predicted=False)
+            cost = flops_share(
+                heads[:, None].float(), neurons[:, None].float(), whole.encoder.config, seen.tokens.shape[1], predicted=False
+            )
             kept = Census(heads.float(), neurons.float(), float(cost))
             metrics |= {"flops": kept.flops, "budget": of.flops, **emptiest(kept)}
             arrays = {"heads_open": kept.heads.mean(1).tolist(), "neurons_open": kept.neurons.mean(1).tolist()}
@@ -182,8 +205,7 @@ def often(joint: Dynamic, found: Census) -> tuple[Tensor, Tensor]:
     """Scores of heads [L, H] and neurons [L, hidden]: how often a gate is open, or a constant gate's z, which is finer."""
     if joint.kind == "input":
         return found.heads, found.neurons
-    heads, neurons = (torch.stack([constant.z.detach().cpu() for constant in kind])
-                      for kind in (joint.of_heads, joint.of_neurons))
+    heads, neurons = (torch.stack([constant.z.detach().cpu() for constant in kind]) for kind in (joint.of_heads, joint.of_neurons))
     return heads, neurons
 
 
@@ -240,6 +262,7 @@ def answering(model: nn.Module, inputs: Tensor, size: int, several: int) -> Call
     def call() -> None:
         for piece in itertools.islice(following, several):
             model(piece)
+
     return call
 
 

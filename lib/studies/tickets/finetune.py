@@ -20,7 +20,8 @@ from lib.studies.tickets.checkpoint import CheckpointRun
 from lib.studies.tickets.pretrain import PretrainRun
 from lib.studies.tickets.text import task_of
 from lib.system.checks import one_of
-from lib.training.loop import History, Recipe, classification_loss, fit
+from lib.training.loop import History, Recipe, fit
+from lib.training.losses import classification_loss
 
 #: Weights that a fine-tuning may begin with.
 STARTS = ("pretrained", "random", "shuffled")

@@ -6,8 +6,13 @@ from lib.runs.results import Result
 
 PRUNING = {"structured": "S-pruning", "magnitude": "M-pruning"}
 
-TICKETS = {"early": "early ticket", "settled": "settled ticket", "late": "late ticket", "random": "random ticket",
-           "whole": "whole network, as briefly"}
+TICKETS = {
+    "early": "early ticket",
+    "settled": "settled ticket",
+    "late": "late ticket",
+    "random": "random ticket",
+    "whole": "whole network, as briefly",
+}
 
 
 def label(result: Result) -> str | None:

@@ -29,8 +29,9 @@ LEAST_TASKS = 3
 USUAL_SPARSITY = 0.6
 
 
-def collect(results: Results, which: Callable[[Result], bool],
-            value: Callable[[Result], float | None] = lambda r: r.metrics.get(TEST)) -> Values:
+def collect(
+    results: Results, which: Callable[[Result], bool], value: Callable[[Result], float | None] = lambda r: r.metrics.get(TEST)
+) -> Values:
     """The value of the runs that are meant, by task and seed.  Raises ValueError where two of them share both."""
     found: dict[tuple[str, int], Result] = {}
     for r in filter(which, results):
@@ -80,6 +81,7 @@ def whole_minus_ticket(studies: Studies) -> ByTask:
         sparsities = result.curves["sparsity"]
         nearest = min(range(1, len(sparsities)), key=lambda place: abs(sparsities[place] - USUAL_SPARSITY))
         return result.curves[TEST][0] - result.curves[TEST][nearest]
+
     return by_task(collect(tickets, called("ticket"), lost), studies, tickets)
 
 

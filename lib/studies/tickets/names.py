@@ -23,8 +23,9 @@ def method(result: Result) -> str:
     if result.experiment == "tickets-words":
         return "counting words"
     if result.experiment == "tickets-finetune":
-        return {"pretrained": "whole network", "random": "whole network, not pre-trained",
-                "shuffled": "whole network, shuffled weights"}[spec["start"]]
+        return {"pretrained": "whole network", "random": "whole network, not pre-trained", "shuffled": "whole network, shuffled weights"}[
+            spec["start"]
+        ]
     if result.experiment == "tickets-lth":
         return pruned(spec["rewind"])
     if result.experiment == "tickets-subnetwork":

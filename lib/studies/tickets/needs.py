@@ -37,14 +37,17 @@ def whole_network_trains_as_briefly(studies: Studies) -> None:
         raise NotTestable("the whole network was not trained by the recipe of the tickets: nothing says that it trains at all")
     for task, found in brief.items():
         if (lost := float(np.mean(usual[task]) - np.mean(found))) > TRAINED:
-            raise NotTestable(f"under the tickets' recipe the whole network itself is right in {', '.join(f'{value:.1%}' for value in found)} "
-                              f"of the cases, {100 * lost:.0f} points below its usual training: the recipe fails, not the ticket")
+            raise NotTestable(
+                f"under the tickets' recipe the whole network itself is right in {', '.join(f'{value:.1%}' for value in found)} "
+                f"of the cases, {100 * lost:.0f} points below its usual training: the recipe fails, not the ticket"
+            )
 
 
 def arithmetic_takes_the_time(studies: Studies) -> None:
     """Need an encoder of 6 layers with 8 heads each at least: in a smaller one what is timed is the overhead."""
-    geometries = {(of["model"]["depth"], of["model"]["heads"]) for results in studies.values() for r in results
-                  for of in [pretraining(r.spec)]}
+    geometries = {
+        (of["model"]["depth"], of["model"]["heads"]) for results in studies.values() for r in results for of in [pretraining(r.spec)]
+    }
     if geometries and (least := min(geometries)) < (LAYERS, HEADS):
         raise NotTestable(f"an encoder of {least[0]} layers with {least[1]} heads was timed: what it takes is overhead, not arithmetic")
 

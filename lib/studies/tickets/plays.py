@@ -66,8 +66,7 @@ class SearchRun(Spec):
         return {name.removeprefix("mask."): mask for name, mask in load_file(str(session.weights(self))).items()}
 
 
-def structured(model: Classifier, looked: TaskSplit, to: float | None,
-               session: Session) -> tuple[dict[str, Tensor], dict, dict]:
+def structured(model: Classifier, looked: TaskSplit, to: float | None, session: Session) -> tuple[dict[str, Tensor], dict, dict]:
     config, every = model.encoder.config, whole(model.encoder.config)
 
     def score(parts: Parts) -> float:
@@ -83,15 +82,24 @@ def structured(model: Classifier, looked: TaskSplit, to: float | None,
     else:
         good, tried = s_pruning_to(every, rank, to), [Tried("whole", every, score(every))]
         tried.append(Tried("both", good, score(good)))
-    metrics = {"full_score": tried[0].score, "masked_score": score(good), "share": share(good, config),
-               "heads": int(good.heads.sum()), "ffns": int(good.ffns.sum()),
-               "all_heads": good.heads.numel(), "all_ffns": good.ffns.numel(),
-               "heads_like_released": rank_correlation(formula.heads, released.heads),
-               "ffns_like_released": rank_correlation(formula.ffns, released.ffns)}
+    metrics = {
+        "full_score": tried[0].score,
+        "masked_score": score(good),
+        "share": share(good, config),
+        "heads": int(good.heads.sum()),
+        "ffns": int(good.ffns.sum()),
+        "all_heads": good.heads.numel(),
+        "all_ffns": good.ffns.numel(),
+        "heads_like_released": rank_correlation(formula.heads, released.heads),
+        "ffns_like_released": rank_correlation(formula.ffns, released.ffns),
+    }
     arrays = good.lists() | {
-        "importance_heads": formula.heads.tolist(), "importance_ffns": formula.ffns.tolist(),
-        "stages": [t.stage for t in tried], "scores": [t.score for t in tried],
-        "shares": [share(t.mask, config) for t in tried]}
+        "importance_heads": formula.heads.tolist(),
+        "importance_ffns": formula.ffns.tolist(),
+        "stages": [t.stage for t in tried],
+        "scores": [t.score for t in tried],
+        "shares": [share(t.mask, config) for t in tried],
+    }
     return {"heads": good.heads, "ffns": good.ffns}, metrics, arrays
 
 
@@ -104,8 +112,7 @@ def rank_correlation(first: Tensor, second: Tensor) -> float:
     return float(stats.spearmanr(first.flatten().numpy(), second.flatten().numpy()).statistic)
 
 
-def magnitude(model: Classifier, looked: TaskSplit, to: float | None,
-              session: Session) -> tuple[dict[str, Tensor], dict, dict]:
+def magnitude(model: Classifier, looked: TaskSplit, to: float | None, session: Session) -> tuple[dict[str, Tensor], dict, dict]:
     weights = {name: weight.detach() for name, weight in encoder_weights(model).items()}
     everything = {name: torch.ones_like(weight, dtype=torch.bool) for name, weight in weights.items()}
     kept = {name: weight.clone() for name, weight in weights.items()}
@@ -123,9 +130,12 @@ def magnitude(model: Classifier, looked: TaskSplit, to: float | None,
         good = largest(kept, round(to * total(everything)))
         tried = [Tried("whole", everything, score(everything)), Tried("weights", good, score(good))]
     metrics = {"full_score": tried[0].score, "masked_score": score(good), "share": count(good) / total(good)}
-    arrays = {"stages": [t.stage for t in tried], "scores": [t.score for t in tried],
-              "shares": [count(t.mask) / total(t.mask) for t in tried],
-              "layers": [[name, count({name: mask}) / mask.numel()] for name, mask in good.items()]}
+    arrays = {
+        "stages": [t.stage for t in tried],
+        "scores": [t.score for t in tried],
+        "shares": [count(t.mask) / total(t.mask) for t in tried],
+        "layers": [[name, count({name: mask}) / mask.numel()] for name, mask in good.items()],
+    }
     return good, metrics, arrays
 
 

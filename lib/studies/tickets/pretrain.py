@@ -59,13 +59,26 @@ class PretrainRun(Spec):
             return scored(self, model, "val", recipe.precision)
 
         before = evaluate(model)
-        history = fit(model, batches, pretraining_loss, recipe, seed=self.seed, evaluate=evaluate,
-                      checkpoint=session.checkpoint, report=session.report)
+        history = fit(
+            model,
+            batches,
+            pretraining_loss,
+            recipe,
+            seed=self.seed,
+            evaluate=evaluate,
+            checkpoint=session.checkpoint,
+            report=session.report,
+        )
         session.save_weights(model)
-        metrics = {"diverged": history.diverged, "train_seconds": history.seconds, "parameters": measure.parameters(model),
-                   "prunable": sum(weight.numel() for weight in prunable(model.encoder).values()),
-                   "untrained_val_loss": before["val_loss"], **evaluate(model),
-                   **scored(self, model, "test", recipe.precision)}
+        metrics = {
+            "diverged": history.diverged,
+            "train_seconds": history.seconds,
+            "parameters": measure.parameters(model),
+            "prunable": sum(weight.numel() for weight in prunable(model.encoder).values()),
+            "untrained_val_loss": before["val_loss"],
+            **evaluate(model),
+            **scored(self, model, "test", recipe.precision),
+        }
         return Outcome(significant(metrics), significant(history.curves), data=read.provenance())
 
     def untrained(self, seed: int) -> MaskedLM:
@@ -80,13 +93,13 @@ class PretrainRun(Spec):
         return model.to(session.device).eval()
 
 
-def masked_batches(parent: PretrainRun, stream: Tensor, device: torch.device, batch_size: int, steps: int,
-                   seed: int | str, chosen: float = CHOSEN) -> MaskedBatches:
+def masked_batches(
+    parent: PretrainRun, stream: Tensor, device: torch.device, batch_size: int, steps: int, seed: int | str, chosen: float = CHOSEN
+) -> MaskedBatches:
     """Batches of a stream of the parent's source, on the device."""
     read = material(parent.source)
     starts = sentence_starts(stream, read.special, read.enders)
-    return MaskedBatches(stream.to(device), starts.to(device), read.special, parent.source.context, batch_size, steps, seed,
-                         chosen)
+    return MaskedBatches(stream.to(device), starts.to(device), read.special, parent.source.context, batch_size, steps, seed, chosen)
 
 
 def scored(parent: PretrainRun, model: MaskedLM, split: str, precision: str) -> dict[str, float]:

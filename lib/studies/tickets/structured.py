@@ -44,8 +44,9 @@ class Structured:
     rounds: int = 30
 
 
-def studies(whole: Sequence[FinetuneRun], others: Sequence[FinetuneRun], few: Sequence[FinetuneRun],
-            size: Structured) -> dict[str, list[Spec]]:
+def studies(
+    whole: Sequence[FinetuneRun], others: Sequence[FinetuneRun], few: Sequence[FinetuneRun], size: Structured
+) -> dict[str, list[Spec]]:
     """The Specs of each study by name.
 
     whole: fine-tunings at the scale's full size; others: of further tasks, whose good heads and FFNs are only searched for;
@@ -63,12 +64,15 @@ def plays(whole: Iterable[FinetuneRun], size: Structured) -> dict[str, list[Spec
         structured = SearchRun(parent=run, looked=size.looked, seed=run.seed)
         searches = (structured, replace(structured, how="magnitude"))
         found["plays-search"] += searches
-        found["plays-retrain"] += [RetrainRun(search=search, choice=choice, seed=run.seed)
-                                   for search in searches for choice in size.choices]
-        found["plays-harsh"] += [RetrainRun(search=replace(structured, to=share), choice=choice, seed=run.seed)
-                                 for share in size.shares for choice in size.harsh]
-        found["plays-random-weights"] += [RetrainRun(search=structured, choice=choice, weights="random", seed=run.seed)
-                                          for choice in size.untrained]
+        found["plays-retrain"] += [
+            RetrainRun(search=search, choice=choice, seed=run.seed) for search in searches for choice in size.choices
+        ]
+        found["plays-harsh"] += [
+            RetrainRun(search=replace(structured, to=share), choice=choice, seed=run.seed) for share in size.shares for choice in size.harsh
+        ]
+        found["plays-random-weights"] += [
+            RetrainRun(search=structured, choice=choice, weights="random", seed=run.seed) for choice in size.untrained
+        ]
     return found
 
 
@@ -78,8 +82,10 @@ def early(whole: Iterable[FinetuneRun], size: Structured) -> dict[str, list[Spec
         search = EarlySearchRun(base=run, checks=size.checks, seed=run.seed)
         ticket = TicketRun(search=search, seed=run.seed)
         found["early-search"].append(search)
-        found["early-tickets"] += [*(replace(ticket, draw=draw) for draw in size.draws),
-                                   *(replace(ticket, draw="random", number=number) for number in range(size.random))]
+        found["early-tickets"] += [
+            *(replace(ticket, draw=draw) for draw in size.draws),
+            *(replace(ticket, draw="random", number=number) for number in range(size.random)),
+        ]
         found["early-time"].append(TrainingTimeRun(ticket=ticket, rounds=size.rounds, seed=run.seed))
     return found
 
@@ -89,8 +95,14 @@ def ebert(whole: Sequence[FinetuneRun], few: Iterable[FinetuneRun], size: Struct
     found: dict[str, list[Spec]] = {name: [] for name in names}
 
     def dynamic(run: FinetuneRun, target: float, size: Structured = size, **changes) -> TunedRun:
-        joint = JointRun(parent=run, target=target, predictor_lr=size.predictor_lr, seed=run.seed,
-                         recipe=replace(run.recipe, epochs=size.joint), **changes)
+        joint = JointRun(
+            parent=run,
+            target=target,
+            predictor_lr=size.predictor_lr,
+            seed=run.seed,
+            recipe=replace(run.recipe, epochs=size.joint),
+            **changes,
+        )
         return TunedRun(parent=joint, recipe=replace(run.recipe, epochs=size.tuned), seed=run.seed)
 
     def static(gated: TunedRun, name: str) -> TunedRun:
@@ -106,8 +118,9 @@ def ebert(whole: Sequence[FinetuneRun], few: Iterable[FinetuneRun], size: Struct
         found["ebert"] += gated
         found["ebert-static"] += [static(one, name) for one in gated for name in size.statics]
         found["ebert-layers"].append(dynamic(run, size.targets[0], per_layer=0.0))
-        found["ebert-speed"].append(SpeedRun(dynamic=gated[0], static=static(gated[0], size.statics[-1]), rounds=size.rounds,
-                                             seed=run.seed))
+        found["ebert-speed"].append(
+            SpeedRun(dynamic=gated[0], static=static(gated[0], size.statics[-1]), rounds=size.rounds, seed=run.seed)
+        )
     most = max((run.size.train for run in whole), default=0)
     for run in few:
         # As many steps as with all examples, in more epochs: otherwise it is short training that does less well.

@@ -66,6 +66,7 @@ def is_whole(spec: Mapping[str, Any]) -> bool:
 
 # When BERT Plays the Lottery
 
+
 def retrained(how: str, choice: str, weights: str = "pretrained") -> Callable[[Mapping[str, Any]], bool]:
     return lambda spec: spec["search"]["how"] == how and spec["choice"] == choice and spec["weights"] == weights
 
@@ -112,8 +113,12 @@ def head_agreement(studies: Studies) -> ByTask:
     for r in runs:
         if r.spec["how"] == "structured" and r.spec["to"] is None:
             masks.setdefault(key(r)[0], []).append((r.fields["seed"], r.arrays["heads"]))
-    found = {(task, one, other): value for task, of_task in masks.items() for (one, a), (other, b) in combinations(of_task, 2)
-             if (value := agreement(a, b)) is not None}
+    found = {
+        (task, one, other): value
+        for task, of_task in masks.items()
+        for (one, a), (other, b) in combinations(of_task, 2)
+        if (value := agreement(a, b)) is not None
+    }
     if not found:
         raise NotTestable(f"it takes two seeds of a task, and heads that were masked, to compare them{why(runs)}")
     return by_task({(task, 0, number): value for number, ((task, *_), value) in enumerate(found.items())}, studies, runs)
@@ -127,6 +132,7 @@ def agreement(first: list[list[int]], second: list[list[int]]) -> float | None:
 
 
 # EarlyBERT
+
 
 def drawn(how: str) -> Callable[[Mapping[str, Any]], bool]:
     return lambda spec: spec["draw"] == how
@@ -166,8 +172,9 @@ def best(runs: Iterable[Result], name: Callable[[Result], str]) -> Values:
         candidates.setdefault(tuple(at), {}).setdefault(name(r), {})[seed] = (r.metrics["val_accuracy"], r.metrics[TEST])
     found: Values = {}
     for at, by_name in candidates.items():
-        chosen = (chosen_elsewhere(by_name) if len(by_name) > 1
-                  else {seed: tested for seed, (_, tested) in next(iter(by_name.values())).items()})
+        chosen = (
+            chosen_elsewhere(by_name) if len(by_name) > 1 else {seed: tested for seed, (_, tested) in next(iter(by_name.values())).items()}
+        )
         found |= {(*at, seed): tested for seed, tested in chosen.items()}
     return found
 
@@ -179,9 +186,14 @@ def early_minus_late(studies: Studies) -> ByTask:
 
 # EBERT
 
+
 def tuned(how: str, target: float, kind: str = "input", per_layer: bool = True) -> Callable[[Mapping[str, Any]], bool]:
-    return lambda spec: (spec["how"] == how and spec["parent"]["target"] == target and spec["parent"]["kind"] == kind
-                         and (spec["parent"]["per_layer"] > 0) == per_layer)
+    return lambda spec: (
+        spec["how"] == how
+        and spec["parent"]["target"] == target
+        and spec["parent"]["kind"] == kind
+        and (spec["parent"]["per_layer"] > 0) == per_layer
+    )
 
 
 def gated(runs: Results) -> Results:
@@ -221,8 +233,14 @@ def dynamic_minus_whole(studies: Studies) -> ByTask:
 def emptiest_with_minus_without(studies: Studies) -> ByTask:
     runs, others = studies["ebert"], studies["ebert-layers"]
     target = targets(others)[0]
-    return every_task(difference(collect(runs, tuned("dynamic", target), "emptiest_by_kind"),
-                                 collect(others, tuned("dynamic", target, per_layer=False), "emptiest_by_kind")), runs, others)
+    return every_task(
+        difference(
+            collect(runs, tuned("dynamic", target), "emptiest_by_kind"),
+            collect(others, tuned("dynamic", target, per_layer=False), "emptiest_by_kind"),
+        ),
+        runs,
+        others,
+    )
 
 
 def skipping_ratio(studies: Studies) -> ByTask:
@@ -243,8 +261,11 @@ def loss_with_few_minus_many(studies: Studies) -> ByTask:
     def lost(results: Results) -> dict[tuple[str, int], tuple[int, float]]:
         """By task and seed: the number of examples, and what is lost."""
         after = collect(results, tuned("dynamic", target))
-        return {(task, seed): (size, before[task, size, seed] - value) for (task, size, seed), value in after.items()
-                if (task, size, seed) in before}
+        return {
+            (task, seed): (size, before[task, size, seed] - value)
+            for (task, size, seed), value in after.items()
+            if (task, size, seed) in before
+        }
 
     small, large = lost(few), lost(runs)
     found = {}

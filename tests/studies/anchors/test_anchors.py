@@ -16,8 +16,13 @@ from lib.studies.anchors.runs import AnchorPiece, AnchorRun, pieces
 from lib.studies.base.answers import correct_of
 from lib.training.loop import Recipe
 
-TINY = AnchorRun(dataset="digits", train_examples=150, model=WhitenedCNNConfig(widths=(8, 12), channels=1),
-                 recipe=cnn_recipe(3, batch_size=50, ema=0.9), augmentation=Augmentation(alternate=True))
+TINY = AnchorRun(
+    dataset="digits",
+    train_examples=150,
+    model=WhitenedCNNConfig(widths=(8, 12), channels=1),
+    recipe=cnn_recipe(3, batch_size=50, ema=0.9),
+    augmentation=Augmentation(alternate=True),
+)
 
 
 @pytest.fixture
@@ -29,9 +34,15 @@ def of(result):
     return {name: value for name, value in result.metrics.items() if "seconds" not in name}
 
 
-@pytest.mark.parametrize("model", [WhitenedCNNConfig(widths=(8, 12), channels=1), VGGConfig((4, 8), (1, 1), channels=1, side=8),
-                                   ViTConfig(image_size=8, channels=1, patch=2, width=24, depth=2, heads=2, hidden=32, stem="conv")],
-                         ids=["cnn", "vgg", "vit"])
+@pytest.mark.parametrize(
+    "model",
+    [
+        WhitenedCNNConfig(widths=(8, 12), channels=1),
+        VGGConfig((4, 8), (1, 1), channels=1, side=8),
+        ViTConfig(image_size=8, channels=1, patch=2, width=24, depth=2, heads=2, hidden=32, stem="conv"),
+    ],
+    ids=["cnn", "vgg", "vit"],
+)
 def test_a_run_tells_what_was_reached_and_leaves_its_weights(store, model):
     run = replace(TINY, model=model, recipe=replace(TINY.recipe, epochs=1))
     (result,) = obtain([run], store=store, device="cpu")
@@ -54,7 +65,7 @@ def test_a_chain_of_pieces_comes_out_as_one_training(store, tmp_path):
     results = obtain(pieces(run), store=store, device="cpu")
     assert [result.metrics.get("epochs") for result in results] == [1, 2, None]
     assert of(results[2]) == of(whole) and results[2].arrays == whole.arrays
-    alone = Store(tmp_path / "nothing", tmp_path / "new")   # the last piece fetches the ones before it by itself
+    alone = Store(tmp_path / "nothing", tmp_path / "new")  # the last piece fetches the ones before it by itself
     (again,) = obtain([run], store=alone, device="cpu")
     assert of(again) == of(whole)
     assert [each for each in lineage(run)] == [run, second, first]

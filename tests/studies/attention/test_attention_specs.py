@@ -154,8 +154,10 @@ def test_parameters_reach_the_specs():
     assert doublings(64, 300) == [64, 128, 256] and sized(Parameters(scale="smoke")).seeds == 1
 
 
-@pytest.mark.parametrize(("values", "message"), [
-    ({"longest": 32}, "at least 64"), ({"head_dim": 4}, "at least 8"), ({"corpus": "grammer"}, "use one of"), ({"tile": 0}, "at least 8")])
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [({"longest": 32}, "at least 64"), ({"head_dim": 4}, "at least 8"), ({"corpus": "grammer"}, "use one of"), ({"tile": 0}, "at least 8")],
+)
 def test_bad_parameters_are_refused(values, message):
     with pytest.raises(ValueError, match=message):
         Parameters(**{"scale": "smoke"} | values)
@@ -166,26 +168,36 @@ def rows(speed: dict[str, float], lengths=(128, 256, 512, 1024, 2048), **fields)
     found = []
     for length in lengths:
         times = {name: ms * (length / 128) ** (1 if name in ("linformer", "performer") else 2) for name, ms in speed.items()}
-        metrics = {f"ms_{name}": ms for name, ms in times.items()} | {f"speed_up_{name}": times["standard"] / ms for name, ms in times.items()}
+        metrics = {f"ms_{name}": ms for name, ms in times.items()} | {
+            f"speed_up_{name}": times["standard"] / ms for name, ms in times.items()
+        }
         metrics |= {f"share_{name}": 0.3 if name == "block-sparse" else 1.0 for name in times}
-        found.append(SimpleNamespace(spec={"length": length, "passes": "training", "seed": 0, "names": list(speed)} | fields, metrics=metrics))
+        found.append(
+            SimpleNamespace(spec={"length": length, "passes": "training", "seed": 0, "names": list(speed)} | fields, metrics=metrics)
+        )
     return Results(tuple(found))
 
 
 def test_claims_about_time():
     timing = {"timing": rows({"standard": 4.0, "tiled": 6.0, "sdpa": 2.0, "block-sparse": 0.5, "linformer": 8.0, "performer": 32.0})}
     assert claims.fused_speed_up(timing) == [pytest.approx(2)]
-    assert claims.sparse_speed_up(timing) == [pytest.approx(4)]   # over the fused kernel, not our tiled loop
+    assert claims.sparse_speed_up(timing) == [pytest.approx(4)]  # over the fused kernel, not our tiled loop
     assert claims.approximate_crossing(timing) == [pytest.approx(512)]
     never = {"timing": rows({"standard": 4.0, "sdpa": 2.0, "linformer": 80.0, "performer": 80.0})}
     assert claims.approximate_crossing(never) == [2048]
     with pytest.raises(NotTestable, match="1,024"):
-        claims.approximate_crossing({"timing": rows({"standard": 4.0, "sdpa": 2.0, "linformer": 8.0, "performer": 8.0}, lengths=(128, 256))})
+        claims.approximate_crossing(
+            {"timing": rows({"standard": 4.0, "sdpa": 2.0, "linformer": 8.0, "performer": 8.0}, lengths=(128, 256))}
+        )
 
 
 def test_perplexity_with_four_times_the_context():
-    stories = Results(tuple(SimpleNamespace(spec={"seed": 0, "context": context}, metrics={"test_loss": loss})
-                            for context, loss in {16: 2.2, 64: 2.1, 256: 2.0}.items()))
+    stories = Results(
+        tuple(
+            SimpleNamespace(spec={"seed": 0, "context": context}, metrics={"test_loss": loss})
+            for context, loss in {16: 2.2, 64: 2.1, 256: 2.0}.items()
+        )
+    )
     assert claims.perplexity_saved({"stories": stories}) == [pytest.approx(1 - math.exp(-0.1))]
     with pytest.raises(NotTestable, match="factor of four"):
         claims.perplexity_saved({"stories": Results(stories.found[:1])})

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from lib.claims.judge import claims
+from lib.claims.entries import claims
 from lib.measure.statistics import NotTestable
 from lib.runs.results import Result, Results
 from lib.studies.attention import needs as attention_needs
@@ -39,6 +39,7 @@ def stops(need, studies, *margin, saying) -> None:
 
 
 # Of numbers
+
 
 def test_a_floor():
     needs.above_floor([0.5, 0.6], 0.54, "the network", "guessing")
@@ -88,6 +89,7 @@ def test_what_matters_and_what_is_enough():
 
 # Chapter 1
 
+
 def vit(accuracy, epochs=4, seed=0, **moe):
     spec = {"seed": seed, "dataset": "cifar10", "moe": moe or None, "teacher": None, "recipe": {"epochs": epochs}, "ewa_beta": 0.01}
     return run("moe-vit", spec, test_accuracy=accuracy, val_accuracy_first_expert=accuracy, val_accuracy_merged_uniform=0.42)
@@ -104,15 +106,26 @@ def test_the_dense_vision_transformer():
 
 def test_averaged_experts():
     passes(moe_needs.averaged_experts_differ, {"random": runs(vit(0.40, router="partition"), vit(0.4201, seed=1, router="partition"))})
-    stops(moe_needs.averaged_experts_differ, {"random": runs(vit(0.4202, router="partition"), vit(0.42, seed=1, router="partition"))},
-          saying="the same network")
+    stops(
+        moe_needs.averaged_experts_differ,
+        {"random": runs(vit(0.4202, router="partition"), vit(0.42, seed=1, router="partition"))},
+        saying="the same network",
+    )
 
 
 # Chapter 2
 
+
 def elastic(accuracy, *, hidden=96, k=2, sampler=None, epochs=4, seed=0, dense=False, offered=True, wall=None):
-    spec = {"seed": seed, "dataset": "cifar10", "sampler": sampler, "moe": None if dense else {"router": "switch"},
-            "offered": {} if offered else None, "recipe": {"epochs": epochs}, "space": {"hidden": [hidden], "k": [k]}}
+    spec = {
+        "seed": seed,
+        "dataset": "cifar10",
+        "sampler": sampler,
+        "moe": None if dense else {"router": "switch"},
+        "offered": {} if offered else None,
+        "recipe": {"epochs": epochs},
+        "space": {"hidden": [hidden], "k": [k]},
+    }
     return run("elastic-vit", spec, {"wall_k": [k], "wall_accuracy": [wall]}, test_accuracy_large=accuracy)
 
 
@@ -141,8 +154,10 @@ def test_width_and_k_have_to_matter():
 
 def test_controls_under_the_same_recipe():
     def studies(distilled):
-        return {"late distillation": runs(elastic(distilled, sampler={"type": "Sandwich", "distil": True})),
-                "sandwich": runs(elastic(0.42, sampler={"type": "Sandwich", "distil": False}))}
+        return {
+            "late distillation": runs(elastic(distilled, sampler={"type": "Sandwich", "distil": True})),
+            "sandwich": runs(elastic(0.42, sampler={"type": "Sandwich", "distil": False})),
+        }
 
     passes(elastic_needs.distilled_network_trains, studies(0.41))
     stops(elastic_needs.distilled_network_trains, studies(0.35), saying="under distillation in place")
@@ -155,6 +170,7 @@ def test_controls_under_the_same_recipe():
 
 
 # Chapters 3 and 7
+
 
 def gpt(loss, *, steps=600, sparse=False, tokens=1000, flops=1.0):
     spec = {"seed": 0, "steps": steps, "parent": None, "model": {"moe": {"experts": 8} if sparse else None}, "growth": []}
@@ -169,17 +185,25 @@ def test_language_models_have_enough_text():
     stops(growth_needs.final_network_has_tokens, {"scratch": runs(*budgets)}, saying="18 training tokens")
     story = run("attention-stories", {"tokens": 1024, "steps": 10}, parameters=500)
     passes(attention_needs.story_models_have_tokens, {"stories": runs(story)})
-    stops(attention_needs.story_models_have_tokens, {"stories": runs(run("attention-stories", {"tokens": 1024, "steps": 5}, parameters=5000))},
-          saying="training tokens")
+    stops(
+        attention_needs.story_models_have_tokens,
+        {"stories": runs(run("attention-stories", {"tokens": 1024, "steps": 5}, parameters=5000))},
+        saying="training tokens",
+    )
 
 
 def test_a_mixture_is_worth_growing_into():
     passes(growth_needs.mixture_not_worse_than_dense, {"scratch": runs(gpt(1.5), gpt(1.49, sparse=True))})
-    stops(growth_needs.mixture_not_worse_than_dense, {"scratch": runs(gpt(1.5), gpt(1.63, sparse=True))}, saying="0.130 bits per byte worse")
-    stops(growth_needs.mixture_not_worse_than_dense, {"scratch": runs(gpt(1.5), gpt(1.4, sparse=True, flops=9.0))}, saying="not both trained")
+    stops(
+        growth_needs.mixture_not_worse_than_dense, {"scratch": runs(gpt(1.5), gpt(1.63, sparse=True))}, saying="0.130 bits per byte worse"
+    )
+    stops(
+        growth_needs.mixture_not_worse_than_dense, {"scratch": runs(gpt(1.5), gpt(1.4, sparse=True, flops=9.0))}, saying="not both trained"
+    )
 
 
 # Chapter 4
+
 
 def dense(accuracy, kind="ResNetConfig"):
     return run("pruning-dense", {"dataset": "cifar10", "model": {"type": kind}, "recipe": {"warmup": 0.0}}, test_accuracy=accuracy)
@@ -215,22 +239,39 @@ def test_networks_that_are_ranked():
 
 # Chapter 5
 
+
 def test_the_whole_network_under_the_tickets_recipe():
     whole = run("tickets-finetune", {"task": "name", "start": "pretrained"}, test_accuracy=0.83)
 
     def studies(brief):
-        return {"finetune": runs(whole), "early-tickets": runs(run("tickets-early", {"draw": "whole", "search": {"base": {"task": "name"}}},
-                                                                   test_accuracy=brief))}
+        return {
+            "finetune": runs(whole),
+            "early-tickets": runs(run("tickets-early", {"draw": "whole", "search": {"base": {"task": "name"}}}, test_accuracy=brief)),
+        }
 
     passes(tickets_needs.whole_network_trains_as_briefly, studies(0.80))
     stops(tickets_needs.whole_network_trains_as_briefly, studies(0.57), saying="the recipe fails, not the ticket")
-    stops(tickets_needs.whole_network_trains_as_briefly, {"finetune": runs(whole), "early-tickets": runs()}, saying="nothing says that it trains")
+    stops(
+        tickets_needs.whole_network_trains_as_briefly,
+        {"finetune": runs(whole), "early-tickets": runs()},
+        saying="nothing says that it trains",
+    )
 
 
 def test_what_is_timed_is_arithmetic():
     def speed(depth, heads):
-        return {"ebert-speed": runs(run("tickets-ebert-speed", {"dynamic": {"parent": {"parent": {"task": "name", "parent": {
-            "chosen": 0.3, "model": {"depth": depth, "heads": heads}}}}}}))}
+        return {
+            "ebert-speed": runs(
+                run(
+                    "tickets-ebert-speed",
+                    {
+                        "dynamic": {
+                            "parent": {"parent": {"task": "name", "parent": {"chosen": 0.3, "model": {"depth": depth, "heads": heads}}}}
+                        }
+                    },
+                )
+            )
+        }
 
     passes(tickets_needs.arithmetic_takes_the_time, speed(6, 8))
     stops(tickets_needs.arithmetic_takes_the_time, speed(3, 4), saying="3 layers with 4 heads")
@@ -238,16 +279,28 @@ def test_what_is_timed_is_arithmetic():
 
 # Chapter 6
 
+
 def plain(accuracy, epochs=5, seed=0):
-    return run("distillation-plain", {"seed": seed, "dataset": "cifar10", "recipe": {"epochs": epochs, "label_smoothing": 0}}, test_accuracy=accuracy)
+    return run(
+        "distillation-plain",
+        {"seed": seed, "dataset": "cifar10", "recipe": {"epochs": epochs, "label_smoothing": 0}},
+        test_accuracy=accuracy,
+    )
 
 
 @pytest.fixture
 def by_names(monkeypatch):
     """Runs are called by their experiment here: what names them is tested elsewhere."""
-    names = {"distillation-plain": distillation_needs.ALONE, "distillation-pair": distillation_needs.NASTY, "distillation-deit": distillation_needs.ALONE}
-    for module in ("lib.studies.distillation.students_claims.student", "lib.studies.distillation.needs.student",
-                   "lib.studies.distillation.needs.method"):
+    names = {
+        "distillation-plain": distillation_needs.ALONE,
+        "distillation-pair": distillation_needs.NASTY,
+        "distillation-deit": distillation_needs.ALONE,
+    }
+    for module in (
+        "lib.studies.distillation.students_claims.student",
+        "lib.studies.distillation.needs.student",
+        "lib.studies.distillation.needs.method",
+    ):
         monkeypatch.setattr(module, lambda result: names[result.experiment])
 
 
@@ -278,21 +331,29 @@ def test_a_nasty_teacher_is_nasty(by_names):
 def test_other_networks_of_chapter_6(by_names):
     def exits(accuracy, longer=0.6):
         spec = {"dataset": "cifar10", "places": []}
-        return {"self": runs(run("distillation-exits", spec, test_accuracy=accuracy)),
-                "self longer": runs(run("distillation-exits", spec | {"more": 1}, test_accuracy=longer))}
+        return {
+            "self": runs(run("distillation-exits", spec, test_accuracy=accuracy)),
+            "self longer": runs(run("distillation-exits", spec | {"more": 1}, test_accuracy=longer)),
+        }
 
     passes(distillation_needs.network_with_exits_has_learnt, exits(LINEAR + 0.01))
     stops(distillation_needs.network_with_exits_has_learnt, exits(LINEAR - 0.01), saying="linear classifier")
     passes(distillation_needs.network_with_exits_is_flat, exits(0.595), 0.01)
     stops(distillation_needs.network_with_exits_is_flat, exits(0.5), 0.01, saying="still learning")
     passes(distillation_needs.transformer_has_learnt, {"deit": runs(run("distillation-deit", test_accuracy=LINEAR + 0.01))})
-    stops(distillation_needs.transformer_has_learnt, {"deit": runs(run("distillation-deit", test_accuracy=LINEAR - 0.01))}, saying="linear classifier")
+    stops(
+        distillation_needs.transformer_has_learnt,
+        {"deit": runs(run("distillation-deit", test_accuracy=LINEAR - 0.01))},
+        saying="linear classifier",
+    )
 
 
 def test_teachers_of_texts_and_students_without_data():
     def texts(teacher, parameters=100):
-        return {"words": runs(run("tickets-words", test_accuracy=0.73)),
-                "tinybert": runs(run("distillation-tinybert", teacher_test_accuracy=teacher, teacher_parameters=800, parameters=parameters))}
+        return {
+            "words": runs(run("tickets-words", test_accuracy=0.73)),
+            "tinybert": runs(run("distillation-tinybert", teacher_test_accuracy=teacher, teacher_parameters=800, parameters=parameters)),
+        }
 
     passes(distillation_needs.teacher_beats_words, texts(0.74))
     stops(distillation_needs.teacher_beats_words, texts(0.72), saying="counting words")
@@ -304,10 +365,17 @@ def test_teachers_of_texts_and_students_without_data():
 
 # Chapter 8
 
+
 def test_the_network_with_all_its_relus():
-    passes(privacy_needs.all_relus_have_learnt, {"baseline": runs(run("privacy-baseline", {"dataset": "cifar10"}, test_accuracy=LINEAR + 0.01))})
-    stops(privacy_needs.all_relus_have_learnt, {"baseline": runs(run("privacy-baseline", {"dataset": "cifar10"}, test_accuracy=LINEAR - 0.01))},
-          saying="linear classifier")
+    passes(
+        privacy_needs.all_relus_have_learnt,
+        {"baseline": runs(run("privacy-baseline", {"dataset": "cifar10"}, test_accuracy=LINEAR + 0.01))},
+    )
+    stops(
+        privacy_needs.all_relus_have_learnt,
+        {"baseline": runs(run("privacy-baseline", {"dataset": "cifar10"}, test_accuracy=LINEAR - 0.01))},
+        saying="linear classifier",
+    )
 
 
 def test_every_need_of_a_claim_is_tested_both_ways():

@@ -33,8 +33,9 @@ class Built(Spec):
 def test_a_seed_follows_every_parent():
     spec = Built(parent=Base(size=2), teacher=Built(parent=Base()), trials=(Base(), Base(size=3)))
     moved = with_seed(spec, 7)
-    assert moved == Built(seed=7, parent=Base(size=2, seed=7), teacher=Built(seed=7, parent=Base(seed=7)),
-                          trials=(Base(seed=7), Base(size=3, seed=7)))
+    assert moved == Built(
+        seed=7, parent=Base(size=2, seed=7), teacher=Built(seed=7, parent=Base(seed=7)), trials=(Base(seed=7), Base(size=3, seed=7))
+    )
     assert with_seed(moved, 0) == spec and spec.seed == 0
     assert seeded(range(2), spec, spec) == [spec, with_seed(spec, 1)]
 
@@ -76,16 +77,15 @@ def test_two_runs_of_one_name_and_seed_are_refused():
 
     first = run("k0", 0, 0.5)
     assert by_seed([first, run("k1", 1, 0.6), run("k2", 1, 0.1, "b"), run("k3", 2, None)], "a", called, value) == {0: 0.5, 1: 0.6}
-    assert by_seed([first, first], "a", called, value) == {0: 0.5}            # the same run in two studies
+    assert by_seed([first, first], "a", called, value) == {0: 0.5}  # the same run in two studies
     with pytest.raises(ValueError, match="two runs are called 'a' with seed 0: k0 and k9"):
         by_seed([first, run("k9", 0, 0.7)], "a", called, value)
 
 
 def test_the_best_is_chosen_on_the_other_seeds():
-    candidates = {"steady": {0: (0.8, 0.70), 1: (0.8, 0.71), 2: (0.8, 0.72)},
-                  "lucky": {0: (0.99, 0.95), 1: (0.5, 0.40), 2: (0.5, 0.41)}}
+    candidates = {"steady": {0: (0.8, 0.70), 1: (0.8, 0.71), 2: (0.8, 0.72)}, "lucky": {0: (0.99, 0.95), 1: (0.5, 0.40), 2: (0.5, 0.41)}}
     assert chosen(candidates, 0) == "steady"
-    assert chosen_elsewhere(candidates)[0] == 0.70        # its own luck with seed 0 does not count there
+    assert chosen_elsewhere(candidates)[0] == 0.70  # its own luck with seed 0 does not count there
     with pytest.raises(NotTestable, match="two seeds"):
         chosen_elsewhere({"a": {0: (0.1, 0.1)}, "b": {0: (0.2, 0.2)}})
     with pytest.raises(NotTestable, match="two seeds"):

@@ -34,23 +34,29 @@ from lib.studies.benchmarks.rows import correct, shipped
 from lib.studies.benchmarks.stages import Distil, Exits, Prune, Quantize, Remove, Replace
 from lib.studies.benchmarks.start import StartRun
 from lib.studies.benchmarks.task import TRAINING, Task, forward_flops
-from lib.training.loop import Recipe, classification_loss, fit
+from lib.training.loop import Recipe, fit
+from lib.training.losses import classification_loss
 
-TASK = Task(train_examples=200, epochs=4, points=2,
-            vit=ViTConfig(image_size=8, channels=1, patch=4, width=24, depth=2, heads=3, hidden=32),
-            cnn=ResNetConfig(widths=(4, 8), blocks=(1, 1), channels=1),
-            recipe_vit=Recipe(batch_size=50, lr=3e-3), recipe_cnn=Recipe(batch_size=50, lr=1e-2))
+TASK = Task(
+    train_examples=200,
+    epochs=4,
+    points=2,
+    vit=ViTConfig(image_size=8, channels=1, patch=4, width=24, depth=2, heads=3, hidden=32),
+    cnn=ResNetConfig(widths=(4, 8), blocks=(1, 1), channels=1),
+    recipe_vit=Recipe(batch_size=50, lr=3e-3),
+    recipe_cnn=Recipe(batch_size=50, lr=1e-2),
+)
 ELASTIC = StartRun(task=TASK, method=Elastic(), share=0.5)
 VIT = StartRun(task=TASK, share=0.5)
 CNN = StartRun(task=TASK, family="cnn", method=Dense(), share=0.5)
 
 DENSITY, BITS = 0.3, 3
-ORDERS = [ChainRun(parent=ELASTIC, cut="small", stages=order)
-          for order in itertools.permutations((Prune(DENSITY), Quantize(BITS), Distil()))]
+ORDERS = [
+    ChainRun(parent=ELASTIC, cut="small", stages=order) for order in itertools.permutations((Prune(DENSITY), Quantize(BITS), Distil()))
+]
 TWO_FOUR = ChainRun(parent=ELASTIC, cut="middle", stages=(Quantize(BITS), Prune(0.5, "2:4"), Distil()))
 CUT = ChainRun(parent=ELASTIC, cut="middle")
-REMOVED = {"vit": ChainRun(parent=VIT, stages=(Remove(0.5),)),
-           "cnn": ChainRun(parent=CNN, stages=(Remove(0.5), Quantize(BITS)))}
+REMOVED = {"vit": ChainRun(parent=VIT, stages=(Remove(0.5),)), "cnn": ChainRun(parent=CNN, stages=(Remove(0.5), Quantize(BITS)))}
 STUDENT = ChainRun(parent=VIT, stages=(Distil(0.67),))
 REPLACED = ChainRun(parent=CNN, stages=(Replace(0.2), Prune(DENSITY)))
 LEFT = ChainRun(parent=CNN, stages=(Quantize(BITS), Exits((1,))))
@@ -141,6 +147,7 @@ def test_a_cut_without_stages_costs_nothing_more(results, store):
 
 # Removal
 
+
 def trained(family):
     torch.manual_seed(0)
     model = ViT(TASK.vit) if family == "vit" else ResNet(TASK.cnn)
@@ -178,7 +185,7 @@ def test_importance_is_the_gradient_of_a_gate():
     gate = torch.ones(32, dtype=torch.float64, requires_grad=True)
     ffn = model.blocks[1].ffn
     ffn.fc2.register_forward_pre_hook(lambda module, given: (given[0] * gate,))
-    slope, = torch.autograd.grad(nn.functional.cross_entropy(model(inputs), targets), gate)
+    (slope,) = torch.autograd.grad(nn.functional.cross_entropy(model(inputs), targets), gate)
     torch.testing.assert_close(found, slope.square())
     with pytest.raises(ValueError, match="at least one batch"):
         importance(model, [])
@@ -194,6 +201,7 @@ def test_removed_units_are_gone_from_config_and_cost(family, results, store):
 
 # Pruning what is pruned or quantized
 
+
 class Batches:
     steps = 8
 
@@ -206,8 +214,10 @@ class Batches:
 @pytest.mark.parametrize("coded", [False, True])
 def test_what_is_pruned_stays_pruned(coded):
     model, recipe = trained("vit"), Recipe(epochs=2, batch_size=32, lr=3e-3)
-    attach(model, {name: torch.rand(weight.shape, generator=torch.Generator().manual_seed(1)) < 0.6
-                   for name, weight in prunable(model).items()})
+    attach(
+        model,
+        {name: torch.rand(weight.shape, generator=torch.Generator().manual_seed(1)) < 0.6 for name, weight in prunable(model).items()},
+    )
     if coded:
         quantize(model, 2)
     before, seen = masks_of(model), []
@@ -216,6 +226,7 @@ def test_what_is_pruned_stays_pruned(coded):
     def hook(model, step):
         trainer.after_step(model, step)
         seen.append(count(masks_of(model)))
+
     fit(model, Batches(), trainer.loss, recipe, seed=0, optimizers=trainer.optimizers, after_step=hook)
     trainer.finish(model)
     after = masks_of(model)
@@ -234,6 +245,7 @@ def test_a_training_of_one_step_prunes_too():
 
 # Replaced activations
 
+
 def test_what_is_left_of_a_learnt_mask_computes_the_same():
     torch.manual_seed(1)
     model = replaced(trained("cnn"), TASK.shape).eval()
@@ -248,17 +260,19 @@ def test_what_is_left_of_a_learnt_mask_computes_the_same():
     again.load_state_dict(plain.state_dict())
     assert torch.equal(again(inputs), plain(inputs)) and not masked_relus(plain)
     assert sum(module.count for module in plain.modules() if isinstance(module, DeployedReLU)) == sum(
-        layer.count for layer in masked_relus(model))
+        layer.count for layer in masked_relus(model)
+    )
     assert measure.file_bytes(plain) < 0.6 * measure.file_bytes(model)
 
 
 def test_a_budget_of_relus_holds_through_a_later_stage(results, store):
     model, found = REPLACED.load(session(store, REPLACED)), results[REPLACED].metrics
     assert found["relus"] == round(0.2 * found["all_relus"]) and 1 - sparsity(model) <= DENSITY + 1e-3
-    assert found["parameters"] < 1.2 * measure.parameters(ResNet(TASK.cnn))     # scores of masks are not part of it
+    assert found["parameters"] < 1.2 * measure.parameters(ResNet(TASK.cnn))  # scores of masks are not part of it
 
 
 # Early exits
+
 
 @pytest.fixture
 def exiting():
@@ -303,23 +317,39 @@ def shipped_logits(model, images):
 
 # What makes no sense, and what is interrupted
 
-@pytest.mark.parametrize("changes, message", [
-    ({"stages": (Prune(0.5), Distil(0.5))}, "put it first"), ({"stages": (Quantize(4), Remove(0.5))}, "put it before"),
-    ({"stages": (Exits((1,)), Prune(0.5))}, "put them last"), ({"stages": (Quantize(4), Quantize(2))}, "twice"),
-    ({"share": 0.0}, "share"), ({"cut": "small"}, "leave it at None"), ({"parent": ELASTIC, "cut": None}, "name one of"),
-    ({"parent": ELASTIC, "cut": "tiny"}, "name one of"), ({"parent": VIT, "stages": (Exits((1,)),)}, "family 'cnn'"),
-    ({"parent": VIT, "stages": (Replace(0.5),)}, "family 'cnn'"),
-    ({"parent": replace(CNN, task=replace(TASK, recipe_cnn=Recipe(optimizer="sgd"))), "stages": (Quantize(4),)}, "adamw"),
-])
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"stages": (Prune(0.5), Distil(0.5))}, "put it first"),
+        ({"stages": (Quantize(4), Remove(0.5))}, "put it before"),
+        ({"stages": (Exits((1,)), Prune(0.5))}, "put them last"),
+        ({"stages": (Quantize(4), Quantize(2))}, "twice"),
+        ({"share": 0.0}, "share"),
+        ({"cut": "small"}, "leave it at None"),
+        ({"parent": ELASTIC, "cut": None}, "name one of"),
+        ({"parent": ELASTIC, "cut": "tiny"}, "name one of"),
+        ({"parent": VIT, "stages": (Exits((1,)),)}, "family 'cnn'"),
+        ({"parent": VIT, "stages": (Replace(0.5),)}, "family 'cnn'"),
+        ({"parent": replace(CNN, task=replace(TASK, recipe_cnn=Recipe(optimizer="sgd"))), "stages": (Quantize(4),)}, "adamw"),
+    ],
+)
 def test_chains_that_make_no_sense_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         replace(ChainRun(parent=CNN, stages=(Prune(0.5),)), **changes)
 
 
-@pytest.mark.parametrize("make, message", [
-    (lambda: Prune(0.0), "density"), (lambda: Prune(0.5, "row"), "structure"), (lambda: Remove(0.0), "keep"),
-    (lambda: Quantize(9), "bits"), (lambda: Replace(1.5), "budget"), (lambda: Exits(()), "places"),
-])
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda: Prune(0.0), "density"),
+        (lambda: Prune(0.5, "row"), "structure"),
+        (lambda: Remove(0.0), "keep"),
+        (lambda: Quantize(9), "bits"),
+        (lambda: Replace(1.5), "budget"),
+        (lambda: Exits(()), "places"),
+    ],
+)
 def test_stages_that_make_no_sense_are_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()

@@ -35,10 +35,15 @@ from lib.training.loop import Recipe
 CPU = torch.device("cpu")
 SMALL = Geometry(batch=2, tokens=16, width=32, hidden=64, heads=2)
 SIZES = {"experts": (1, 2, 8), "width": (32, 64), "depth": (1, 3), "sequence": (16, 64), "sparsity": (0.0, 0.5, 0.99)}
-TASK = Task(train_examples=100, epochs=1, points=1,
-            vit=ViTConfig(image_size=8, channels=1, patch=4, width=16, depth=1, heads=2, hidden=32),
-            cnn=ResNetConfig(widths=(4, 8), blocks=(1, 1), channels=1),
-            recipe_vit=Recipe(batch_size=50), recipe_cnn=Recipe(batch_size=50))
+TASK = Task(
+    train_examples=100,
+    epochs=1,
+    points=1,
+    vit=ViTConfig(image_size=8, channels=1, patch=4, width=16, depth=1, heads=2, hidden=32),
+    cnn=ResNetConfig(widths=(4, 8), blocks=(1, 1), channels=1),
+    recipe_vit=Recipe(batch_size=50),
+    recipe_cnn=Recipe(batch_size=50),
+)
 
 
 def points(axis, precision="fp32"):
@@ -49,7 +54,7 @@ def points(axis, precision="fp32"):
 @pytest.mark.parametrize("axis", AXES)
 def test_work_is_what_the_counter_counts(axis, precision):
     for point in points(axis, precision):
-        if point.series != "compressed rows":   # torch counts no sparse products
+        if point.series != "compressed rows":  # torch counts no sparse products
             more = count_flops(point.call) - point.cost.flops
             # A mixture also routes, may pad, and makes gradients of biases by products.
             assert more >= 0 if axis == "experts" and point.value > 1 else more == 0, (point.series, point.value, point.passes)
@@ -81,10 +86,10 @@ def test_bounds_grow_with_the_work(axis):
     for (series, _), bounds in seen.items():
         assert len(bounds) == len(SIZES[axis])
         if series == "masked":
-            assert len(set(bounds)) == 1                       # a zero is multiplied like any number
+            assert len(set(bounds)) == 1  # a zero is multiplied like any number
         else:
             assert sorted(bounds, reverse=axis == "sparsity") == bounds, series
-            assert len(set(bounds)) > 1 or axis == "experts"      # whose arithmetic does not grow
+            assert len(set(bounds)) > 1 or axis == "experts"  # whose arithmetic does not grow
 
 
 def test_compressed_rows_hold_what_is_left():
@@ -115,7 +120,7 @@ def test_a_ceiling_is_what_a_longer_probe_reaches():
 @pytest.mark.parametrize("axis", AXES)
 def test_a_scaling_run(axis, tmp_path):
     spec = ScalingRun(axis=axis, values=SIZES[axis], geometry=SMALL, rounds=5, square=128, copied=(0.1, 4))
-    result, = obtain([spec], store=Store(tmp_path, tmp_path), device="cpu")
+    (result,) = obtain([spec], store=Store(tmp_path, tmp_path), device="cpu")
     frame = scaling.frame([result])
     assert len(frame) == len(points(axis)) and set(frame["limit"]) <= {"arithmetic", "memory"}
     assert (frame[["ms", "ms_fastest", "bound_ms"]] > 0).all().all()
@@ -128,10 +133,17 @@ def test_a_scaling_run(axis, tmp_path):
     assert compare.bars(forward, size, "share", "series").data
 
 
-@pytest.mark.parametrize(("values", "message"), [
-    ({"axis": "widths"}, "use one of"), ({"axis": "width", "values": ()}, "at least one size"),
-    ({"axis": "width", "values": (0.5,)}, "whole numbers"), ({"axis": "sparsity", "values": (1.0,)}, "shares in"),
-    ({"axis": "depth", "rounds": 1}, "at least 2 rounds"), ({"axis": "depth", "precision": "int8"}, "use one of")])
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"axis": "widths"}, "use one of"),
+        ({"axis": "width", "values": ()}, "at least one size"),
+        ({"axis": "width", "values": (0.5,)}, "whole numbers"),
+        ({"axis": "sparsity", "values": (1.0,)}, "shares in"),
+        ({"axis": "depth", "rounds": 1}, "at least 2 rounds"),
+        ({"axis": "depth", "precision": "int8"}, "use one of"),
+    ],
+)
 def test_bad_scaling_is_refused(values, message):
     with pytest.raises(ValueError, match=message):
         ScalingRun(**values)
@@ -157,7 +169,7 @@ def store(tmp_path_factory):
 
 def test_networks_take_turns(store):
     trials = (VIT, replace(VIT, method=Dense(0.5)), MASKED, EXITS)
-    result, = obtain([TimesRun(trials=trials, batches=(1, 8), rounds=3, singles=4, passes=2)], store=store, device="cpu")
+    (result,) = obtain([TimesRun(trials=trials, batches=(1, 8), rounds=3, singles=4, passes=2)], store=store, device="cpu")
     frame = machine.frame([result])
     assert len(frame) == 8 and set(frame["key"]) == {trial.key for trial in trials}
     assert frame["name"].tolist()[:4] == ["dense", "dense, 1/2 width", "pruned 2:4", "early exits"]
@@ -201,7 +213,7 @@ def test_attention_whose_layers_are_called_may_be_sparse():
 def test_images_come_again_where_there_are_too_few():
     images = TASK.images(CPU)
     held = len(images.validation.images)
-    alone, = batches(images, held + 3, 1)
+    (alone,) = batches(images, held + 3, 1)
     assert len(alone) == held + 3 and torch.equal(alone[:3], alone[held:])
     assert [len(x) for x in batches(images, 1, 5)] == [1] * 5
 
@@ -210,9 +222,16 @@ def test_means_are_over_images_and_medians_over_passes():
     assert typical([1.0, 10.0, 2.0, 20.0, 60.0, 30.0], 2) == pytest.approx((2 + 20) / 2)
 
 
-@pytest.mark.parametrize(("values", "message"), [
-    ({"trials": ()}, "same task"), ({"trials": (VIT, replace(CNN, task=replace(TASK, epochs=2)))}, "same task"),
-    ({"batches": ()}, "at least one image"), ({"precision": "fp8"}, "use one of"), ({"passes": 1}, "2 passes")])
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"trials": ()}, "same task"),
+        ({"trials": (VIT, replace(CNN, task=replace(TASK, epochs=2)))}, "same task"),
+        ({"batches": ()}, "at least one image"),
+        ({"precision": "fp8"}, "use one of"),
+        ({"passes": 1}, "2 passes"),
+    ],
+)
 def test_bad_trials_are_refused(values, message):
     with pytest.raises(ValueError, match=message):
         TimesRun(**{"trials": (VIT,)} | values)

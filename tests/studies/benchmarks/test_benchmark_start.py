@@ -29,24 +29,50 @@ from lib.studies.benchmarks.task import TRAINING, Task, build
 from lib.training.loop import Recipe, Training
 
 CPU = torch.device("cpu")
-TASK = Task(train_examples=200, epochs=2, points=2,
-            vit=ViTConfig(image_size=8, channels=1, patch=4, width=16, depth=2, heads=4, hidden=24),
-            cnn=ResNetConfig(widths=(4, 8), blocks=(1, 1), channels=1),
-            recipe_vit=Recipe(batch_size=40, lr=3e-3), recipe_cnn=Recipe(batch_size=40, lr=1e-2))
+TASK = Task(
+    train_examples=200,
+    epochs=2,
+    points=2,
+    vit=ViTConfig(image_size=8, channels=1, patch=4, width=16, depth=2, heads=4, hidden=24),
+    cnn=ResNetConfig(widths=(4, 8), blocks=(1, 1), channels=1),
+    recipe_vit=Recipe(batch_size=40, lr=3e-3),
+    recipe_cnn=Recipe(batch_size=40, lr=1e-2),
+)
 
 METHODS = {
-    "dense": Dense(), "narrow": Dense(0.5), "thin": Dense(inner=0.5),
-    "switch": Switch(experts=4), "averaged": Averaged(experts=3),
-    "elastic": Elastic(), "deeper": Grown((Deepen(2, "stack"),)), "wider": Grown((Widen(2, Noise()),), before=0.5),
+    "dense": Dense(),
+    "narrow": Dense(0.5),
+    "thin": Dense(inner=0.5),
+    "switch": Switch(experts=4),
+    "averaged": Averaged(experts=3),
+    "elastic": Elastic(),
+    "deeper": Grown((Deepen(2, "stack"),)),
+    "wider": Grown((Widen(2, Noise()),), before=0.5),
     "both": Grown((Deepen(2), Net2Wider(12), Widen(2))),
 }
 SPECS = {name: StartRun(task=TASK, method=method) for name, method in METHODS.items()} | {
     "cnn": StartRun(task=TASK, family="cnn"),
     "thin cnn": StartRun(task=TASK, family="cnn", method=Dense(inner=0.5)),
-    "half": StartRun(task=TASK, share=0.5, seed=1)}
-METRICS = {"val_accuracy", "test_accuracy", "parameters", "nonzero", "active_parameters", "flops", "flops_nonzero",
-           "file_bytes", "train_flops", "own_train_flops", "train_seconds", "train_seconds_total", "train_peak_bytes",
-           "steps", "diverged", "train_loss"}
+    "half": StartRun(task=TASK, share=0.5, seed=1),
+}
+METRICS = {
+    "val_accuracy",
+    "test_accuracy",
+    "parameters",
+    "nonzero",
+    "active_parameters",
+    "flops",
+    "flops_nonzero",
+    "file_bytes",
+    "train_flops",
+    "own_train_flops",
+    "train_seconds",
+    "train_seconds_total",
+    "train_peak_bytes",
+    "steps",
+    "diverged",
+    "train_loss",
+}
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +108,7 @@ def test_a_run_says_what_it_cost_and_what_it_can(name, results, images):
     assert correct_of(results[name].arrays["correct"]).mean() == pytest.approx(metrics["test_accuracy"], abs=1e-6)
     assert metrics["own_train_flops"] == metrics["train_flops"]
     assert metrics["train_seconds"] == metrics["train_seconds_total"] > 0
-    assert metrics["train_peak_bytes"] > 4 * 40 * 64   # the batch alone, in fp32
+    assert metrics["train_peak_bytes"] > 4 * 40 * 64  # the batch alone, in fp32
     assert {"val_accuracy", "train_loss", "seconds", "flops", "lr"} <= curves.keys()
     assert len({len(curve) for curve in curves.values()}) == 1
     assert curves["flops"] == sorted(curves["flops"]) and curves["flops"][-1] == pytest.approx(metrics["train_flops"])
@@ -126,6 +152,7 @@ def test_training_teaches(results):
 
 # Dense
 
+
 @torch.no_grad()
 def test_inner_units_are_those_that_removal_would_leave(results, store):
     thin, cnn = loaded("thin", store), loaded("thin cnn", store)
@@ -136,9 +163,10 @@ def test_inner_units_are_those_that_removal_would_leave(results, store):
 
 # Experts
 
+
 def test_a_switch_costs_an_image_what_the_dense_network_costs_and_the_router(results):
     dense, switch = results["dense"].metrics, results["switch"].metrics
-    router = 2 * 4 * 16 * 4   # tokens, features, experts; one layer of two has experts
+    router = 2 * 4 * 16 * 4  # tokens, features, experts; one layer of two has experts
     assert switch["flops"] == dense["flops"] + router
     assert switch["active_parameters"] == dense["parameters"] + 4 * 16
     assert switch["parameters"] > 1.5 * dense["parameters"]
@@ -164,6 +192,7 @@ def test_averaged_experts_become_an_ordinary_dense_network(results, store, input
 
 
 # Elastic
+
 
 @pytest.mark.parametrize("cut", CUTS)
 @torch.no_grad()
@@ -201,16 +230,21 @@ def test_an_elastic_step_is_charged_for_all_its_passes(results, images):
 
 # Growth
 
+
 def test_growth_that_is_exact_moves_nothing(results):
     assert results["wider"].metrics["growth_difference"] < 1e-5 and results["both"].metrics["growth_difference"] < 1e-5
     assert results["deeper"].metrics["growth_difference"] > 1e-2
 
 
-@pytest.mark.parametrize("growth, small", [
-    ((Widen(2),), replace(TASK.vit, width=8, heads=2, hidden=12)),
-    ((Deepen(2, "stack"),), replace(TASK.vit, depth=1)),
-    ((Deepen(2), Net2Wider(12), Widen(2)), replace(TASK.vit, depth=1, width=8, heads=2, hidden=6)),
-    ((Widen(4),), replace(TASK.vit, width=4, heads=1, hidden=6))])
+@pytest.mark.parametrize(
+    "growth, small",
+    [
+        ((Widen(2),), replace(TASK.vit, width=8, heads=2, hidden=12)),
+        ((Deepen(2, "stack"),), replace(TASK.vit, depth=1)),
+        ((Deepen(2), Net2Wider(12), Widen(2)), replace(TASK.vit, depth=1, width=8, heads=2, hidden=6)),
+        ((Widen(4),), replace(TASK.vit, width=4, heads=1, hidden=6)),
+    ],
+)
 def test_the_small_network_follows_from_the_growth(growth, small):
     assert shrunk(TASK.vit, growth) == small == Grown(growth).small(TASK)
 
@@ -226,6 +260,7 @@ def test_a_grown_network_pays_for_the_small_one(results, images):
 
 # Interruption
 
+
 class Interrupted(BaseException):
     pass
 
@@ -233,7 +268,7 @@ class Interrupted(BaseException):
 @pytest.mark.parametrize("look", [2, 4], ids=["small", "grown"])
 def test_an_interrupted_training_goes_on_to_the_bit(look, tmp_path, monkeypatch):
     """In either phase of a growth, with distorted images and grown moments."""
-    task = replace(TASK, epochs=3, points=4, augmentation=Augmentation(crop=1))   # two looks in each phase
+    task = replace(TASK, epochs=3, points=4, augmentation=Augmentation(crop=1))  # two looks in each phase
     spec = StartRun(task=task, method=Grown((Widen(2, Noise()),), before=0.5))
     monkeypatch.setattr("lib.training.loop.SAVE_EVERY_SECONDS", 0.0)
     evaluate, looks = Training.evaluate, []
@@ -265,19 +300,23 @@ def test_an_interrupted_training_goes_on_to_the_bit(look, tmp_path, monkeypatch)
 
 # Wrong words
 
-@pytest.mark.parametrize("wrong, message", [
-    (lambda: StartRun(family="cnn", method=Switch()), "not 'cnn'"),
-    (lambda: StartRun(family="rnn"), "family is 'rnn'"),
-    (lambda: StartRun(share=0.0), "part of the budget"),
-    (lambda: Dense(1.5), "in \\(0, 1\\]"),
-    (lambda: Elastic(depth=(0.5, 0.75)), "ascending up to 1"),
-    (lambda: Grown(()), "growth is empty"),
-    (lambda: Grown((Widen(2),), before=1.0), "in \\(0, 1\\)"),
-    (lambda: StartRun(task=TASK, method=Grown((Widen(3),))), "whose width and heads they divide"),
-    (lambda: StartRun(task=TASK, method=Grown((Deepen(3),))), "growth leads from"),
-    (lambda: StartRun(task=TASK, method=Grown((Upcycle(MoEConfig(k=2)),))), "does not apply to vision transformers"),
-    (lambda: StartRun(task=replace(TASK, recipe_vit=Recipe(optimizer="sgd")), method=METHODS["wider"]), "state of 'adamw'"),
-])
+
+@pytest.mark.parametrize(
+    "wrong, message",
+    [
+        (lambda: StartRun(family="cnn", method=Switch()), "not 'cnn'"),
+        (lambda: StartRun(family="rnn"), "family is 'rnn'"),
+        (lambda: StartRun(share=0.0), "part of the budget"),
+        (lambda: Dense(1.5), "in \\(0, 1\\]"),
+        (lambda: Elastic(depth=(0.5, 0.75)), "ascending up to 1"),
+        (lambda: Grown(()), "growth is empty"),
+        (lambda: Grown((Widen(2),), before=1.0), "in \\(0, 1\\)"),
+        (lambda: StartRun(task=TASK, method=Grown((Widen(3),))), "whose width and heads they divide"),
+        (lambda: StartRun(task=TASK, method=Grown((Deepen(3),))), "growth leads from"),
+        (lambda: StartRun(task=TASK, method=Grown((Upcycle(MoEConfig(k=2)),))), "does not apply to vision transformers"),
+        (lambda: StartRun(task=replace(TASK, recipe_vit=Recipe(optimizer="sgd")), method=METHODS["wider"]), "state of 'adamw'"),
+    ],
+)
 def test_what_makes_no_sense_is_refused(wrong, message):
     with pytest.raises(ValueError, match=message):
         wrong()

@@ -34,8 +34,15 @@ def result(spec, accuracy, images=200, **metrics):
     """A result with that test accuracy, the same images right for the same accuracy."""
     random = np.random.default_rng(spec.seed)
     right = random.permutation(images) < accuracy * images
-    return Result.of(spec, Outcome({"test_accuracy": float(right.mean()), "val_accuracy": accuracy, "diverged": False, **metrics}, {},
-                                   {"correct": written(torch.from_numpy(right))}), {"device": "cpu"})
+    return Result.of(
+        spec,
+        Outcome(
+            {"test_accuracy": float(right.mean()), "val_accuracy": accuracy, "diverged": False, **metrics},
+            {},
+            {"correct": written(torch.from_numpy(right))},
+        ),
+        {"device": "cpu"},
+    )
 
 
 def made(specs, accuracy, **metrics):
@@ -47,8 +54,13 @@ def test_each_run_has_a_name_of_its_own_and_a_place_in_the_book(specs):
     for study in ("dense", "starts", "compressed", "halves", "orders"):
         called = [(name(told(spec)), family(told(spec)), spec.seed) for spec in specs[study]]
         assert len(set(called)) == len(called), study
-    labels = {f"{chapter.slug}.html#{label}" for chapter in CHAPTERS
-              for cell in read(Project().source(chapter)).cells if cell.cell_type == "markdown" for label in labels_of(cell)}
+    labels = {
+        f"{chapter.slug}.html#{label}"
+        for chapter in CHAPTERS
+        for cell in read(Project().source(chapter)).cells
+        if cell.cell_type == "markdown"
+        for label in labels_of(cell)
+    }
     for _, link in PLACES.values():
         assert link in labels
     assert place(told(specs["orders"][-1]))[0] == "combined"
@@ -56,8 +68,7 @@ def test_each_run_has_a_name_of_its_own_and_a_place_in_the_book(specs):
 
 def test_every_sequence_of_stages_stands_once(specs):
     stages = [tuple(type(stage).__name__ for stage in spec.stages) for spec in specs["orders"] if spec.seed == 0]
-    assert sorted(stages) == sorted(order for count in range(4) for order in
-                                    itertools.permutations(("Prune", "Quantize", "Distil"), count))
+    assert sorted(stages) == sorted(order for count in range(4) for order in itertools.permutations(("Prune", "Quantize", "Distil"), count))
 
 
 def test_starts_and_chains_share_their_budget(specs):
@@ -90,8 +101,10 @@ def test_rows_are_held_against_the_dense_network_and_the_best_of_no_larger_file(
         return {"dense": 0.9, "dense, 1/2 width": 0.7, "dense, 1/3 width": 0.5, "4 bits": 0.8}.get(name, 0.6)
 
     bytes_of = {"dense": 1000.0, "dense, 1/2 width": 300.0, "dense, 1/3 width": 200.0, "4 bits": 310.0, "2 bits": 100.0}
-    runs = [dataclasses.replace(one, metrics=one.metrics | {"file_bytes": bytes_of.get(name(one.spec), 900.0)})
-            for one in made(specs["dense"] + specs["compressed"], accuracy)]
+    runs = [
+        dataclasses.replace(one, metrics=one.metrics | {"file_bytes": bytes_of.get(name(one.spec), 900.0)})
+        for one in made(specs["dense"] + specs["compressed"], accuracy)
+    ]
     rows = compared(runs, "laptop")
     vit = rows[(rows["family"] == "vit") & (rows["seed"] == 0)].set_index("name")
     assert vit.loc["4 bits", "narrower"] == "dense, 1/2 width" and vit.loc["4 bits", "against_narrower"] == "above"
@@ -105,19 +118,45 @@ def test_rows_are_held_against_the_dense_network_and_the_best_of_no_larger_file(
 
 
 def test_one_seed_misleads_as_often_as_counted():
-    rows = pd.DataFrame([{"family": "vit", "name": name, "seed": seed, "test_accuracy": value} for name, values in
-                         {"a": (0.5, 0.7), "b": (0.55, 0.6)}.items() for seed, value in enumerate(values)])
-    assert one_seed(rows) == 2 / 4       # a is better on average: 0.5 is below both values of b
+    rows = pd.DataFrame(
+        [
+            {"family": "vit", "name": name, "seed": seed, "test_accuracy": value}
+            for name, values in {"a": (0.5, 0.7), "b": (0.55, 0.6)}.items()
+            for seed, value in enumerate(values)
+        ]
+    )
+    assert one_seed(rows) == 2 / 4  # a is better on average: 0.5 is below both values of b
     assert one_seed(rows[rows["seed"] == 0]) is None
 
 
 def test_times_and_counts_go_over_the_dense_network():
     counts = dict.fromkeys(benchmark_compared.COUNTS, 10.0)
-    rows = pd.DataFrame([{"key": "d", "family": "vit", "name": "dense", "method": "dense", **counts},
-                         {"key": "s", "family": "vit", "name": "small", "method": "dense", **counts | {"flops": 5.0}}])
-    times = pd.DataFrame([{"key": key, "name": called, "family": "vit", "batch": batch, "form": "dense", "ms": ms, "p95_ms": 2 * ms, "mean_ms": ms, "ratio": ms / 4,
-                           "mean_ratio": ms / 4, "images_per_second": batch / ms, "peak_bytes": 2.0**20}
-                          for key, called, ms in (("d", "dense", 4.0), ("s", "small", 3.0)) for batch in (1, 256)])
+    rows = pd.DataFrame(
+        [
+            {"key": "d", "family": "vit", "name": "dense", "method": "dense", **counts},
+            {"key": "s", "family": "vit", "name": "small", "method": "dense", **counts | {"flops": 5.0}},
+        ]
+    )
+    times = pd.DataFrame(
+        [
+            {
+                "key": key,
+                "name": called,
+                "family": "vit",
+                "batch": batch,
+                "form": "dense",
+                "ms": ms,
+                "p95_ms": 2 * ms,
+                "mean_ms": ms,
+                "ratio": ms / 4,
+                "mean_ratio": ms / 4,
+                "images_per_second": batch / ms,
+                "peak_bytes": 2.0**20,
+            }
+            for key, called, ms in (("d", "dense", 4.0), ("s", "small", 3.0))
+            for batch in (1, 256)
+        ]
+    )
     found = relative(rows, times)
     assert found["flops"].tolist() == [1, 1, 0.5, 0.5] and found["time"].tolist() == [1, 1, 0.75, 0.75]
     assert rank_agreement(rows, times)["FLOPs as they run"] == {1: pytest.approx(1), 256: pytest.approx(1)}
@@ -125,16 +164,32 @@ def test_times_and_counts_go_over_the_dense_network():
     assert side_by_side(times)["time over dense, 256"].tolist() == ["1.00", "0.75"]
 
 
-@pytest.mark.parametrize("claim, expected", [
-    ("pruned_minus_narrow", 0.15), ("four_bits_minus_quarter", -0.10), ("eighth_minus_two_bits", 0.1),
-    ("scratch_minus_removed", 0.10), ("pruned_and_quantized_minus_dense", -0.20)])
+@pytest.mark.parametrize(
+    "claim, expected",
+    [
+        ("pruned_minus_narrow", 0.15),
+        ("four_bits_minus_quarter", -0.10),
+        ("eighth_minus_two_bits", 0.1),
+        ("scratch_minus_removed", 0.10),
+        ("pruned_and_quantized_minus_dense", -0.20),
+    ],
+)
 def test_claims_compare_the_right_runs(specs, claim, expected):
-    given = {"dense": 0.9, "dense, 1/2 width": 0.7, "dense, 1/2 of the inner units": 0.7, "pruned to 1/4": 0.85, "pruned to 1/8": 0.6,
-             "4 bits": 0.75, "2 bits": 0.5, "1/2 of the inner units removed": 0.6, "pruned to 1/4 → 4 bits": 0.7}
+    given = {
+        "dense": 0.9,
+        "dense, 1/2 width": 0.7,
+        "dense, 1/2 of the inner units": 0.7,
+        "pruned to 1/4": 0.85,
+        "pruned to 1/8": 0.6,
+        "4 bits": 0.75,
+        "2 bits": 0.5,
+        "1/2 of the inner units removed": 0.6,
+        "pruned to 1/4 → 4 bits": 0.7,
+    }
     found = {study: made(specs[study], lambda name, *_: given.get(name, 0.3)) for study in ("dense", "compressed")}
     values = getattr(benchmarks_claims, claim)(found)
     assert set(values) == ({"transformer"} if claim == "pruned_minus_narrow" else {"transformer", "residual network"})
-    for interval in values.values():       # of two seeds and 200 images that all answered
+    for interval in values.values():  # of two seeds and 200 images that all answered
         assert interval.mean == pytest.approx(expected) and (interval.n, interval.images) == (2, 200) and interval.low < interval.mean
 
 
@@ -145,8 +200,10 @@ def test_families_are_never_averaged_and_the_whole_has_to_be_worth_compressing(s
     found = {study: made(specs[study], accuracy) for study in ("dense", "compressed")}
     values = benchmarks_claims.four_bits_minus_quarter(found)
     assert values["transformer"].mean == pytest.approx(0.1) and values["residual network"].mean == pytest.approx(-0.1)
-    narrow = {study: made(specs[study], lambda name, *_: {"dense": 0.92, "dense, 1/2 width": 0.95}.get(name, 0.91))
-              for study in ("dense", "compressed")}
+    narrow = {
+        study: made(specs[study], lambda name, *_: {"dense": 0.92, "dense, 1/2 width": 0.95}.get(name, 0.91))
+        for study in ("dense", "compressed")
+    }
     assert all("too large for its training" in str(reason) for reason in benchmarks_claims.scratch_minus_removed(narrow).values())
     assert benchmarks_claims.four_bits_minus_quarter(narrow)["transformer"].mean == pytest.approx(0.0)
 
@@ -158,7 +215,9 @@ def test_orders_are_judged_by_validation(specs):
         kinds = tuple(type(stage).__name__ for stage in spec.stages)
         one = result(spec, test.get(kinds, 0.5))
         # the best on the test images is the worst on validation images, so it is never chosen
-        runs.append(dataclasses.replace(one, metrics=one.metrics | {"val_accuracy": 0.1 if test.get(kinds) == 0.9 else test.get(kinds, 0.5)}))
+        runs.append(
+            dataclasses.replace(one, metrics=one.metrics | {"val_accuracy": 0.1 if test.get(kinds) == 0.9 else test.get(kinds, 0.5)})
+        )
     found = {"orders": Results(tuple(runs), ()), "dense": made(specs["dense"], lambda *_: 0.9)}
     assert benchmarks_claims.distil_last_minus_best(found) == pytest.approx([-0.1] * 2)
     assert benchmarks_claims.distil_first_minus_best(found) == pytest.approx([0.1] * 2)

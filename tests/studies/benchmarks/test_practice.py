@@ -65,12 +65,14 @@ def called_of(run):
 
 # The budget
 
+
 @pytest.mark.parametrize("scale", ["smoke", "laptop", "cpu", "gpu"])
 def test_all_that_is_trained_gets_the_same_steps_on_as_many_images(scale):
     trained = [run for run in practice_studies(practice(scale))["practice"] if run.recipe is not None]
     assert len({replace(run.recipe, lr=1.0) for run in trained}) == 1 and len({run.anchor.model for run in trained}) == 1
-    assert {type(run.method): run.recipe.lr for run in trained} == {kind: rate for kind, rate in RATES.items()
-                                                                 if any(type(run.method) is kind for run in trained)}
+    assert {type(run.method): run.recipe.lr for run in trained} == {
+        kind: rate for kind, rate in RATES.items() if any(type(run.method) is kind for run in trained)
+    }
 
 
 def test_steps_are_counted_as_they_are_taken(results, store, monkeypatch, images):
@@ -111,6 +113,7 @@ def test_budgets_cannot_be_bought_twice():
 
 
 # Each method changes what it says, and nothing else
+
 
 def test_the_network_as_it_is_answers_as_it_did(results, store, images):
     whole, parent = results[of(Files(32)).key], store.get(ANCHOR)
@@ -169,7 +172,7 @@ def test_a_student_begins_as_a_new_network_does(store, images):
     assert student.head.weight.count_nonzero() == 0 and teacher.head.weight.count_nonzero() > 0
     image = torch.randn(1, teacher.config.stem_width, 5, 5)
     width = min(student.config.widths[0], teacher.config.stem_width)
-    torch.testing.assert_close(student.groups[0].conv1(image)[:, :width], image[:, :width])    # hands its input on
+    torch.testing.assert_close(student.groups[0].conv1(image)[:, :width], image[:, :width])  # hands its input on
     torch.testing.assert_close(student.stem.weight, teacher.stem.weight, atol=1e-4, rtol=1e-3)
 
 
@@ -177,12 +180,15 @@ def test_a_student_begins_as_a_new_network_does(store, images):
 def test_narrow_networks_have_a_half_and_a_quarter_of_the_weights(scale):
     size = practice(scale)
     with torch.device("meta"):
-        whole, *smaller = (sum(p.numel() for p in WhitenedCNN(replace(size.anchor.model, widths=widths)).parameters())
-                           for widths in (size.anchor.model.widths, *size.narrow))
+        whole, *smaller = (
+            sum(p.numel() for p in WhitenedCNN(replace(size.anchor.model, widths=widths)).parameters())
+            for widths in (size.anchor.model.widths, *size.narrow)
+        )
     assert [whole / count for count in smaller] == pytest.approx([2, 4], rel=0.1)
 
 
 # What is judged is what is in the file
+
 
 @pytest.mark.parametrize("run", RUNS, ids=called_of)
 def test_the_bytes_are_those_on_disk_and_the_answers_those_of_the_file(run, results, store, images):
@@ -211,6 +217,7 @@ def test_smoke_runs_repeat_themselves(results, store, tmp_path):
 
 
 # The tables
+
 
 def test_every_run_of_every_scale_has_a_name_of_its_own_and_a_kind():
     for scale in ("smoke", "laptop", "cpu", "gpu"):
@@ -278,4 +285,4 @@ def test_time_is_over_that_of_the_dense_network():
 def test_the_parent_is_the_anchor_of_the_same_seed():
     for run in practice_studies(practice("cpu"))["practice"]:
         assert isinstance(run.anchor, AnchorRun) and run.anchor.seed == run.seed
-    assert practice_module.FRESH > 100     # another order of the images than in the parent's training
+    assert practice_module.FRESH > 100  # another order of the images than in the parent's training

@@ -25,18 +25,43 @@ from lib.studies.benchmarks.practice_table import WHOLE
 
 
 def row(name, kind, smaller, apart, *, steps=90, ratio=1.0, val=None, parameters=500_000):
-    return {"name": name, "kind": kind, "val_accuracy": 0.9 + apart, "test_accuracy": 0.89 + apart, "file_bytes": 2e6 / smaller,
-            "smaller": smaller, "parameters": parameters, "flops": 66e6, "flops_nonzero": 60e6, "training": steps / 1080, "steps": steps,
-            "val_before": 0.5 if steps else np.nan, "seeds": 3, "val_apart": apart if val is None else val, "apart": apart,
-            "low": apart - 0.004, "high": apart + 0.004, "same_work": ratio == 1.0, "ratio_1": ratio, "ratio_many": ratio}
+    return {
+        "name": name,
+        "kind": kind,
+        "val_accuracy": 0.9 + apart,
+        "test_accuracy": 0.89 + apart,
+        "file_bytes": 2e6 / smaller,
+        "smaller": smaller,
+        "parameters": parameters,
+        "flops": 66e6,
+        "flops_nonzero": 60e6,
+        "training": steps / 1080,
+        "steps": steps,
+        "val_before": 0.5 if steps else np.nan,
+        "seeds": 3,
+        "val_apart": apart if val is None else val,
+        "apart": apart,
+        "low": apart - 0.004,
+        "high": apart + 0.004,
+        "same_work": ratio == 1.0,
+        "ratio_1": ratio,
+        "ratio_many": ratio,
+    }
 
 
 @pytest.fixture
 def table():
-    return pd.DataFrame([
-        row(WHOLE, "dense", 1, 0.0, steps=0), row("as it is, 16 bits", "dense", 2, 0.0, steps=0), row("trained on, 16 bits", "dense", 2, 0.001),
-        row("8-bit integer products", "int8", 4.1, -0.002, steps=0, ratio=0.6), row("2-bit codebooks", "codebooks", 15, -0.02),
-        row("pruned to 1/8", "pruning", 12, -0.005), row("channels, 4× fewer weights", "channels", 8, -0.03, ratio=0.45, parameters=125_000)])
+    return pd.DataFrame(
+        [
+            row(WHOLE, "dense", 1, 0.0, steps=0),
+            row("as it is, 16 bits", "dense", 2, 0.0, steps=0),
+            row("trained on, 16 bits", "dense", 2, 0.001),
+            row("8-bit integer products", "int8", 4.1, -0.002, steps=0, ratio=0.6),
+            row("2-bit codebooks", "codebooks", 15, -0.02),
+            row("pruned to 1/8", "pruning", 12, -0.005),
+            row("channels, 4× fewer weights", "channels", 8, -0.03, ratio=0.45, parameters=125_000),
+        ]
+    )
 
 
 def test_answers_meet_what_is_wanted_and_lose_least(table):
@@ -53,7 +78,7 @@ def test_of_equals_the_faster_one_is_taken(table):
 
 
 def test_a_lucky_test_set_chooses_nothing(table):
-    table.loc[table["name"] == "2-bit codebooks", "apart"] = 0.05      # best on the test images, not on validation
+    table.loc[table["name"] == "2-bit codebooks", "apart"] = 0.05  # best on the test images, not on validation
     assert answer_rows(table).set_index("You want")["Use"]["8× smaller file"] == "pruned to 1/8"
 
 
@@ -95,16 +120,32 @@ def test_a_folded_table_has_every_cell(table):
 
 
 def test_a_pair_says_which_is_better():
-    frame = pd.DataFrame([{"question": "?", "first": "a", "second": "b", "difference": Difference(mean, mean - 0.01, mean + 0.01, 3, 100, ""),
-                           "first_bytes": 2000.0, "second_bytes": 150_000.0} for mean in (0.02, -0.02, 0.001)])
+    frame = pd.DataFrame(
+        [
+            {
+                "question": "?",
+                "first": "a",
+                "second": "b",
+                "difference": Difference(mean, mean - 0.01, mean + 0.01, 3, 100, ""),
+                "first_bytes": 2000.0,
+                "second_bytes": 150_000.0,
+            }
+            for mean in (0.02, -0.02, 0.001)
+        ]
+    )
     found = pair_rows(frame)
     assert list(found["So"]) == ["the first is better", "the second is better", "not told apart"]
     assert found["First minus second"][0] == "+2.0 [+1.0, +3.0]" and found["First"][0] == "a, 2.0 kB" and found["Second"][0] == "b, 150 kB"
 
 
 def test_times_are_told_network_by_network():
-    times = pd.DataFrame([{"shape": ((16, 32), ranks, int8), "batch": batch, "ms": 2.0, "ratio": 0.5, "ratio_p05": 0.4, "ratio_p95": 0.6}
-                          for ranks, int8 in (((), False), ((), True), ((3, 4, 5, 6), False)) for batch in (1, 256)])
+    times = pd.DataFrame(
+        [
+            {"shape": ((16, 32), ranks, int8), "batch": batch, "ms": 2.0, "ratio": 0.5, "ratio_p05": 0.4, "ratio_p95": 0.6}
+            for ranks, int8 in (((), False), ((), True), ((3, 4, 5, 6), False))
+            for batch in (1, 256)
+        ]
+    )
     shown = time_rows(times)
     assert len(shown) == 3 and list(shown["Products"]) == ["32-bit", "8-bit integers", "32-bit"] and "3-4-5-6" in shown["Network"].iloc[2]
 

@@ -30,16 +30,21 @@ from lib.studies.moe.vit import ViTRun
 from lib.studies.tickets import studies as tickets
 from lib.studies.tickets.finetune import FinetuneRun
 from lib.studies.tickets.pretrain import PretrainRun
-from lib.training.loop import Recipe, evaluate_classifier
+from lib.training.evaluate import evaluate_classifier
+from lib.training.loop import Recipe
 
 
 def results(*entries):
-    return Results(tuple(Result(spec.experiment, spec.key, all_fields(spec), metrics, {}, arrays[0] if arrays else {},
-                                {"device": "none"})
-                         for spec, metrics, *arrays in entries))
+    return Results(
+        tuple(
+            Result(spec.experiment, spec.key, all_fields(spec), metrics, {}, arrays[0] if arrays else {}, {"device": "none"})
+            for spec, metrics, *arrays in entries
+        )
+    )
 
 
 # Specs
+
 
 @pytest.mark.parametrize("scale", NETWORKS)
 def test_every_scale_builds_on_its_own_seeds(scale):
@@ -47,13 +52,14 @@ def test_every_scale_builds_on_its_own_seeds(scale):
     for specs in found.values():
         assert len({spec.key for spec in specs}) == len(specs)
         for spec in specs:
-            for name in ("parent", "teacher"):      # TinyBERT's general stage is the same for all seeds
+            for name in ("parent", "teacher"):  # TinyBERT's general stage is the same for all seeds
                 assert getattr(getattr(spec, name, None), "seed", spec.seed) == spec.seed
-    assert found["deit"][-1].teacher in found["teacher"]              # trained once for the whole chapter
+    assert found["deit"][-1].teacher in found["teacher"]  # trained once for the whole chapter
     assert {search.parent for search in found["thresholds"]} <= set(found["self"])
     assert all(spec.teacher in found["sparse"] for spec in found["sparse parts"])
-    assert len({spec.teacher.parent for spec in found["tinybert"]}) == 1 == len({spec.first for spec in found["tinybert parts"]
-                                                                                 if spec.first})
+    assert (
+        len({spec.teacher.parent for spec in found["tinybert"]}) == 1 == len({spec.first for spec in found["tinybert parts"] if spec.first})
+    )
 
 
 @pytest.mark.parametrize("scale", ("cpu", "gpu"))
@@ -73,8 +79,7 @@ def test_zero_shot_students_may_have_images_of_their_own():
 
 
 def test_knobs():
-    chosen = studies(Parameters(scale="laptop", dataset="cifar100", seeds=2, methods="hinton, dist", temperature=2.0,
-                                alpha=0.5))
+    chosen = studies(Parameters(scale="laptop", dataset="cifar100", seeds=2, methods="hinton, dist", temperature=2.0, alpha=0.5))
     assert {spec.method for spec in chosen["methods"]} == {"hinton", "dist"}
     assert {(s.temperature, s.alpha) for s in chosen["methods"] if s.method == "hinton"} == {(2.0, 0.5)}
     assert {spec.seed for spec in chosen["references"]} == {0, 1}
@@ -86,15 +91,19 @@ def test_knobs():
     assert studies(Parameters(scale="laptop", temperature=4.0, alpha=0.7)) == usual
     shorter = studies(Parameters(scale="laptop", epochs=4))
     assert {s.recipe.epochs for s in shorter["methods"]} == {4}
-    assert {s.recipe.epochs for s in shorter["patient"]} == {5}                      # half of 10, as 4 are of 8
+    assert {s.recipe.epochs for s in shorter["patient"]} == {5}  # half of 10, as 4 are of 8
     nasty = chosen["nasty"][0]
     assert (nasty.omega, nasty.temperature) == (0.005, 20.0)
-    assert chosen["zero-shot"][0].beta == 16 * usual["zero-shot"][0].beta            # maps of 16 times the positions
-    weights = [next(s.weight for s in found["zero-shot"] if s.experiment == "distillation-pair")
-               for found in (chosen, usual)]
+    assert chosen["zero-shot"][0].beta == 16 * usual["zero-shot"][0].beta  # maps of 16 times the positions
+    weights = [next(s.weight for s in found["zero-shot"] if s.experiment == "distillation-pair") for found in (chosen, usual)]
     assert weights[0] == 16 * weights[1]
-    for fields, message in (({"epochs": 0}, "epochs"), ({"temperature": 0.0}, "temperature"), ({"alpha": 2.0}, "alpha"),
-                            ({"methods": "hinton, dark"}, "methods"), ({"dataset": "cifar"}, "cifar10")):
+    for fields, message in (
+        ({"epochs": 0}, "epochs"),
+        ({"temperature": 0.0}, "temperature"),
+        ({"alpha": 2.0}, "alpha"),
+        ({"methods": "hinton, dark"}, "methods"),
+        ({"dataset": "cifar"}, "cifar10"),
+    ):
         with pytest.raises(ValueError, match=message):
             Parameters(**fields)
 
@@ -110,19 +119,20 @@ TINY = EncoderConfig(width=8, depth=1, heads=2, hidden=16)
 
 def test_specs_refuse_what_makes_no_sense():
     for build, message in (
-            (lambda: replace(PLAIN, places=(3,)), "rising order"),
-            (lambda: replace(PLAIN, places=(1,), reference="best"), "reference"),
-            (lambda: ExitSearch(parent=PLAIN), "no shallow classifier"),
-            (lambda: DeiTRun(model=VIT), "needs a teacher"),
-            (lambda: DeiTRun(model=VIT, teacher=TEACHER, kind="firm"), "kind"),
-            (lambda: DeiTRun(model=VIT, teacher=TEACHER, train_examples=100), "train_examples"),
-            (lambda: SparseToDense(teacher=ViTRun()), "dense"),
-            (lambda: SparseToDense(teacher=MIXTURE, weight=2.0), "share of the loss"),
-            (lambda: GeneralRun(parent=PRETRAINED, model=replace(TINY, heads=1)), "as many"),
-            (lambda: TinyRun(teacher=TUNED, model=TINY, first=PRETRAINED), "this geometry"),
-            (lambda: TinyRun(teacher=TUNED, model=TINY, lesson="hints"), "lesson"),
-            (lambda: TinyRun(teacher=TUNED, model=TINY, copies=-1), "copies"),
-            (lambda: TinyRun(teacher=TUNED, model=TINY, copies=2), "multiple of 6")):
+        (lambda: replace(PLAIN, places=(3,)), "rising order"),
+        (lambda: replace(PLAIN, places=(1,), reference="best"), "reference"),
+        (lambda: ExitSearch(parent=PLAIN), "no shallow classifier"),
+        (lambda: DeiTRun(model=VIT), "needs a teacher"),
+        (lambda: DeiTRun(model=VIT, teacher=TEACHER, kind="firm"), "kind"),
+        (lambda: DeiTRun(model=VIT, teacher=TEACHER, train_examples=100), "train_examples"),
+        (lambda: SparseToDense(teacher=ViTRun()), "dense"),
+        (lambda: SparseToDense(teacher=MIXTURE, weight=2.0), "share of the loss"),
+        (lambda: GeneralRun(parent=PRETRAINED, model=replace(TINY, heads=1)), "as many"),
+        (lambda: TinyRun(teacher=TUNED, model=TINY, first=PRETRAINED), "this geometry"),
+        (lambda: TinyRun(teacher=TUNED, model=TINY, lesson="hints"), "lesson"),
+        (lambda: TinyRun(teacher=TUNED, model=TINY, copies=-1), "copies"),
+        (lambda: TinyRun(teacher=TUNED, model=TINY, copies=2), "multiple of 6"),
+    ):
         with pytest.raises(ValueError, match=message):
             build()
 
@@ -142,36 +152,68 @@ def test_names():
     own = replace(PLAIN, places=(1, 2))
     hard = DeiTRun(model=VIT, teacher=TEACHER)
     labels = DeiTRun(model=VIT, token=False)
-    tiny = TinyRun(teacher=TUNED, model=TINY, first=GeneralRun(parent=PRETRAINED, model=TINY), copies=1,
-                   recipe=Recipe(epochs=4))
-    specs = [PLAIN, own, replace(own, reference="dense"), replace(own, alpha=0.0, weight=0.0), replace(own, weight=0.0),
-             replace(own, attention=False),
-             ExitSearch(parent=own), labels, hard, replace(hard, kind="soft, numel"),
-             replace(hard, token=False, kind="soft"),
-             replace(hard, teacher=labels), replace(labels, model=replace(VIT, pool="mean")), MIXTURE,
-             replace(MIXTURE, moe=None),
-             SparseToDense(teacher=MIXTURE), SparseToDense(teacher=MIXTURE, inherit=False),
-             SparseToDense(teacher=MIXTURE, weight=0.0),
-             SparseToDense(teacher=MIXTURE, weight=1.0), tiny, replace(tiny, first=None), replace(tiny, lesson="answers"),
-             replace(tiny, copies=0),
-             replace(tiny, map="bottom"), replace(tiny, first=None, lesson="labels"),
-             replace(tiny, first=replace(PRETRAINED, model=TINY), lesson="labels")]
+    tiny = TinyRun(teacher=TUNED, model=TINY, first=GeneralRun(parent=PRETRAINED, model=TINY), copies=1, recipe=Recipe(epochs=4))
+    specs = [
+        PLAIN,
+        own,
+        replace(own, reference="dense"),
+        replace(own, alpha=0.0, weight=0.0),
+        replace(own, weight=0.0),
+        replace(own, attention=False),
+        ExitSearch(parent=own),
+        labels,
+        hard,
+        replace(hard, kind="soft, numel"),
+        replace(hard, token=False, kind="soft"),
+        replace(hard, teacher=labels),
+        replace(labels, model=replace(VIT, pool="mean")),
+        MIXTURE,
+        replace(MIXTURE, moe=None),
+        SparseToDense(teacher=MIXTURE),
+        SparseToDense(teacher=MIXTURE, inherit=False),
+        SparseToDense(teacher=MIXTURE, weight=0.0),
+        SparseToDense(teacher=MIXTURE, weight=1.0),
+        tiny,
+        replace(tiny, first=None),
+        replace(tiny, lesson="answers"),
+        replace(tiny, copies=0),
+        replace(tiny, map="bottom"),
+        replace(tiny, first=None, lesson="labels"),
+        replace(tiny, first=replace(PRETRAINED, model=TINY), lesson="labels"),
+    ]
     assert [method(r) for r in results(*((spec, {}) for spec in specs))] == [
-        "plain network", "self-distillation", "self-distillation, from all deeper ones", "labels at every depth",
+        "plain network",
+        "self-distillation",
+        "self-distillation, from all deeper ones",
+        "labels at every depth",
         "self-distillation, no hints",
-        "self-distillation, no attention", "early exit", "labels alone", "hard labels", "softened labels, ÷ classes",
+        "self-distillation, no attention",
+        "early exit",
+        "labels alone",
+        "hard labels",
+        "softened labels, ÷ classes",
         "softened labels, no token",
-        "hard labels, transformer teacher", "chapter 1's ViT, labels alone", "switch, 4 experts", "dense, 10 epochs",
+        "hard labels, transformer teacher",
+        "chapter 1's ViT, labels alone",
+        "switch, 4 experts",
+        "dense, 10 epochs",
         "distilled",
-        "distilled, fresh weights", "inherited weights, labels alone", "distilled, teacher alone", "TinyBERT",
+        "distilled, fresh weights",
+        "inherited weights, labels alone",
+        "distilled, teacher alone",
+        "TinyBERT",
         "TinyBERT, no general stage",
-        "TinyBERT, answers only", "TinyBERT, no replaced words", "TinyBERT, bottom layers", "labels alone",
-        "pre-trained by itself, labels"]
-    assert [places(r) for r in results((own, {}), (replace(own, places=(2,)), {}), (PLAIN, {}))] == ["blocks 1, 2",
-                                                                                                     "block 2", "none"]
+        "TinyBERT, answers only",
+        "TinyBERT, no replaced words",
+        "TinyBERT, bottom layers",
+        "labels alone",
+        "pre-trained by itself, labels",
+    ]
+    assert [places(r) for r in results((own, {}), (replace(own, places=(2,)), {}), (PLAIN, {}))] == ["blocks 1, 2", "block 2", "none"]
 
 
 # Claims
+
 
 def accuracy(value, **more):
     return {"val_accuracy": value, "test_accuracy": value, **more}
@@ -179,74 +221,132 @@ def accuracy(value, **more):
 
 def sample():
     """All studies with accuracies that tell which run they came from, for two seeds."""
-    entries = {name: [] for name in ("self", "thresholds", "references", "places", "self parts", "deit", "deit token",
-                                     "deit teachers",
-                                     "sparse", "sparse parts", "tinybert", "tinybert parts", "layer maps")}
+    entries = {
+        name: []
+        for name in (
+            "self",
+            "thresholds",
+            "references",
+            "places",
+            "self parts",
+            "deit",
+            "deit token",
+            "deit teachers",
+            "sparse",
+            "sparse parts",
+            "tinybert",
+            "tinybert parts",
+            "layer maps",
+        )
+    }
     for seed in (0, 1):
         plain = replace(PLAIN, seed=seed)
         own = replace(plain, places=(1, 2))
-        entries["self"] += [(plain, accuracy(0.80, val_accuracy=0.8, flops_per_image=900)),
-                            (own, accuracy(0.83), {"test_accuracy_by_exit": [0.7, 0.81, 0.83]})]
-        entries["thresholds"].append((ExitSearch(parent=own, seed=seed), {"whole_flops": 1000},
-                                      {"front_val_accuracy": [0.7, 0.8, 0.85], "front_test_flops": [300, 450, 800]}))
-        entries["references"] += [(replace(own, reference="dense"), accuracy(0.82)),
-                                  (replace(own, reference="ensemble"), accuracy(0.835))]
+        entries["self"] += [
+            (plain, accuracy(0.80, val_accuracy=0.8, flops_per_image=900)),
+            (own, accuracy(0.83), {"test_accuracy_by_exit": [0.7, 0.81, 0.83]}),
+        ]
+        entries["thresholds"].append(
+            (
+                ExitSearch(parent=own, seed=seed),
+                {"whole_flops": 1000},
+                {"front_val_accuracy": [0.7, 0.8, 0.85], "front_test_flops": [300, 450, 800]},
+            )
+        )
+        entries["references"] += [(replace(own, reference="dense"), accuracy(0.82)), (replace(own, reference="ensemble"), accuracy(0.835))]
         entries["places"] += [(replace(own, places=(2,)), accuracy(0.81))]
         entries["self parts"] += [(replace(own, alpha=0.0, weight=0.0), accuracy(0.82))]
         labels, hard = DeiTRun(model=VIT, token=False, seed=seed), DeiTRun(model=VIT, teacher=TEACHER, seed=seed)
-        entries["deit"] += [(labels, accuracy(0.5)), (hard, accuracy(0.56), {"similarity_by_layer": [0.0, 0.5, 0.9]}),
-                            (replace(hard, kind="soft"), accuracy(0.55)),
-                            (replace(hard, kind="soft, numel"), accuracy(0.51))]
-        entries["deit token"] += [(replace(hard, token=False, kind=kind), accuracy(value))
-                                  for kind, value in (("hard", 0.54), ("soft", 0.53), ("soft, numel", 0.49))]
+        entries["deit"] += [
+            (labels, accuracy(0.5)),
+            (hard, accuracy(0.56), {"similarity_by_layer": [0.0, 0.5, 0.9]}),
+            (replace(hard, kind="soft"), accuracy(0.55)),
+            (replace(hard, kind="soft, numel"), accuracy(0.51)),
+        ]
+        entries["deit token"] += [
+            (replace(hard, token=False, kind=kind), accuracy(value))
+            for kind, value in (("hard", 0.54), ("soft", 0.53), ("soft, numel", 0.49))
+        ]
         entries["deit teachers"].append((replace(hard, teacher=labels), accuracy(0.52)))
         sparse = replace(MIXTURE, seed=seed)
         dense = replace(sparse, moe=None)
         student = SparseToDense(teacher=sparse, seed=seed)
-        entries["sparse"] += [(dense, accuracy(0.5)), (replace(dense, recipe=Recipe(epochs=20)), accuracy(0.54)),
-                              (sparse, accuracy(0.6)),
-                              (student, accuracy(0.57))]
-        entries["sparse parts"] += [(replace(student, inherit=False), accuracy(0.52)),
-                                    (replace(student, weight=0.0), accuracy(0.56))]
-        tiny = TinyRun(teacher=TUNED, model=TINY, first=GeneralRun(parent=PRETRAINED, model=TINY), copies=1, seed=seed,
-                       recipe=Recipe(epochs=4))
+        entries["sparse"] += [
+            (dense, accuracy(0.5)),
+            (replace(dense, recipe=Recipe(epochs=20)), accuracy(0.54)),
+            (sparse, accuracy(0.6)),
+            (student, accuracy(0.57)),
+        ]
+        entries["sparse parts"] += [(replace(student, inherit=False), accuracy(0.52)), (replace(student, weight=0.0), accuracy(0.56))]
+        tiny = TinyRun(
+            teacher=TUNED, model=TINY, first=GeneralRun(parent=PRETRAINED, model=TINY), copies=1, seed=seed, recipe=Recipe(epochs=4)
+        )
         alone = replace(tiny, first=replace(PRETRAINED, model=TINY), lesson="labels", copies=0)
-        entries["tinybert"] += [(tiny, accuracy(0.72, teacher_test_accuracy=0.75)),
-                                (alone, accuracy(0.68, teacher_test_accuracy=0.75))]
-        entries["tinybert parts"] += [(replace(tiny, lesson="answers"), accuracy(0.70)),
-                                      (replace(tiny, first=None), accuracy(0.71)),
-                                      (replace(tiny, copies=0), accuracy(0.73))]
+        entries["tinybert"] += [(tiny, accuracy(0.72, teacher_test_accuracy=0.75)), (alone, accuracy(0.68, teacher_test_accuracy=0.75))]
+        entries["tinybert parts"] += [
+            (replace(tiny, lesson="answers"), accuracy(0.70)),
+            (replace(tiny, first=None), accuracy(0.71)),
+            (replace(tiny, copies=0), accuracy(0.73)),
+        ]
         entries["layer maps"] += [(replace(tiny, map="top"), accuracy(0.69)), (replace(tiny, map="bottom"), accuracy(0.71))]
     return {name: results(*found) for name, found in entries.items()}
 
 
-@pytest.mark.parametrize("value, expected", [
-    (claims.deepest_minus_plain, 0.03), (claims.second_shallowest_minus_plain, 0.01), (claims.early_exit_speedup, 2.0),
-    (claims.spread_of_references, 0.015), (claims.spread_of_places, 0.02), (claims.distilled_minus_deep_supervision, 0.01),
-    (claims.deit_gain, 0.06), (claims.hard_minus_soft, 0.01), (claims.hard_minus_released_soft, 0.05),
-    (claims.token_minus_none, 0.02),
-    (claims.convolutional_minus_transformer, 0.04), (claims.last_similarity, 0.9), (claims.share_of_gain_kept, 0.5),
-    (claims.inherited_minus_fresh, 0.05),
-    (claims.distilled_minus_inherited_labels, 0.01),
-    (claims.share_of_teacher, 0.96), (claims.tiny_minus_pretrained, 0.04), (claims.tiny_minus_answers_only, 0.02),
-    (claims.tiny_minus_no_general_stage, 0.01), (claims.tiny_minus_no_replaced_words, -0.01),
-    (claims.uniform_minus_best_map, 0.01)])
+@pytest.mark.parametrize(
+    "value, expected",
+    [
+        (claims.deepest_minus_plain, 0.03),
+        (claims.second_shallowest_minus_plain, 0.01),
+        (claims.early_exit_speedup, 2.0),
+        (claims.spread_of_references, 0.015),
+        (claims.spread_of_places, 0.02),
+        (claims.distilled_minus_deep_supervision, 0.01),
+        (claims.deit_gain, 0.06),
+        (claims.hard_minus_soft, 0.01),
+        (claims.hard_minus_released_soft, 0.05),
+        (claims.token_minus_none, 0.02),
+        (claims.convolutional_minus_transformer, 0.04),
+        (claims.last_similarity, 0.9),
+        (claims.share_of_gain_kept, 0.5),
+        (claims.inherited_minus_fresh, 0.05),
+        (claims.distilled_minus_inherited_labels, 0.01),
+        (claims.share_of_teacher, 0.96),
+        (claims.tiny_minus_pretrained, 0.04),
+        (claims.tiny_minus_answers_only, 0.02),
+        (claims.tiny_minus_no_general_stage, 0.01),
+        (claims.tiny_minus_no_replaced_words, -0.01),
+        (claims.uniform_minus_best_map, 0.01),
+    ],
+)
 def test_claims_read_the_runs_they_name(value, expected):
     assert value(sample()) == pytest.approx([expected] * 2)
 
 
 def test_claims_say_what_is_missing():
     empty = {name: results() for name in sample()}
-    for value in (claims.deepest_minus_plain, claims.early_exit_speedup, claims.spread_of_places, claims.last_similarity,
-                  claims.share_of_gain_kept,
-                  claims.share_of_teacher, claims.uniform_minus_best_map):
+    for value in (
+        claims.deepest_minus_plain,
+        claims.early_exit_speedup,
+        claims.spread_of_places,
+        claims.last_similarity,
+        claims.share_of_gain_kept,
+        claims.share_of_teacher,
+        claims.uniform_minus_best_map,
+    ):
         with pytest.raises(NotTestable):
             value(empty)
     studied = sample()
-    poor = results(*((spec, metrics) for spec, metrics in ((ViTRun(), accuracy(0.6)),
-                                                           (ViTRun(recipe=Recipe(epochs=20)), accuracy(0.6)),
-                                                           (MIXTURE, accuracy(0.6)),
-                                                           (SparseToDense(teacher=MIXTURE), accuracy(0.6)))))
+    poor = results(
+        *(
+            (spec, metrics)
+            for spec, metrics in (
+                (ViTRun(), accuracy(0.6)),
+                (ViTRun(recipe=Recipe(epochs=20)), accuracy(0.6)),
+                (MIXTURE, accuracy(0.6)),
+                (SparseToDense(teacher=MIXTURE), accuracy(0.6)),
+            )
+        )
+    )
     with pytest.raises(NotTestable, match="means nothing"):
         claims.share_of_gain_kept(studied | {"sparse": poor})
     search = ExitSearch(parent=replace(PLAIN, places=(1,)))
@@ -256,6 +356,7 @@ def test_claims_say_what_is_missing():
 
 
 # Running them
+
 
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory):
@@ -296,7 +397,8 @@ def test_the_same_seed_gives_the_same_numbers(ran, tmp_path):
     spec = exit_studies(networks)["self"][-1]
     again = obtain([spec], store=Store(tmp_path / "none", tmp_path))[0]
     assert {k: v for k, v in again.metrics.items() if k != "train_seconds"} == {
-        k: v for k, v in found["self"][-1].metrics.items() if k != "train_seconds"}
+        k: v for k, v in found["self"][-1].metrics.items() if k != "train_seconds"
+    }
 
 
 def test_what_was_trained_is_what_is_loaded(ran):
@@ -306,8 +408,7 @@ def test_what_was_trained_is_what_is_loaded(ran):
         session = Session(torch.device("cpu"), store, spec, lambda part, text: None)
         model, images = spec.load(session), spec.images(session)
         assert not model.training
-        assert evaluate_classifier(model, images.test, images)["accuracy"] == pytest.approx(result.metrics["test_accuracy"],
-                                                                                            abs=1e-6)
+        assert evaluate_classifier(model, images.test, images)["accuracy"] == pytest.approx(result.metrics["test_accuracy"], abs=1e-6)
 
 
 def test_the_second_stage_begins_with_all_that_the_first_has_trained(ran):
@@ -324,6 +425,7 @@ def test_the_second_stage_begins_with_all_that_the_first_has_trained(ran):
 
 
 # The figure
+
 
 def rows(*pairs):
     return [{"test_flops": flops, "test_accuracy": accuracy, "thresholds": [0.5, limit]} for flops, accuracy, limit in pairs]

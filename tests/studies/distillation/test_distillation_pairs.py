@@ -41,6 +41,7 @@ def seeded_draws():
 
 # Pairs
 
+
 @pytest.mark.parametrize("name", METHODS)
 def test_each_method_trains_the_student_and_leaves_the_teacher(name, images):
     teacher, student = network(TINY), network(SMALL)
@@ -50,9 +51,8 @@ def test_each_method_trains_the_student_and_leaves_the_teacher(name, images):
     batches = PairBatches(images.train, images, 32, seed=0)
     start = [p.clone() for p in pair.parameters()]
     history = fit(pair, batches, pair_loss(teacher), Recipe(epochs=2, lr=3e-3), seed=0, after_step=pair.climb)
-    assert not history.diverged and set(history.curves) == {"lr", "seconds", "train_loss", "train_accuracy", "term",
-                                                            "agreement"}
-    assert all(not torch.equal(old, new) for old, new in zip(start, pair.parameters()))      # a term's own weights learn too
+    assert not history.diverged and set(history.curves) == {"lr", "seconds", "train_loss", "train_accuracy", "term", "agreement"}
+    assert all(not torch.equal(old, new) for old, new in zip(start, pair.parameters()))  # a term's own weights learn too
     assert all(torch.equal(value, before[key]) for key, value in teacher.state_dict().items()) and not teacher.training
     assert torch.equal(pair(torch.zeros(1, 1, 8, 8)), student(torch.zeros(1, 1, 8, 8)))
     assert name in TOLD
@@ -81,8 +81,8 @@ def test_weights_and_warm_up():
         with torch.no_grad():
             logits, taught = student(inputs), teacher(inputs)
         assert total.item() == pytest.approx(
-            (0.5 * F.cross_entropy(logits, labels) + 3 * distillation(logits, taught, 4.0)).item(),
-            rel=1e-5)     # the value never ramps
+            (0.5 * F.cross_entropy(logits, labels) + 3 * distillation(logits, taught, 4.0)).item(), rel=1e-5
+        )  # the value never ramps
         pair.climb(pair, step + 1)
     torch.testing.assert_close(slopes[2], (slopes[0] + slopes[4]) / 2)
     torch.testing.assert_close(slopes[5], slopes[4])
@@ -95,7 +95,8 @@ def test_two_terms_together():
     own, other = (features(network(TINY).eval(), torch.randn(4, 1, 8, 8)) for _ in range(2))
     both = Together(Soft(1.0), Soft(4.0), 0.3)
     assert both(own, other, None, None).item() == pytest.approx(
-        (distillation(own.logits, other.logits, 1.0) + 0.3 * distillation(own.logits, other.logits, 4.0)).item())
+        (distillation(own.logits, other.logits, 1.0) + 0.3 * distillation(own.logits, other.logits, 4.0)).item()
+    )
     pair = METHODS["soft attention"].pair(nn.Identity(), nn.Identity(), Setting(None, None, 60.0, 96, 10))
     assert (pair.weight * pair.term.share, pair.labels_weight, pair.weight) == (pytest.approx(0.9), 0.1, 60.0)
     with pytest.raises(ValueError, match="'hinton'"):
@@ -104,10 +105,10 @@ def test_two_terms_together():
 
 # What the teacher sees
 
+
 def test_the_teachers_view(images):
     crop = Augmentation(crop=2)
-    same, other, fixed = (PairBatches(images.train, images, 16, crop, seed=3, view=view)
-                          for view in ("same", "independent", "fixed"))
+    same, other, fixed = (PairBatches(images.train, images, 16, crop, seed=3, view=view) for view in ("same", "independent", "fixed"))
     inputs, (labels, index) = same.batch(1, 2)
     assert torch.equal(images.train.labels[index], labels)
     for batches, expected in ((other, None), (fixed, normalise(images.train.images[index], images))):
@@ -116,7 +117,7 @@ def test_the_teachers_view(images):
         assert not torch.equal(view, inputs)
         if expected is not None:
             assert torch.equal(view, expected)
-    assert torch.equal(other.batch(1, 2)[1][2], other.batch(1, 2)[1][2])          # the same whenever asked
+    assert torch.equal(other.batch(1, 2)[1][2], other.batch(1, 2)[1][2])  # the same whenever asked
     assert not torch.equal(other.batch(1, 2)[1][2], other.batch(2, 2)[1][2])
     with pytest.raises(ValueError, match="neither mixup"):
         PairBatches(images.train, images, 16, Augmentation(mixup=1.0), view="fixed")
@@ -149,21 +150,26 @@ def test_mixed_images_have_soft_targets(images):
 
 # Specs
 
+
 def test_specs_refuse_what_makes_no_sense():
     base = PlainRun(model=TINY)
-    for fields, message in (({"method": "hintn"}, "method"), ({"view": "own"}, "view"), ({"temperature": 0.0}, "above 0"),
-                            ({"method": "fitnets", "temperature": 2.0}, "no temperature"),
-                            ({"method": "dist", "alpha": 0.5}, "weight"),
-                            ({"alpha": 2.0}, r"\[0, 1\]"), ({"weight": 1.0}, "alpha"),
-                            ({"method": "dist", "weight": -1.0}, "negative")):
+    for fields, message in (
+        ({"method": "hintn"}, "method"),
+        ({"view": "own"}, "view"),
+        ({"temperature": 0.0}, "above 0"),
+        ({"method": "fitnets", "temperature": 2.0}, "no temperature"),
+        ({"method": "dist", "alpha": 0.5}, "weight"),
+        ({"alpha": 2.0}, r"\[0, 1\]"),
+        ({"weight": 1.0}, "alpha"),
+        ({"method": "dist", "weight": -1.0}, "negative"),
+    ):
         with pytest.raises(ValueError, match=message):
             PairRun(parent=base, **fields)
 
 
 def test_a_pair_from_beginning_to_end(tmp_path):
     base = PlainRun(model=TINY, recipe=Recipe(epochs=4, batch_size=32, lr=1e-2), train_examples=400)
-    pair = PairRun(parent=base, model=SMALL, method="fitnets", recipe=Recipe(epochs=1, batch_size=32, lr=1e-2),
-                   train_examples=96)
+    pair = PairRun(parent=base, model=SMALL, method="fitnets", recipe=Recipe(epochs=1, batch_size=32, lr=1e-2), train_examples=96)
     second = PairRun(parent=pair, model=TINY, recipe=pair.recipe, train_examples=64)
     store = Store(tmp_path / "none", tmp_path)
     plain, first, last = obtain([base, pair, second], store=store)
@@ -175,8 +181,9 @@ def test_a_pair_from_beginning_to_end(tmp_path):
     assert first.metrics["term_parameters"] == 3 * 4 + 2 * 4 and last.metrics["term_parameters"] == 0
     assert first.metrics["flops"] < plain.metrics["flops"] and 0 <= first.metrics["test_agreement"] <= 1
     again = obtain([pair], store=Store(tmp_path / "none", tmp_path / "again"))[0]
-    assert {k: v for k, v in again.metrics.items() if k != "train_seconds"} == {k: v for k, v in first.metrics.items()
-                                                                                if k != "train_seconds"}
+    assert {k: v for k, v in again.metrics.items() if k != "train_seconds"} == {
+        k: v for k, v in first.metrics.items() if k != "train_seconds"
+    }
 
 
 @pytest.mark.parametrize("scale", STUDENTS)
@@ -192,9 +199,10 @@ def test_every_scale_has_its_specs(scale):
     assert len(found["nasty"]) == min(size.few, size.seeds)
     assert len(found["methods"]) == size.seeds * len(size.methods)
     assert {spec.method for spec in found["methods"]} == set(size.methods)
-    budgets = {(spec.recipe, spec.train_examples) for spec in found["methods"]} | {(spec.recipe, spec.train_examples)
-                                                                                   for spec in found["alone"]}
-    assert len(budgets) == 1                                                             # all have the same training
+    budgets = {(spec.recipe, spec.train_examples) for spec in found["methods"]} | {
+        (spec.recipe, spec.train_examples) for spec in found["alone"]
+    }
+    assert len(budgets) == 1  # all have the same training
     assert all(spec.parent in found["zero-shot"] for spec in found["transitions"])
     deep = with_seed(found["secondary"][-1], 7)
     assert deep.seed == deep.parent.seed == deep.parent.parent.seed == deep.parent.parent.parent.seed == 7
@@ -203,16 +211,27 @@ def test_every_scale_has_its_specs(scale):
 
 def test_names():
     wide = replace(STUDENTS["cpu"], sweep=((1.0, 10.0), (0.7, 0.9)), listeners=(0, 1), zero_variants=2)
-    found = {called(result(spec)) for specs in (student_studies(wide) | zero_shot_studies(wide)).values()
-             for spec in specs}
-    assert {"labels alone", "Hinton KD", "Hinton KD, T = 10, α = 0.9", "function matching, mixup",
-            "function matching, views of their own",
-            "Hinton KD of a nasty teacher, α = 0.9", "skeptical student of a nasty teacher", "zero-shot student",
-            "skeptical student of a nasty teacher, listener 2", "skeptical zero-shot student of a nasty teacher",
-            "zero-shot student of a nasty teacher, answers alone", "Hinton KD of a skeptical student, α = 0.9"} <= found
+    found = {called(result(spec)) for specs in (student_studies(wide) | zero_shot_studies(wide)).values() for spec in specs}
+    assert {
+        "labels alone",
+        "Hinton KD",
+        "Hinton KD, T = 10, α = 0.9",
+        "function matching, mixup",
+        "function matching, views of their own",
+        "Hinton KD of a nasty teacher, α = 0.9",
+        "skeptical student of a nasty teacher",
+        "zero-shot student",
+        "skeptical student of a nasty teacher, listener 2",
+        "skeptical zero-shot student of a nasty teacher",
+        "zero-shot student of a nasty teacher, answers alone",
+        "Hinton KD of a skeptical student, α = 0.9",
+    } <= found
     base = PlainRun()
-    assert [kind(result(spec)) for spec in (base, PairRun(parent=base),
-                                            PairRun(parent=PairRun(parent=base)))] == ["none", "normal", "student"]
+    assert [kind(result(spec)) for spec in (base, PairRun(parent=base), PairRun(parent=PairRun(parent=base)))] == [
+        "none",
+        "normal",
+        "student",
+    ]
     assert called(result(replace(PairRun(parent=base), temperature=4.0, alpha=0.7))) == "Hinton KD"
 
 

@@ -53,6 +53,7 @@ def accuracies(**by_size: list[float]) -> dict[str, list[float]]:
 
 # Names
 
+
 def unseeded(value):
     """A Spec's fields without the seeds, its own and its parents'."""
     if isinstance(value, dict):
@@ -72,24 +73,60 @@ def test_within_a_study_each_method_has_a_name_of_its_own(scale):
         assert len(names) == len(set(names)), (study, names)
 
 
-@pytest.mark.parametrize("study, names", [
-    ("samplers", ["rigid", "ERNIE", "ERNIE, first experts", "uniform", "sandwich", "sandwich, labels only", "project's weights",
-                  "project's phases, equal ones merged", "project's phases", "progressive shrinking"]),
-    ("twins", ["twin, 3 layers, 6 heads, 6 experts of 96, k=2", "twin, 2 layers, 6 heads, 4 experts of 96, k=1"]),
-    ("axes", ["rigid", "ERNIE, depth only", "ERNIE, experts only", "ERNIE, k only"]),
-    ("sparsity", ["rigid", "trained at k=1", "trained at k=4", "one k per step", "layer-wise k", "co-activation"]),
-    ("gates", ["rigid", "ERNIE", "rigid, gate p", "ERNIE, gate p", "rigid, loss-free bias", "ERNIE, loss-free bias"]),
-    ("subsets", ["rigid", "ERNIE", "ERNIE, first experts"]),
-    ("recovery", ["rigid, nothing trained", "rigid, routers trained", "rigid, everything trained",
-                  "ERNIE, nothing trained", "ERNIE, routers trained", "ERNIE, everything trained"]),
-    ("matformer", ["nested widths", "nested widths, four times the steps", "dense, width 24", "dense, width 48",
-                   "dense, width 96", "dense, width 192"]),
-    ("baselines", ["CNN, large", "CNN, small", "distillation", "pruning"]),
-    ("pace", ["ERNIE", "uniform", "sandwich", "project's weights", "progressive shrinking"]),
-    ("dynamic", ["dynamic"]), ("extraction", ["ERNIE"]), ("search", ["uniform"]),
-    ("sandwich", ["sandwich", "sandwich, labels only", "uniform, 4 per step"]),
-    ("mixtures", ["nested widths, four times the steps"]),
-])
+@pytest.mark.parametrize(
+    "study, names",
+    [
+        (
+            "samplers",
+            [
+                "rigid",
+                "ERNIE",
+                "ERNIE, first experts",
+                "uniform",
+                "sandwich",
+                "sandwich, labels only",
+                "project's weights",
+                "project's phases, equal ones merged",
+                "project's phases",
+                "progressive shrinking",
+            ],
+        ),
+        ("twins", ["twin, 3 layers, 6 heads, 6 experts of 96, k=2", "twin, 2 layers, 6 heads, 4 experts of 96, k=1"]),
+        ("axes", ["rigid", "ERNIE, depth only", "ERNIE, experts only", "ERNIE, k only"]),
+        ("sparsity", ["rigid", "trained at k=1", "trained at k=4", "one k per step", "layer-wise k", "co-activation"]),
+        ("gates", ["rigid", "ERNIE", "rigid, gate p", "ERNIE, gate p", "rigid, loss-free bias", "ERNIE, loss-free bias"]),
+        ("subsets", ["rigid", "ERNIE", "ERNIE, first experts"]),
+        (
+            "recovery",
+            [
+                "rigid, nothing trained",
+                "rigid, routers trained",
+                "rigid, everything trained",
+                "ERNIE, nothing trained",
+                "ERNIE, routers trained",
+                "ERNIE, everything trained",
+            ],
+        ),
+        (
+            "matformer",
+            [
+                "nested widths",
+                "nested widths, four times the steps",
+                "dense, width 24",
+                "dense, width 48",
+                "dense, width 96",
+                "dense, width 192",
+            ],
+        ),
+        ("baselines", ["CNN, large", "CNN, small", "distillation", "pruning"]),
+        ("pace", ["ERNIE", "uniform", "sandwich", "project's weights", "progressive shrinking"]),
+        ("dynamic", ["dynamic"]),
+        ("extraction", ["ERNIE"]),
+        ("search", ["uniform"]),
+        ("sandwich", ["sandwich", "sandwich, labels only", "uniform, 4 per step"]),
+        ("mixtures", ["nested widths, four times the steps"]),
+    ],
+)
 def test_names(study, names):
     assert list(dict.fromkeys(method(result(spec)) for spec in SPECS[study])) == names
 
@@ -103,9 +140,16 @@ def test_tables_have_the_name_in_front_and_curves_beside():
 
 # ERNIE 5.0
 
+
 def test_elastic_depth_and_experts_against_the_rigid_network():
-    runs = filled("axes", {"rigid": accuracies(large=[0.50, 0.60]), "ERNIE, depth only": accuracies(large=[0.51, 0.58]),
-                           "ERNIE, experts only": accuracies(large=[0.47, 0.60])})
+    runs = filled(
+        "axes",
+        {
+            "rigid": accuracies(large=[0.50, 0.60]),
+            "ERNIE, depth only": accuracies(large=[0.51, 0.58]),
+            "ERNIE, experts only": accuracies(large=[0.47, 0.60]),
+        },
+    )
     assert claim("elastic_depth_minus_rigid", axes=runs) == [0.01, -0.02]
     assert claim("elastic_experts_minus_rigid", axes=runs) == [-0.03, 0.0]
 
@@ -126,33 +170,50 @@ def test_what_a_third_keeps_cannot_be_told_without_one_or_of_an_untrained_networ
 
 # US-Nets and Once-for-All
 
+
 def test_sandwich_against_random_at_the_ends():
-    runs = filled("sandwich", {"sandwich, labels only": accuracies(large=[0.50, 0.60], smallest=[0.40, 0.30]),
-                               "uniform, 4 per step": accuracies(large=[0.46, 0.60], smallest=[0.42, 0.32])})
+    runs = filled(
+        "sandwich",
+        {
+            "sandwich, labels only": accuracies(large=[0.50, 0.60], smallest=[0.40, 0.30]),
+            "uniform, 4 per step": accuracies(large=[0.46, 0.60], smallest=[0.42, 0.32]),
+        },
+    )
     assert claim("sandwich_minus_random_at_ends", sandwich=runs) == [0.01, -0.01]
 
 
 def test_distillation_counts_the_smaller_sub_networks_only():
-    late = filled("late distillation", {
-        "sandwich, distilled after 30%": accuracies(large=[0.9, 0.9], medium=[0.5, 0.5], small=[0.4, 0.4], smallest=[0.33, 0.24])})
-    runs = filled("sandwich", {
-        "sandwich, labels only": accuracies(large=[0.1, 0.1], medium=[0.5, 0.5], small=[0.4, 0.4], smallest=[0.3, 0.3])})
+    late = filled(
+        "late distillation",
+        {"sandwich, distilled after 30%": accuracies(large=[0.9, 0.9], medium=[0.5, 0.5], small=[0.4, 0.4], smallest=[0.33, 0.24])},
+    )
+    runs = filled(
+        "sandwich", {"sandwich, labels only": accuracies(large=[0.1, 0.1], medium=[0.5, 0.5], small=[0.4, 0.4], smallest=[0.3, 0.3])}
+    )
     assert claim("distilled_minus_labelled", sandwich=runs, **{"late distillation": late}) == [0.01, -0.02]
     with pytest.raises(NotTestable, match="nearly random teacher"):
         claim("distilled_minus_labelled", sandwich=runs, **{"late distillation": Results(())})
 
 
 def test_progressive_against_random_over_four_sizes():
-    runs = filled("samplers", {
-        "progressive shrinking": accuracies(large=[0.60, 0.6], medium=[0.5, 0.5], small=[0.4, 0.4], smallest=[0.3, 0.3]),
-        "uniform": accuracies(large=[0.56, 0.6], medium=[0.5, 0.5], small=[0.4, 0.4], smallest=[0.3, 0.38])})
+    runs = filled(
+        "samplers",
+        {
+            "progressive shrinking": accuracies(large=[0.60, 0.6], medium=[0.5, 0.5], small=[0.4, 0.4], smallest=[0.3, 0.3]),
+            "uniform": accuracies(large=[0.56, 0.6], medium=[0.5, 0.5], small=[0.4, 0.4], smallest=[0.3, 0.38]),
+        },
+    )
     assert claim("progressive_minus_random", samplers=runs) == [0.01, -0.02]
 
 
-PROGRESSIVE = {"progressive shrinking": {"size_medium": ["3 layers"] * 2, "size_small": ["2 layers"] * 2}
-               | accuracies(medium=[0.50, 0.50], small=[0.40, 0.40])}
-TWINS = {"twin, 3 layers, 6 heads, 6 experts of 96, k=2": {"size_large": ["3 layers"] * 2} | accuracies(large=[0.52, 0.50]),
-         "twin, 2 layers, 6 heads, 4 experts of 96, k=1": {"size_large": ["2 layers"] * 2} | accuracies(large=[0.36, 0.42])}
+PROGRESSIVE = {
+    "progressive shrinking": {"size_medium": ["3 layers"] * 2, "size_small": ["2 layers"] * 2}
+    | accuracies(medium=[0.50, 0.50], small=[0.40, 0.40])
+}
+TWINS = {
+    "twin, 3 layers, 6 heads, 6 experts of 96, k=2": {"size_large": ["3 layers"] * 2} | accuracies(large=[0.52, 0.50]),
+    "twin, 2 layers, 6 heads, 4 experts of 96, k=1": {"size_large": ["2 layers"] * 2} | accuracies(large=[0.36, 0.42]),
+}
 
 
 def test_progressive_against_twins_of_the_same_size():
@@ -168,10 +229,17 @@ def test_both_twins_are_needed():
 
 # MatFormer
 
-NESTED = {"nested widths, four times the steps": accuracies(hidden_24=[0.1, 0.1], hidden_48=[0.2, 0.2], hidden_96=[0.3, 0.3],
-                                                            hidden_192=[0.44, 0.32])}
-LONG_TWINS = {"dense, width 24": accuracies(large=[0.1, 0.1]), "dense, width 48": accuracies(large=[0.2, 0.2]),
-          "dense, width 96": accuracies(large=[0.3, 0.3]), "dense, width 192": accuracies(large=[0.4, 0.4])}
+NESTED = {
+    "nested widths, four times the steps": accuracies(
+        hidden_24=[0.1, 0.1], hidden_48=[0.2, 0.2], hidden_96=[0.3, 0.3], hidden_192=[0.44, 0.32]
+    )
+}
+LONG_TWINS = {
+    "dense, width 24": accuracies(large=[0.1, 0.1]),
+    "dense, width 48": accuracies(large=[0.2, 0.2]),
+    "dense, width 96": accuracies(large=[0.3, 0.3]),
+    "dense, width 192": accuracies(large=[0.4, 0.4]),
+}
 
 
 def test_nested_widths_against_dense_twins():
@@ -192,11 +260,10 @@ def test_twins_are_as_long_as_the_nested_network():
 
 
 def test_mixtures_against_the_line_between_their_widths():
-    rows = [[[24, 24], 100, 0, 0.2], [[24, 48], 150, 0, 0.36], [[48, 48], 200, 0, 0.4], [[48, 96], 300, 0, 0.42],
-            [[96, 96], 400, 0, 0.5]]
+    rows = [[[24, 24], 100, 0, 0.2], [[24, 48], 150, 0, 0.36], [[48, 48], 200, 0, 0.4], [[48, 96], 300, 0, 0.42], [[96, 96], 400, 0, 0.5]]
     above = [row if row[1] != 300 else [*row[:3], 0.45] for row in rows]
     runs = filled("mixtures", {"nested widths, four times the steps": {"mixtures": [rows, above]}})
-    assert claim("mixtures_minus_line", mixtures=runs) == [0.015, 0.03]   # heights: 0.06 and -0.03, then 0.06 and 0
+    assert claim("mixtures_minus_line", mixtures=runs) == [0.015, 0.03]  # heights: 0.06 and -0.03, then 0.06 and 0
     alone = filled("mixtures", {"nested widths, four times the steps": {"mixtures": [rows[::2], rows[::2]]}})
     with pytest.raises(NotTestable, match="one layer"):
         claim("mixtures_minus_line", mixtures=alone)
@@ -214,9 +281,15 @@ def test_layer_wise_k_against_one_k_per_step():
 
 
 def test_layer_wise_k_against_mixtures_trained_at_one_k():
-    runs = filled("sparsity", LAYERWISE | {"trained at k=1": accuracies(large=[0.47, 0.50]),
-                                           "rigid": accuracies(large=[0.55, 0.58]),
-                                           "trained at k=4": accuracies(large=[0.60, 0.62])})
+    runs = filled(
+        "sparsity",
+        LAYERWISE
+        | {
+            "trained at k=1": accuracies(large=[0.47, 0.50]),
+            "rigid": accuracies(large=[0.55, 0.58]),
+            "trained at k=4": accuracies(large=[0.60, 0.62]),
+        },
+    )
     assert claim("layerwise_minus_specialists", sparsity=runs) == [0.01, -0.02]
     for name in ("trained at k=4", "layer-wise k"):
         with pytest.raises(NotTestable):
@@ -235,12 +308,15 @@ def test_the_wall_is_looked_for_at_three_times_k():
     assert claim("rigid_beyond_its_k", sparsity=runs) == [-0.03, 0.01]
 
 
-@pytest.mark.parametrize("accuracies_by_k, times", [
-    ([0.1, 0.500, 0.499, 0.505, 0.498, 0.400], 3.0),   # 0.2 points below still counts
-    ([0.9, 0.500, 0.490, 0.500, 0.500, 0.500], 1.0),   # what comes after a loss does not count, nor a smaller k
-    ([0.1, 0.500, 0.500, 0.490, 0.500, 0.500], 1.5),
-    ([0.1, 0.500, 0.500, 0.500, 0.500, 0.500], 4.0),
-])
+@pytest.mark.parametrize(
+    "accuracies_by_k, times",
+    [
+        ([0.1, 0.500, 0.499, 0.505, 0.498, 0.400], 3.0),  # 0.2 points below still counts
+        ([0.9, 0.500, 0.490, 0.500, 0.500, 0.500], 1.0),  # what comes after a loss does not count, nor a smaller k
+        ([0.1, 0.500, 0.500, 0.490, 0.500, 0.500], 1.5),
+        ([0.1, 0.500, 0.500, 0.500, 0.500, 0.500], 4.0),
+    ],
+)
 def test_usable_range(accuracies_by_k, times):
     runs = walls("co-activation", accuracies_by_k, [0.1, 0.5, 0.5, 0.5, 0.4, 0.4])
     assert claim("usable_range", sparsity=runs) == [times, 2.0]
@@ -253,6 +329,7 @@ def test_four_experts_are_too_few_for_the_wall(values, name):
 
 
 # All of them
+
 
 def test_seeds_that_are_not_shared_are_left_out():
     runs = filled("axes", {"rigid": accuracies(large=[0.50, 0.60]), "ERNIE, depth only": accuracies(large=[0.51, 0.58])})

@@ -55,8 +55,7 @@ def grid(found) -> dict[tuple, float]:
 
 def test_subsets(parent, store):
     found = result(SubsetRun(parent=PARENT), store)
-    cuts = {f"{axis}_{name}_{order}" for axis in ("heads", "hidden") for name in CUTS
-            for order in ("as_trained", "by_importance")}
+    cuts = {f"{axis}_{name}_{order}" for axis in ("heads", "hidden") for name in CUTS for order in ("as_trained", "by_importance")}
     names = {"whole", *(f"experts_{name}" for name in EXPERTS), *(f"depth_{name}" for name in DEPTHS), *cuts}
     assert set(found.metrics) == names and all(0 <= value <= 1 for value in found.metrics.values())
     known = grid(parent)
@@ -66,7 +65,7 @@ def test_subsets(parent, store):
     assert torch.tensor(found.arrays["reap"]).shape == (2, 4) and sorted(found.arrays["layers"]) == [0, 1]
     for name in ("by_class_whole", "by_class_small"):
         shares = torch.tensor(found.arrays[name])
-        assert shares.shape == (4, 10) and (shares.sum(0) - 1000).abs().max() <= 4   # rounded each
+        assert shares.shape == (4, 10) and (shares.sum(0) - 1000).abs().max() <= 4  # rounded each
     assert (torch.tensor(found.arrays["by_class_small"])[2:] == 0).all()
 
 
@@ -112,12 +111,14 @@ def test_mixing_and_matching_has_every_mixture_of_neighbours(store):
     assert [row[1] for row in rows] == sorted(row[1] for row in rows)
     whole = result(NESTED, store).metrics
     assert {row[0][0]: row[-1] for row in rows if len(set(row[0])) == 1} == {
-        width: pytest.approx(whole[f"test_accuracy_hidden_{width}"]) for width in widths}
+        width: pytest.approx(whole[f"test_accuracy_hidden_{width}"]) for width in widths
+    }
 
 
 def test_the_cost_of_a_samplers_step(store):
-    spec = SamplerCost(space=SPACE, sampler=Sandwich(), moe=MIXTURE, d_model=12, image_size=8, channels=1, patch=2,
-                       batch_size=16, steps=2, rounds=2)
+    spec = SamplerCost(
+        space=SPACE, sampler=Sandwich(), moe=MIXTURE, d_model=12, image_size=8, channels=1, patch=2, batch_size=16, steps=2, rounds=2
+    )
     metrics = result(spec, store).metrics
     assert 0 < metrics["ratio_p05"] <= metrics["ratio"] <= metrics["ratio_p95"] and metrics["ordinary_ms"] > 0
     config = geometry(SPACE, width=12, moe=MIXTURE, image_size=8, channels=1, patch=2)
@@ -140,11 +141,14 @@ def test_killed_and_resumed_is_the_same_as_undisturbed(parent, store, tmp_path, 
     assert any(session.checkpoint.iterdir()) and other.get(PARENT) is None
     reported = []
     again = run(PARENT, replace(session, report=lambda part, text: reported.append(part)))
-    assert min(reported) > 0.5   # the first epoch was not repeated
+    assert min(reported) > 0.5  # the first epoch was not repeated
 
     def known(found):
-        return ({name: value for name, value in found.metrics.items() if name != "train_seconds"},
-                {name: curve for name, curve in found.curves.items() if name != "seconds"}, found.arrays)
+        return (
+            {name: value for name, value in found.metrics.items() if name != "train_seconds"},
+            {name: curve for name, curve in found.curves.items() if name != "seconds"},
+            found.arrays,
+        )
 
     assert known(again) == known(parent)
     mine, theirs = (load_file(place.scratch(PARENT) / "weights.safetensors") for place in (other, store))
@@ -157,7 +161,7 @@ def test_without_data_it_is_unavailable_and_says_why(monkeypatch, tmp_path):
 
     monkeypatch.setattr(images, "load_images", nothing)
     for spec in (PARENT, SubsetRun(parent=PARENT)):
-        missing, = obtain([spec], store=Store(tmp_path, tmp_path), device="cpu").missing
+        (missing,) = obtain([spec], store=Store(tmp_path, tmp_path), device="cpu").missing
         assert missing.reason == "no pictures here"
 
 

@@ -64,6 +64,7 @@ def compared(values: str, study: str, first: str, second: str, metric: str = LOS
 
 # Names
 
+
 def unseeded(value):
     """A Spec's fields without the seeds, its own and its parents'."""
     return {name: unseeded(part) for name, part in value.items() if name != "seed"} if isinstance(value, dict) else value
@@ -80,6 +81,7 @@ def test_within_a_study_each_method_has_a_name_of_its_own(scale, study):
 
 # Savings: scratch's loss falls by a tenth with each doubling of the arithmetic
 
+
 def smaller(budgets=(0.5, 1.0, 2.0), losses=(9.2, 9.0, 8.8)) -> Results:
     """Networks of the sources' sizes from scratch, far worse than the final one unless said otherwise."""
     specs = sorted(SPECS["envelope"], key=lambda spec: spec.total_flops)
@@ -95,16 +97,18 @@ def scratch(budgets=(0.5, 1.0, 2.0), losses=(2.2, 2.0, 1.8)) -> Results:
     return Results(tuple(result(spec, {"test_loss": by_steps[spec.steps]}) for spec in dense))
 
 
-@pytest.mark.parametrize("values, name", [("net2net_saves_uncharged", "FFN width, Net2Net"),
-                                          ("hypercloning_saves_uncharged", "width, noise 0 dB")])
+@pytest.mark.parametrize(
+    "values, name", [("net2net_saves_uncharged", "FFN width, Net2Net"), ("hypercloning_saves_uncharged", "width, noise 0 dB")]
+)
 def test_savings_with_the_source_free_of_charge(values, name):
     runs = filled("width", {name: {"test_loss": [2.0, 1.8]}})
     whole, further = pytest.approx(1 / 0.7, rel=0.02), pytest.approx(2 / 0.7, rel=0.02)
     assert getattr(growth_claims, values)({"width": only(runs, name), "scratch": scratch(), "envelope": smaller()}) == [whole, further]
 
 
-@pytest.mark.parametrize("values, study, name", [("stack_speedup", "depth", "depth, stacked"),
-                                                 ("width_speedup", "width", "width, unequal shares 1")])
+@pytest.mark.parametrize(
+    "values, study, name", [("stack_speedup", "depth", "depth, stacked"), ("width_speedup", "width", "width, unequal shares 1")]
+)
 def test_speedups_charge_the_source(values, study, name):
     runs = only(filled(study, {name: {"test_loss": [2.0, 1.8]}}), name)
     assert getattr(growth_claims, values)({study: runs, "scratch": scratch(), "envelope": smaller()}) == pytest.approx([0, 1], abs=0.02)
@@ -139,28 +143,31 @@ def test_the_envelope_is_the_least_arithmetic_of_any_size():
     small, large = [(1.0, 2.0), (2.0, 1.9), (4.0, 1.85)], [(2.0, 2.1), (4.0, 1.8), (8.0, 1.6)]
     assert of_envelope(1.95, [small, large]) == pytest.approx(needed(1.95, *zip(*small)))
     assert of_envelope(1.7, [small, large]) == pytest.approx(needed(1.7, *zip(*large)))
-    assert of_envelope(1.9, [[(1.0, 2.0)], large]) == pytest.approx(needed(1.9, *zip(*large)))   # one budget says nothing
+    assert of_envelope(1.9, [[(1.0, 2.0)], large]) == pytest.approx(needed(1.9, *zip(*large)))  # one budget says nothing
     with pytest.raises(ValueError, match="no network from scratch"):
         of_envelope(1.9, [[(1.0, 2.0)], [(1.0, 2.0), (2.0, 2.5)], []])
 
 
 # Comparisons of two methods
 
-@pytest.mark.parametrize("values, study, first, second", [
-    ("even_minus_noise", "dropout", "width, equal copies, dropout 0.1", "width, noise 0 dB, dropout 0.1"),
-    ("even_minus_uneven", "dropout", "width, equal copies, dropout 0.1", "width, unequal shares 1, dropout 0.1"),
-    ("dense_minus_upcycled", "upcycling", "dense, trained on", "experts"),
-    ("plain_minus_drop", "upcycling", "experts", "experts, 50% re-drawn"),
-    ("normalised_minus_plain_gates", "upcycling", "experts, router 0.1", "experts, plain gates"),
-    ("full_minus_blocks", "continual", "dense, trained on", "depth, silent between, new blocks only"),
-])
+
+@pytest.mark.parametrize(
+    "values, study, first, second",
+    [
+        ("even_minus_noise", "dropout", "width, equal copies, dropout 0.1", "width, noise 0 dB, dropout 0.1"),
+        ("even_minus_uneven", "dropout", "width, equal copies, dropout 0.1", "width, unequal shares 1, dropout 0.1"),
+        ("dense_minus_upcycled", "upcycling", "dense, trained on", "experts"),
+        ("plain_minus_drop", "upcycling", "experts", "experts, 50% re-drawn"),
+        ("normalised_minus_plain_gates", "upcycling", "experts, router 0.1", "experts, plain gates"),
+        ("full_minus_blocks", "continual", "dense, trained on", "depth, silent between, new blocks only"),
+    ],
+)
 def test_differences_of_loss(values, study, first, second):
     compared(values, study, first, second)
 
 
 def test_information_is_more_with_neurons_re_drawn():
-    compared("drop_information_minus_plain", "upcycling", "experts, 50% re-drawn", "experts",
-             metric="token_information")
+    compared("drop_information_minus_plain", "upcycling", "experts, 50% re-drawn", "experts", metric="token_information")
 
 
 def test_quarter_rate_against_the_full_one():
@@ -175,8 +182,13 @@ def test_groups_are_compared_in_per_cent_of_the_dense_loss():
 
 
 def test_a_training_that_diverged_decides_nothing():
-    runs = filled("dropout", {"width, equal copies, dropout 0.1": {LOSS: [0.5, 0.6], "diverged": [False, False]},
-                              "width, noise 0 dB, dropout 0.1": {LOSS: [None, 0.6], "diverged": [True, False]}})
+    runs = filled(
+        "dropout",
+        {
+            "width, equal copies, dropout 0.1": {LOSS: [0.5, 0.6], "diverged": [False, False]},
+            "width, noise 0 dB, dropout 0.1": {LOSS: [None, 0.6], "diverged": [True, False]},
+        },
+    )
     with pytest.raises(NotTestable, match="noise 0 dB, dropout 0.1' diverged with seed 0"):
         claim("even_minus_noise", dropout=runs)
     with pytest.raises(NotTestable, match="without dropout and deterministic"):
@@ -185,11 +197,14 @@ def test_a_training_that_diverged_decides_nothing():
 
 # Stacking against the best of the others
 
-DEPTH = {"depth, stacked": {LOSS: [0.50, 0.60]}, "depth, silent between": {LOSS: [0.52, 0.59]},
-         "depth, silent on top": {LOSS: [0.49, 0.90]}, "depth, interposed": {LOSS: [0.90, 0.90]},
-         "depth, last block again": {LOSS: [0.90, 0.90]}}
-WIDTH = {f"width, {how}": {LOSS: [0.90, 0.55]}
-         for how in ("equal copies", "noise 0 dB", "noise -6 dB", "unequal shares 1")}
+DEPTH = {
+    "depth, stacked": {LOSS: [0.50, 0.60]},
+    "depth, silent between": {LOSS: [0.52, 0.59]},
+    "depth, silent on top": {LOSS: [0.49, 0.90]},
+    "depth, interposed": {LOSS: [0.90, 0.90]},
+    "depth, last block again": {LOSS: [0.90, 0.90]},
+}
+WIDTH = {f"width, {how}": {LOSS: [0.90, 0.55]} for how in ("equal copies", "noise 0 dB", "noise -6 dB", "unequal shares 1")}
 
 
 def test_the_best_other_operator_is_chosen_by_its_mean():
@@ -203,6 +218,7 @@ def test_a_stack_of_one_layer_is_no_stack():
 
 
 # A mixture grown after half of the arithmetic
+
 
 def test_upcycling_against_a_mixture_from_scratch_of_the_same_steps():
     times = filled("times", {"experts": {LOSS: [0.49, 0.63]}}, holds=lambda one: abs(share(one) - 0.5) < 0.1)
@@ -220,8 +236,9 @@ BLOCKS = "depth, silent between, new blocks only"
 
 
 def test_forgetting_is_compared_with_the_full_training_that_forgets_less():
-    runs = filled("continual", {"dense, trained on": {OLD: [0.9, 1.0]}, "depth, silent between": {OLD: [0.8, 0.7]},
-                                BLOCKS: {OLD: [0.6, 0.75]}})
+    runs = filled(
+        "continual", {"dense, trained on": {OLD: [0.9, 1.0]}, "depth, silent between": {OLD: [0.8, 0.7]}, BLOCKS: {OLD: [0.6, 0.75]}}
+    )
     assert claim("full_forgets_minus_blocks", continual=runs) == [0.2, -0.05]
 
 
@@ -232,9 +249,12 @@ def test_what_new_blocks_forget():
 
 # Exactness, paths, and the project
 
+
 def test_exactness_is_the_worst_of_lemons_operators_for_each_network():
-    arrays = {"operators": ["experts", "width, unequal shares", "depth, interleaved", "depth, on top"],
-              "single": [[1.0, 1.0], [1e-6, 1e-7], [1e-7, 1e-5], [0.0, 0.0]]}
+    arrays = {
+        "operators": ["experts", "width, unequal shares", "depth, interleaved", "depth, on top"],
+        "single": [[1.0, 1.0], [1e-6, 1e-7], [1e-7, 1e-5], [0.0, 0.0]],
+    }
     assert claim("log_relative_difference", exactness=Results((result(SPECS["exactness"][0], arrays=arrays),))) == [-6, -5]
 
 
@@ -245,9 +265,14 @@ def test_paths_are_compared_by_their_largest_difference():
 
 def test_the_projects_order_keeps_the_loss():
     before = {"loss_before": [2.0, 2.0]}
-    runs = filled("pipeline", {"experts": before | {"loss_after": [2.1, 2.0]},
-                               "experts → width": before | {"loss_after": [1.7, 2.0]},
-                               "experts → width → depth": before | {"loss_after": [2.0, 2.4]}})
+    runs = filled(
+        "pipeline",
+        {
+            "experts": before | {"loss_after": [2.1, 2.0]},
+            "experts → width": before | {"loss_after": [1.7, 2.0]},
+            "experts → width → depth": before | {"loss_after": [2.0, 2.4]},
+        },
+    )
     assert claim("largest_change_of_loss", pipeline=runs) == [0.3, 0.4]
     with pytest.raises(NotTestable, match="experts → width → depth"):
         claim("largest_change_of_loss", pipeline=only(runs, "experts", "experts → width"))
@@ -259,6 +284,9 @@ def test_the_tied_fault_raises_the_loss():
 
 
 def test_active_shares_of_the_projects_networks():
-    counts = {f"{kind}_{name}": value for name, active in (("experts", 0.25), ("wide", 0.35), ("deep", 0.5))
-              for kind, value in (("active_parameters", active), ("parameters", 1.0))}
+    counts = {
+        f"{kind}_{name}": value
+        for name, active in (("experts", 0.25), ("wide", 0.35), ("deep", 0.5))
+        for kind, value in (("active_parameters", active), ("parameters", 1.0))
+    }
     assert claim("active_share_outside_range", presets=Results((result(SPECS["presets"][0], counts),))) == [0.05, 0, 0.1]

@@ -48,7 +48,7 @@ def test_every_comparison_spends_the_same_arithmetic(scale):
     names = ("depth", "width", "upcycling", "faults", "times", "moments")
     spent = [run.total_flops / plan.budget for name in names for run in found[name]]
     spent += [run.total_flops / plan.budget for run in found["pipeline"] if len(chain(run)) == 4]
-    slack = {"smoke": 0.35, "laptop": 0.12}.get(scale, 0.03)    # whole steps are few there
+    slack = {"smoke": 0.35, "laptop": 0.12}.get(scale, 0.03)  # whole steps are few there
     assert min(spent) > 1 - slack and max(spent) < 1 + slack
 
 
@@ -67,9 +67,18 @@ def test_knobs_reach_the_networks():
     assert [type(run.growth[0]).__name__ for run in order if run.growth][:3] == ["Deepen", "Widen", "Upcycle"]
 
 
-@pytest.mark.parametrize("knobs, message", [
-    (dict(order="width, depth"), "each once"), (dict(shares="1, 2, 3"), "four numbers"), (dict(rates="1, 1, 1, x"), "separated by commas"),
-    (dict(corpus="wikipedia"), "wikipedia"), (dict(width=8), "at least 16"), (dict(lr=0.0), "above 0"), (dict(steps=3), "at least 10")])
+@pytest.mark.parametrize(
+    "knobs, message",
+    [
+        (dict(order="width, depth"), "each once"),
+        (dict(shares="1, 2, 3"), "four numbers"),
+        (dict(rates="1, 1, 1, x"), "separated by commas"),
+        (dict(corpus="wikipedia"), "wikipedia"),
+        (dict(width=8), "at least 16"),
+        (dict(lr=0.0), "above 0"),
+        (dict(steps=3), "at least 10"),
+    ],
+)
 def test_impossible_knobs_say_what_to_do(knobs, message):
     with pytest.raises(ValueError, match=message):
         Parameters(**knobs)
@@ -81,9 +90,15 @@ def test_impossible_networks_say_what_to_do(knobs, message):
         studies(Parameters(**knobs))
 
 
-@pytest.mark.parametrize("changes, message", [
-    (dict(), "geometry of the model|geometry or a parent"), (dict(model=TINY, steps=5), "choose a multiple"),
-    (dict(model=TINY, moments="lost"), "moments"), (dict(model=TINY, trained="new blocks"), "after one Deepen")])
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        (dict(), "geometry of the model|geometry or a parent"),
+        (dict(model=TINY, steps=5), "choose a multiple"),
+        (dict(model=TINY, moments="lost"), "moments"),
+        (dict(model=TINY, trained="new blocks"), "after one Deepen"),
+    ],
+)
 def test_impossible_runs_say_what_to_do(changes, message):
     with pytest.raises(ValueError, match=message):
         run_of(**changes)
@@ -114,13 +129,17 @@ def test_what_the_parent_learnt_arrives(family, store):
 
 def test_only_new_blocks_are_trained(store):
     from safetensors.torch import load_file
+
     small = run_of(model=TINY)
     run = run_of(parent=small, growth=(Deepen(4),), trained="new blocks", corpus=replace(CORPUS, dialect="pig-latin"))
     (result,) = obtain([run], store=store)
     before, after = (load_file(store.scratch(one) / "weights.safetensors") for one in (small, run))
     new = {place for place, (_, silent) in enumerate(run.growth[0].plan(2)) if silent}
-    changed = {name for name in after if name.startswith("blocks.") and name.count(".") > 2
-               and not torch.equal(after[name], before[old_name(name, run)])}
+    changed = {
+        name
+        for name in after
+        if name.startswith("blocks.") and name.count(".") > 2 and not torch.equal(after[name], before[old_name(name, run)])
+    }
     assert changed and {int(name.split(".")[1]) for name in changed} == new
     assert torch.equal(after["embed.weight"], before["embed.weight"])
     assert {"old_test_bits_per_byte", "old_test_bits_per_byte_before"} <= result.metrics.keys()
@@ -153,12 +172,12 @@ def test_needed_arithmetic_follows_a_power_law():
 
 def test_saving_charges_the_source():
     def result(total, loss, seed=0, flops=100):
-        return Result("growth-gpt", "k", {"seed": seed, "steps": 10},
-                      {"total_flops": total, "test_loss": loss, "flops": flops}, {}, {}, {})
+        return Result("growth-gpt", "k", {"seed": seed, "steps": 10}, {"total_flops": total, "test_loss": loss, "flops": flops}, {}, {}, {})
+
     scratch = [result(budget, 4.0 * budget**-0.1) for budget in (1e9, 2e9)] + [result(1e9, 1.0, seed=1)]
     assert saving(result(1e9, 4.0 * 2e9**-0.1), scratch) == pytest.approx(0.5)
     with pytest.raises(ValueError):
-        saving(result(1e9, 0.4, flops=200), scratch)   # another geometry
+        saving(result(1e9, 0.4, flops=200), scratch)  # another geometry
     assert saving(result(1e9, 4.0 * 2e9**-0.1), scratch, spent=lambda run: 2 * run.metrics["total_flops"]) == pytest.approx(0.5)
 
 

@@ -14,23 +14,42 @@ from lib.studies.language import claims, needs
 from lib.studies.language.names import OWN, SMOL, frame, ratio, table, windows
 from lib.studies.language.tables import by_strength, in_words, perplexity, smallest_within
 
-METHODS = {"Untouched": {}, "PrunedLM": {"by": "magnitude", "density": 0.5, "pattern": "", "per": "row", "bits_left": None, "group": None},
-           "RoundedLM": {"by": "nearest", "bits_each": 4, "group": None, "symmetric": False},
-           "RoundedActivationsLM": {"by": "nearest", "weight_bits": 8, "activation_bits": 8, "alpha": 0.5},
-           "ShortenedLM": {"by": "influence", "count": 1}}
+METHODS = {
+    "Untouched": {},
+    "PrunedLM": {"by": "magnitude", "density": 0.5, "pattern": "", "per": "row", "bits_left": None, "group": None},
+    "RoundedLM": {"by": "nearest", "bits_each": 4, "group": None, "symmetric": False},
+    "RoundedActivationsLM": {"by": "nearest", "weight_bits": 8, "activation_bits": 8, "alpha": 0.5},
+    "ShortenedLM": {"by": "influence", "count": 1},
+}
 
 
 def lm(model, text=24):
     """A model's part of a Spec, with ``text`` windows of calibration text."""
-    return {"type": "PretrainedLM", "calibration": text, "length": 512} if model == SMOL else {"type": "OwnLM", "calibration": text, "gpt": {"context": 128, "width": 32}}
+    return (
+        {"type": "PretrainedLM", "calibration": text, "length": 512}
+        if model == SMOL
+        else {"type": "OwnLM", "calibration": text, "gpt": {"context": 128, "width": 32}}
+    )
 
 
 def run(model, kind, loss, seed=0, spread=0.0, simple=6.0, text=24, **fields):
     """A result whose windows have losses around ``loss``, the same pattern for every run."""
     losses = (np.array([-0.3, 0.1, 0.2, 0.0]) + loss + spread * np.array([1, -1, 1, -1])).tolist()
-    return SimpleNamespace(spec={"seed": seed, "model": lm(model, text), "method": {"type": kind} | METHODS[kind] | fields},
-                           metrics={"loss": loss, "perplexity": math.exp(loss), "simple_loss": simple, "simple": "unigram", "bytes": 100, "bits": 9.0, "zeros": 0.5,
-                                    "compress_seconds": 1.0, "sample": None}, arrays={"losses": losses})
+    return SimpleNamespace(
+        spec={"seed": seed, "model": lm(model, text), "method": {"type": kind} | METHODS[kind] | fields},
+        metrics={
+            "loss": loss,
+            "perplexity": math.exp(loss),
+            "simple_loss": simple,
+            "simple": "unigram",
+            "bytes": 100,
+            "bits": 9.0,
+            "zeros": 0.5,
+            "compress_seconds": 1.0,
+            "sample": None,
+        },
+        arrays={"losses": losses},
+    )
 
 
 def results(*found):
@@ -45,7 +64,12 @@ DENSE = results(run(SMOL, "Untouched", 3.0), *seeded(OWN, "Untouched", 1.0))
 
 
 def pruning(smol=3.4, own=1.2, **fields):
-    return results(run(SMOL, "PrunedLM", 4.0), *seeded(SMOL, "PrunedLM", smol, by="sparsegpt"), *seeded(OWN, "PrunedLM", 1.5), *seeded(OWN, "PrunedLM", own, by="sparsegpt"))
+    return results(
+        run(SMOL, "PrunedLM", 4.0),
+        *seeded(SMOL, "PrunedLM", smol, by="sparsegpt"),
+        *seeded(OWN, "PrunedLM", 1.5),
+        *seeded(OWN, "PrunedLM", own, by="sparsegpt"),
+    )
 
 
 def test_a_ratio_of_perplexities_is_paired_by_window_and_seed():
@@ -53,7 +77,7 @@ def test_a_ratio_of_perplexities_is_paired_by_window_and_seed():
     assert set(found) == {SMOL, OWN}
     assert found[SMOL].mean == pytest.approx(math.exp(-0.59)) and found[OWN].mean == pytest.approx(math.exp(-0.3))
     assert found[SMOL].low < found[SMOL].mean < found[SMOL].high < 1
-    assert found[OWN].high - found[OWN].low < 1e-6   # windows and seeds cancel out
+    assert found[OWN].high - found[OWN].low < 1e-6  # windows and seeds cancel out
 
 
 def test_too_few_seeds_and_missing_arms_decide_nothing():
@@ -65,10 +89,15 @@ def test_too_few_seeds_and_missing_arms_decide_nothing():
 
 
 def test_a_model_that_loses_nothing_decides_nothing():
-    harmless = results(run(SMOL, "PrunedLM", 3.0, spread=0.05), *seeded(SMOL, "PrunedLM", 2.9, by="sparsegpt"), *seeded(OWN, "PrunedLM", 1.5), *seeded(OWN, "PrunedLM", 1.2, by="sparsegpt"))
+    harmless = results(
+        run(SMOL, "PrunedLM", 3.0, spread=0.05),
+        *seeded(SMOL, "PrunedLM", 2.9, by="sparsegpt"),
+        *seeded(OWN, "PrunedLM", 1.5),
+        *seeded(OWN, "PrunedLM", 1.2, by="sparsegpt"),
+    )
     found = claims.sparsegpt_half({"pruning": harmless, "dense": DENSE})
     assert isinstance(found[SMOL], NotTestable) and "nothing is lost" in str(found[SMOL]) and found[OWN].mean < 1
-    needs.pruning_to_half_hurts({"pruning": harmless, "dense": DENSE})   # one model is enough
+    needs.pruning_to_half_hurts({"pruning": harmless, "dense": DENSE})  # one model is enough
     with pytest.raises(NotTestable, match="nothing is lost"):
         needs.pruning_to_half_hurts({"pruning": results(run(SMOL, "PrunedLM", 3.0), *seeded(OWN, "PrunedLM", 1.0)), "dense": DENSE})
 
@@ -102,7 +131,9 @@ def test_patterns_and_four_bit_activations_must_cost_something():
 
 
 def layers(ratio, model=SMOL):
-    return results(SimpleNamespace(spec={"model": {"type": "PretrainedLM" if model == SMOL else "OwnLM"}}, metrics={"channel_ratio": ratio}))
+    return results(
+        SimpleNamespace(spec={"model": {"type": "PretrainedLM" if model == SMOL else "OwnLM"}}, metrics={"channel_ratio": ratio})
+    )
 
 
 def activations(plain, smooth):
@@ -126,7 +157,13 @@ def test_smoothquant_needs_outliers_and_something_to_lose():
 
 
 def test_four_bit_activations_and_rotations():
-    found = {"activations": results(run(SMOL, "RoundedActivationsLM", 6.0, activation_bits=4), *seeded(SMOL, "RoundedActivationsLM", 4.0, by="rotation", activation_bits=4)), "dense": DENSE}
+    found = {
+        "activations": results(
+            run(SMOL, "RoundedActivationsLM", 6.0, activation_bits=4),
+            *seeded(SMOL, "RoundedActivationsLM", 4.0, by="rotation", activation_bits=4),
+        ),
+        "dense": DENSE,
+    }
     assert claims.rotation_over_plain(found)[SMOL].mean == pytest.approx(math.exp(-1.99))
     needs.plain_four_bits_hurt(found)
     with pytest.raises(NotTestable, match="was not run"):
@@ -134,10 +171,19 @@ def test_four_bit_activations_and_rotations():
 
 
 def test_rounding_claims_take_the_bits_that_they_name():
-    rounding = results(*seeded(OWN, "RoundedLM", 1.3, bits_each=3), *seeded(OWN, "RoundedLM", 1.1, by="gptq", bits_each=3), *seeded(OWN, "RoundedLM", 1.2, by="awq", bits_each=3),
-                       *seeded(OWN, "RoundedLM", 1.02, by="gptq"))
+    rounding = results(
+        *seeded(OWN, "RoundedLM", 1.3, bits_each=3),
+        *seeded(OWN, "RoundedLM", 1.1, by="gptq", bits_each=3),
+        *seeded(OWN, "RoundedLM", 1.2, by="awq", bits_each=3),
+        *seeded(OWN, "RoundedLM", 1.02, by="gptq"),
+    )
     studies = {"rounding": rounding, "dense": DENSE}
-    for function, value in ((claims.gptq_three_bits, -0.2), (claims.awq_three_bits, -0.1), (claims.awq_over_gptq, 0.1), (claims.gptq_four_bits, 0.02)):
+    for function, value in (
+        (claims.gptq_three_bits, -0.2),
+        (claims.awq_three_bits, -0.1),
+        (claims.awq_over_gptq, 0.1),
+        (claims.gptq_four_bits, 0.02),
+    ):
         assert function(studies)[OWN].mean == pytest.approx(math.exp(value))
     needs.rounding_to_three_bits_hurts(studies)
     with pytest.raises(NotTestable, match="nothing is lost"):
@@ -154,7 +200,11 @@ def test_joint_rows_and_wanda():
 
 
 def test_depth_compares_as_many_blocks():
-    depth = results(*seeded(OWN, "ShortenedLM", 1.2, count=2), *seeded(OWN, "ShortenedLM", 1.05, count=1), *seeded(OWN, "ShortenedLM", 1.6, by="random", count=2))
+    depth = results(
+        *seeded(OWN, "ShortenedLM", 1.2, count=2),
+        *seeded(OWN, "ShortenedLM", 1.05, count=1),
+        *seeded(OWN, "ShortenedLM", 1.6, by="random", count=2),
+    )
     studies = {"depth": depth, "dense": DENSE}
     assert claims.influence_over_random(studies)[OWN].mean == pytest.approx(math.exp(-0.4))
     needs.removing_blocks_hurts(studies)
@@ -170,7 +220,7 @@ def test_depth_compares_as_many_blocks():
 def test_tables_pair_one_run_with_every_draw_of_one_model_only():
     one, three = {0: np.zeros(4)}, {seed: np.ones(4) for seed in range(3)}
     assert table(three, one, SMOL, (False, True)).shape == (3, 4) and table(one, three, SMOL, (True, False)).shape == (3, 4)
-    assert table(three, one, SMOL).shape == (1, 4)   # one draw of three is no method that draws nothing
+    assert table(three, one, SMOL).shape == (1, 4)  # one draw of three is no method that draws nothing
     assert table(three, one, OWN, (False, True)).shape == (1, 4) and table({}, one, SMOL, (False, True)) is None
     with pytest.raises(ValueError, match="two runs"):
         windows(results(run(OWN, "PrunedLM", 1.0), run(OWN, "PrunedLM", 2.0, density=0.3)), OWN, by="magnitude")

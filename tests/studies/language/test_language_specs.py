@@ -32,8 +32,21 @@ from lib.studies.language.subjects import OwnLM, losses
 from lib.training.loop import Recipe
 
 CPU = torch.device("cpu")
-SMALL = OwnLM(LanguageGPT(corpus=Corpus(stories=200, vocabulary=300), context=32, width=16, depth=3, heads=2, tokens=256, steps=8,
-                          recipe=Recipe(epochs=2, lr=1e-2), watched=256), windows=4, calibration=6)
+SMALL = OwnLM(
+    LanguageGPT(
+        corpus=Corpus(stories=200, vocabulary=300),
+        context=32,
+        width=16,
+        depth=3,
+        heads=2,
+        tokens=256,
+        steps=8,
+        recipe=Recipe(epochs=2, lr=1e-2),
+        watched=256,
+    ),
+    windows=4,
+    calibration=6,
+)
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +104,7 @@ def test_a_run_repeats_and_keeps_the_loss_of_each_window(store):
     assert first.metrics["sample"].startswith("Once upon a time") and first.metrics["bits"] == 16
     assert first.metrics["bytes"] == 2 * first.metrics["parameters"]
     other = compressed(Untouched(), store, seed=1)
-    assert other.arrays["losses"] != first.arrays["losses"]   # another network
+    assert other.arrays["losses"] != first.arrays["losses"]  # another network
 
 
 @pytest.mark.parametrize("by", ["magnitude", "wanda", "sparsegpt"])
@@ -107,7 +120,7 @@ def test_pruning_leaves_as_many_as_it_says(by, kept, store):
     dense = subject(store)
     for old, new in zip(linear_layers(dense.model), linear_layers(model.model)):
         unchanged = torch.equal(old.weight[new.weight != 0], new.weight[new.weight != 0])
-        assert unchanged == (by != "sparsegpt")   # only the sweep corrects what stays
+        assert unchanged == (by != "sparsegpt")  # only the sweep corrects what stays
 
 
 def test_wanda_compares_within_a_row_or_a_layer(store):
@@ -123,7 +136,7 @@ def test_rounding_leaves_few_values(by, store):
     model = subject(store)
     RoundedLM(by, 3, group=8).apply(model, 0)
     for layer in linear_layers(model.model):
-        if by != "awq":   # whose scales differ by column
+        if by != "awq":  # whose scales differ by column
             groups = layer.weight.unflatten(1, (-1, 8)).flatten(0, 1)
             assert max(len(group.unique()) for group in groups) <= 8
 
@@ -142,7 +155,7 @@ def test_one_sweep_prunes_as_sparsegpt_and_rounds_as_gptq():
     W, seen = torch.randn(12, 16), statistics_of(x)
     for group in (None, 8):
         assert torch.equal(sparse_and_rounded(W, seen, 3, density=1.0, group=group)[0], gptq(W, seen, 3, group))
-    x[:, :2] *= 30   # two weights that stay and are large, so that no grid has to cut off what the others grow to
+    x[:, :2] *= 30  # two weights that stay and are large, so that no grid has to cut off what the others grow to
     W[:, 0], W[:, 1], seen = 20.0, -20.0, statistics_of(x)
     fine, mask = sparse_and_rounded(W, seen, 16, density=0.5)
     alone, same = sparsegpt(W, seen, density=0.5)
@@ -177,7 +190,7 @@ def test_a_rotation_of_the_whole_model_changes_nothing():
     tokens = torch.randint(300, (2, 12), generator=torch.Generator().manual_seed(0))
     for model, _ in models():
         with torch.no_grad():
-            for block in anatomy(model).blocks:   # gains that are not 1 have to be folded
+            for block in anatomy(model).blocks:  # gains that are not 1 have to be folded
                 for norm in (block.norm1, block.norm2):
                     norm.weight.uniform_(0.5, 2.0)
             before = model(tokens)

@@ -22,8 +22,9 @@ from lib.studies.privacy.train import BaselineRun, ReplacedRun, best_reported
 
 
 def results(*entries):
-    return Results(tuple(Result(spec.experiment, spec.key, all_fields(spec), metrics, {}, {}, {"device": "none"})
-                         for spec, metrics in entries))
+    return Results(
+        tuple(Result(spec.experiment, spec.key, all_fields(spec), metrics, {}, {}, {"device": "none"}) for spec, metrics in entries)
+    )
 
 
 @pytest.mark.parametrize("scale", SIZES)
@@ -37,7 +38,7 @@ def test_every_scale_has_its_specs_once(scale):
         parent = getattr(spec, "parent", None)
         assert parent is None or parent.seed == spec.seed
     shuffled = next(spec for spec in found["masks"] if spec.masks == "shuffled")
-    assert shuffled.learning() in found["budgets"]           # nothing is trained for it alone
+    assert shuffled.learning() in found["budgets"]  # nothing is trained for it alone
     assert found["shares"][0].parent in found["budgets"]
 
 
@@ -48,16 +49,27 @@ def test_knobs():
     assert {(r.budget, r.seed) for r in runs} == {(0.5, 0), (0.5, 1), (0.05, 0), (0.05, 1)}
     assert all((r.recipe.epochs, r.penalty, r.parent.dataset, r.parent.model.channels) == (7, 3.0, "mnist", 1) for r in runs)
     assert studies(Parameters(dataset="cifar100"))["baseline"][0].model.classes == 100
-    for fields, message in (({"budgets": "5"}, "two or more"), ({"budgets": "1, 5"}, "largest first"), ({"budgets": "a, b"}, "numbers"),
-                            ({"epochs": 0}, "epochs"), ({"penalty": -1.0}, "penalty"), ({"dataset": "cifar"}, "cifar10")):
+    for fields, message in (
+        ({"budgets": "5"}, "two or more"),
+        ({"budgets": "1, 5"}, "largest first"),
+        ({"budgets": "a, b"}, "numbers"),
+        ({"epochs": 0}, "epochs"),
+        ({"penalty": -1.0}, "penalty"),
+        ({"dataset": "cifar"}, "cifar10"),
+    ):
         with pytest.raises(ValueError, match=message):
             Parameters(**fields)
 
 
 def test_specs_refuse_what_makes_no_sense():
     base = BaselineRun()
-    for fields, message in (({"budget": 1.5}, "budget"), ({"kind": "cubic"}, "kind"), ({"masks": "drawn"}, "masks"),
-                            ({"moving": 0.0}, "moving"), ({"travel": -1.0}, "travel")):
+    for fields, message in (
+        ({"budget": 1.5}, "budget"),
+        ({"kind": "cubic"}, "kind"),
+        ({"masks": "drawn"}, "masks"),
+        ({"moving": 0.0}, "moving"),
+        ({"travel": -1.0}, "travel"),
+    ):
         with pytest.raises(ValueError, match=message):
             ReplacedRun(parent=base, **fields)
     with pytest.raises(ValueError, match="at least one image"):
@@ -74,14 +86,39 @@ def test_what_the_authors_would_have_reported():
 def test_names():
     base = BaselineRun()
     dapa = ReplacedRun(parent=base)
-    named = {method(result): None for result in results(*((spec, {}) for spec in (
-        base, dapa, replace(dapa, kind="identity"), replace(dapa, trained=False), replace(dapa, kind="linear"),
-        replace(dapa, kind="released"), replace(dapa, masks="random"), replace(dapa, hysteresis=0.0), SharedRun(parent=dapa))))}
-    assert list(named) == ["all ReLUs", "DaPa", "identity (SNL)", "DaPa, fixed", "straight line", "DaPa as released",
-                           "DaPa, random masks", "DaPa, hysteresis 0"]
+    named = {
+        method(result): None
+        for result in results(
+            *(
+                (spec, {})
+                for spec in (
+                    base,
+                    dapa,
+                    replace(dapa, kind="identity"),
+                    replace(dapa, trained=False),
+                    replace(dapa, kind="linear"),
+                    replace(dapa, kind="released"),
+                    replace(dapa, masks="random"),
+                    replace(dapa, hysteresis=0.0),
+                    SharedRun(parent=dapa),
+                )
+            )
+        )
+    }
+    assert list(named) == [
+        "all ReLUs",
+        "DaPa",
+        "identity (SNL)",
+        "DaPa, fixed",
+        "straight line",
+        "DaPa as released",
+        "DaPa, random masks",
+        "DaPa, hysteresis 0",
+    ]
 
 
 # Claims
+
 
 def sample(seeds=(0, 1)):
     """All studies with accuracies that tell which run they came from."""
@@ -91,21 +128,35 @@ def sample(seeds=(0, 1)):
         entries["baseline"].append((base, {"test_accuracy": 0.90}))
         for budget, dapa, identity, line in ((0.2, 0.89, 0.88, 0.88), (0.023, 0.88, 0.80, 0.82), (0.011, 0.86, 0.70, 0.81)):
             run = ReplacedRun(parent=base, seed=seed, budget=budget)
-            entries["budgets"] += [(run, {"test_accuracy": dapa, "returns_per_relu": 0.02}),
-                                   (replace(run, kind="identity"), {"test_accuracy": identity, "val_accuracy": 0.7, "returns_per_relu": 0.0})]
+            entries["budgets"] += [
+                (run, {"test_accuracy": dapa, "returns_per_relu": 0.02}),
+                (replace(run, kind="identity"), {"test_accuracy": identity, "val_accuracy": 0.7, "returns_per_relu": 0.0}),
+            ]
             entries["polynomials"].append((replace(run, kind="linear"), {"test_accuracy": line, "val_accuracy": 0.75}))
             if budget == 0.023:
-                entries["masks"] += [(replace(run, masks="random"), {"test_accuracy": 0.87}),
-                                     (replace(run, masks="random", kind="identity"), {"test_accuracy": 0.75})]
-                entries["hysteresis"] += [(replace(run, hysteresis=0.0), {"test_accuracy": 0.875, "returns_per_relu": 0.2}),
-                                          (replace(run, hysteresis=10.0), {"test_accuracy": 0.5, "returns_per_relu": 0.0})]
+                entries["masks"] += [
+                    (replace(run, masks="random"), {"test_accuracy": 0.87}),
+                    (replace(run, masks="random", kind="identity"), {"test_accuracy": 0.75}),
+                ]
+                entries["hysteresis"] += [
+                    (replace(run, hysteresis=0.0), {"test_accuracy": 0.875, "returns_per_relu": 0.2}),
+                    (replace(run, hysteresis=10.0), {"test_accuracy": 0.5, "returns_per_relu": 0.0}),
+                ]
     return {name: results(*found) for name, found in entries.items()}
 
 
-@pytest.mark.parametrize("value, expected", [
-    (claims.dapa_minus_line_at_smallest, 0.05), (claims.dapa_minus_best_line, 0.06), (claims.small_budget_minus_all, -0.02),
-    (claims.returns_with_over_without, 0.1), (claims.hysteresis_minus_none, 0.005), (claims.learnt_minus_random, 0.01),
-    (claims.identity_learnt_minus_random, 0.05)])
+@pytest.mark.parametrize(
+    "value, expected",
+    [
+        (claims.dapa_minus_line_at_smallest, 0.05),
+        (claims.dapa_minus_best_line, 0.06),
+        (claims.small_budget_minus_all, -0.02),
+        (claims.returns_with_over_without, 0.1),
+        (claims.hysteresis_minus_none, 0.005),
+        (claims.learnt_minus_random, 0.01),
+        (claims.identity_learnt_minus_random, 0.05),
+    ],
+)
 def test_claims_read_the_runs_they_name(value, expected):
     assert value(sample()) == pytest.approx([expected] * 2)
 
@@ -119,18 +170,30 @@ def test_claims_say_what_is_missing():
     studied["baseline"] = results((BaselineRun(), {"test_accuracy": 0.1}))
     with pytest.raises(NotTestable, match="nothing to keep"):
         claims.small_budget_minus_all(studied)
-    studied["hysteresis"] = results(*((ReplacedRun(parent=BaselineRun(seed=s), seed=s, budget=0.023, hysteresis=0.0),
-                                       {"test_accuracy": 0.5, "returns_per_relu": 0.0}) for s in (0, 1)))
+    studied["hysteresis"] = results(
+        *(
+            (ReplacedRun(parent=BaselineRun(seed=s), seed=s, budget=0.023, hysteresis=0.0), {"test_accuracy": 0.5, "returns_per_relu": 0.0})
+            for s in (0, 1)
+        )
+    )
     with pytest.raises(NotTestable, match="nothing to steady"):
         claims.returns_with_over_without(studied)
 
 
 # The figure
 
+
 def networks():
-    return pd.DataFrame([{"method": name, "relus": relus, "accuracy": accuracy} for name, rows in {
-        "DaPa": ((1000, 0.80), (4000, 0.85), (20000, 0.86)), "identity (SNL)": ((1000, 0.60), (4000, 0.78), (20000, 0.855))}.items()
-        for relus, accuracy in rows])
+    return pd.DataFrame(
+        [
+            {"method": name, "relus": relus, "accuracy": accuracy}
+            for name, rows in {
+                "DaPa": ((1000, 0.80), (4000, 0.85), (20000, 0.86)),
+                "identity (SNL)": ((1000, 0.60), (4000, 0.78), (20000, 0.855)),
+            }.items()
+            for relus, accuracy in rows
+        ]
+    )
 
 
 def test_the_cost_explorer_marks_the_best_within_the_time():
@@ -156,10 +219,17 @@ def test_the_cost_explorer_refuses_nothing():
 
 # Running them
 
+
 def test_the_smallest_runs_from_beginning_to_end(tmp_path):
     store = Store(tmp_path / "none", tmp_path)
     found = studies(Parameters(scale="smoke"))
-    some = [found["baseline"][0], found["budgets"][-1], *(s for s in found["masks"] if s.masks == "shuffled"), found["fit"][0], found["shares"][0]]
+    some = [
+        found["baseline"][0],
+        found["budgets"][-1],
+        *(s for s in found["masks"] if s.masks == "shuffled"),
+        found["fit"][0],
+        found["shares"][0],
+    ]
     base, dapa, shuffled, fit, shares = obtain(some, store=store)
     assert base.metrics["relus"] == dapa.metrics["all_relus"]
     assert dapa.metrics["relus"] == dapa.metrics["budget_relus"] == round(some[1].budget * dapa.metrics["all_relus"])
@@ -172,7 +242,8 @@ def test_the_smallest_runs_from_beginning_to_end(tmp_path):
     assert shares.metrics["relus"] + shares.metrics["polynomials"] == dapa.metrics["all_relus"]
     again = obtain(some[1:2], store=Store(tmp_path / "none", tmp_path / "again"))[0]
     assert {k: v for k, v in again.metrics.items() if k != "train_seconds"} == {
-        k: v for k, v in dapa.metrics.items() if k != "train_seconds"}
+        k: v for k, v in dapa.metrics.items() if k != "train_seconds"
+    }
 
 
 def test_masks_that_are_learnt_survive_being_loaded(tmp_path):

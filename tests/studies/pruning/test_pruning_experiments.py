@@ -38,12 +38,24 @@ RESNET = DenseRun(model=ResNetConfig((4, 8), (1, 1), channels=1), recipe=Recipe(
 
 
 def results(*entries):
-    return Results(tuple(Result(spec.experiment, spec.key, json.loads(json.dumps(all_fields(spec))), metrics, curves, arrays,
-                                {"device": "none", "data": data}) for spec, metrics, curves, data, arrays in
-                         ((*entry, {}, {}, {})[:5] for entry in entries)))
+    return Results(
+        tuple(
+            Result(
+                spec.experiment,
+                spec.key,
+                json.loads(json.dumps(all_fields(spec))),
+                metrics,
+                curves,
+                arrays,
+                {"device": "none", "data": data},
+            )
+            for spec, metrics, curves, data, arrays in ((*entry, {}, {}, {})[:5] for entry in entries)
+        )
+    )
 
 
 # Specs
+
 
 @pytest.mark.parametrize("scale", SIZES)
 def test_every_scale_has_its_specs(scale):
@@ -62,13 +74,15 @@ def test_every_scale_has_its_specs(scale):
     assert {spec.parent for spec in found["controls"] if isinstance(spec, ControlRun)} <= set(found["tickets"])
     assert {spec.parent for spec in found["barrier"]} <= set(found["tickets"])
     packed = {spec.parent for spec in found["files"]}
-    assert packed <= {*found["dense"], *found["ratios"], *found["quantize"]}          # nothing is trained for a file alone
+    assert packed <= {*found["dense"], *found["ratios"], *found["quantize"]}  # nothing is trained for a file alone
 
 
 def test_all_methods_see_as_many_images():
     found = studies(Parameters(scale="laptop"))["trainers"]
-    epochs = {spec.recipe.epochs + (spec.rest.epochs if spec.rest else 0) + (spec.parent.recipe.epochs if spec.start == "trained" else 0)
-              for spec in found}
+    epochs = {
+        spec.recipe.epochs + (spec.rest.epochs if spec.rest else 0) + (spec.parent.recipe.epochs if spec.start == "trained" else 0)
+        for spec in found
+    }
     assert len(epochs) == 1
 
 
@@ -82,9 +96,15 @@ def test_knobs():
     other = sized(Parameters(dataset="cifar100"))
     assert (other.vgg.model.side, other.vgg.model.channels, other.vgg.model.classes) == (32, 3, 100)
     assert other.lenet.model.inputs == 3072 and other.resnet.model.classes == 100 and other.meta.parent.model.channels == 3
-    for fields, message in (({"ratios": "100, 20"}, "smallest first"), ({"ratios": "a"}, "numbers"), ({"ratios": "1, 5"}, "above 1"),
-                            ({"structure": "kernels"}, "kernel"), ({"epochs": 0}, "epochs"), ({"rewind": 0}, "rewind"),
-                            ({"dataset": "cifar"}, "cifar10")):
+    for fields, message in (
+        ({"ratios": "100, 20"}, "smallest first"),
+        ({"ratios": "a"}, "numbers"),
+        ({"ratios": "1, 5"}, "above 1"),
+        ({"structure": "kernels"}, "kernel"),
+        ({"epochs": 0}, "epochs"),
+        ({"rewind": 0}, "rewind"),
+        ({"dataset": "cifar"}, "cifar10"),
+    ):
         with pytest.raises(ValueError, match=message):
             Parameters(scale="laptop", **fields)
 
@@ -100,21 +120,51 @@ def test_names():
     sparse = SparseRun(parent=VGG, plan=Plan(density=0.1), recipe=Recipe())
     ours = own(VGG, 0.1, Recipe(), Recipe(), structure="kernel")
     coded = QuantizedRun(parent=sparse, bits=2, grid=(16, 4))
-    specs = (RESNET, ticket, replace(ticket, iterative=False), replace(ticket, retraining="lr-rewind"), replace(ticket, scope="layerwise"),
-             ControlRun(parent=ticket, control="shuffled", which=(1,)), BarrierRun(parent=ticket), BarrierRun(parent=ticket, level=2),
-             InitialRun(dense=VGG, score="synflow"), sparse, ours, coded, PackedRun(parent=coded), PackedRun(parent=ours),
-             CoarseRun(parent=VGG, form="refill"), CocktailRun(parent=RESNET, rewind=9, pivot=False))
+    specs = (
+        RESNET,
+        ticket,
+        replace(ticket, iterative=False),
+        replace(ticket, retraining="lr-rewind"),
+        replace(ticket, scope="layerwise"),
+        ControlRun(parent=ticket, control="shuffled", which=(1,)),
+        BarrierRun(parent=ticket),
+        BarrierRun(parent=ticket, level=2),
+        InitialRun(dense=VGG, score="synflow"),
+        sparse,
+        ours,
+        coded,
+        PackedRun(parent=coded),
+        PackedRun(parent=ours),
+        CoarseRun(parent=VGG, form="refill"),
+        CocktailRun(parent=RESNET, rewind=9, pivot=False),
+    )
     assert [method(r) for r in results(*((spec, {}) for spec in specs))] == [
-        "dense", "ticket, step 9", "ticket, step 9, one cut", "rate rewound", "ticket, step 9, layer-wise", "shuffled mask, step 9",
-        "dense, step 9", "ticket, step 9", "SynFlow", "gradual", "ours, kernel", "2 bits, 64 codebooks a layer",
-        "2 bits, 64 codebooks a layer", "ours, kernel", "refilled", "without dense steps"]
+        "dense",
+        "ticket, step 9",
+        "ticket, step 9, one cut",
+        "rate rewound",
+        "ticket, step 9, layer-wise",
+        "shuffled mask, step 9",
+        "dense, step 9",
+        "ticket, step 9",
+        "SynFlow",
+        "gradual",
+        "ours, kernel",
+        "2 bits, 64 codebooks a layer",
+        "2 bits, 64 codebooks a layer",
+        "ours, kernel",
+        "refilled",
+        "without dense steps",
+    ]
     assert list(frame(results((sparse, {}), (ours, {})))["method"]) == ["gradual", "ours, kernel"]
 
 
 # Claims
 
+
 def seeded(spec: Spec, seed: int) -> Spec:
     from lib.studies.base.seeds import with_seed
+
     return with_seed(spec, seed)
 
 
@@ -124,11 +174,30 @@ def levels(accuracies, densities=(0.5, 0.2), **more):
 
 def sample(seeds=(0, 1)):
     """All studies with numbers that tell which run they came from."""
-    found = {name: [] for name in ("tickets", "controls", "lenet", "shot", "barrier", "init", "trainers", "coarsening", "meta",
-                                   "cocktail", "ratios", "files", "official init", "unpruned", "equal updates")}
+    found = {
+        name: []
+        for name in (
+            "tickets",
+            "controls",
+            "lenet",
+            "shot",
+            "barrier",
+            "init",
+            "trainers",
+            "coarsening",
+            "meta",
+            "cocktail",
+            "ratios",
+            "files",
+            "official init",
+            "unpruned",
+            "equal updates",
+        )
+    }
     lenet = DenseRun(model=MLPConfig(64), snapshots=(0,), recipe=Recipe(warmup=0.0))
     warm = replace(RESNET, recipe=Recipe(warmup=0.3))
     for seed in seeds:
+
         def add(study, spec, metrics, curves=None, data=None, arrays=None, seed=seed):
             found[study].append((seeded(spec, seed), metrics, curves or {}, data or {}, arrays or {}))
 
@@ -138,54 +207,109 @@ def sample(seeds=(0, 1)):
         add("tickets", warm, {"test_accuracy": 0.92})
         for ticket, accuracy, control in ((early, 0.80, 0.795), (late, 0.89, 0.81), (warmed, 0.88, 0.81)):
             add("tickets", ticket, {"test_accuracy": accuracy}, levels([0.9, accuracy]))
-            add("controls", ControlRun(parent=ticket, control="reinitialised", which=(2,)), {"test_accuracy": control},
-                {"level": [2], "density": [0.2], "test_accuracy": [control]})
+            add(
+                "controls",
+                ControlRun(parent=ticket, control="reinitialised", which=(2,)),
+                {"test_accuracy": control},
+                {"level": [2], "density": [0.2], "test_accuracy": [control]},
+            )
         add("controls", replace(late, scope="layerwise"), {"test_accuracy": 0.87}, levels([0.9, 0.87]))
         add("shot", replace(late, retraining="lr-rewind"), {"test_accuracy": 0.88})
         add("shot", replace(late, retraining="finetune"), {"test_accuracy": 0.86})
         for how, accuracy in (("rewind", 0.895), ("lr-rewind", 0.925), ("finetune", 0.915)):
             add("unpruned", replace(late, retraining=how, amount=0.0), {"test_accuracy": accuracy})
-        for run, rise in ((BarrierRun(parent=late, level=2), 0.01), (BarrierRun(parent=early, level=2), 0.31),
-                          (BarrierRun(parent=early, level=0), 0.9)):
+        for run, rise in (
+            (BarrierRun(parent=late, level=2), 0.01),
+            (BarrierRun(parent=early, level=2), 0.31),
+            (BarrierRun(parent=early, level=0), 0.9),
+        ):
             add("barrier", run, {"test_barrier": rise, "diverged": False}, {"test_error": [0.1, 0.1 + rise, 0.2]})
         small = TicketRun(parent=lenet, levels=2)
         add("lenet", small, {"test_accuracy": 0.95}, levels([0.96, 0.95], stop_step=[40, 50], last_step=[120, 120]))
         add("lenet", replace(small, iterative=False), {"test_accuracy": 0.93}, levels([0.96, 0.93]))
-        add("lenet", ControlRun(parent=small, control="reinitialised", which=(1, 2)), {"test_accuracy": 0.9},
-            levels([0.95, 0.9], stop_step=[60, 100], last_step=[120, 120]))
+        add(
+            "lenet",
+            ControlRun(parent=small, control="reinitialised", which=(1, 2)),
+            {"test_accuracy": 0.9},
+            levels([0.95, 0.9], stop_step=[60, 100], last_step=[120, 120]),
+        )
         for score, accuracy in (("synflow", 0.8), ("magnitude", 0.1)):
             for study, start, value in (("init", "ours", 0.3), ("official init", "official", accuracy)):
-                add(study, InitialRun(dense=VGG, score=score, density=1 / 316, start=start),
-                    {"test_accuracy": value, "collapsed": score == "magnitude", "weights": 3}, arrays={"weights_by_layer": [1, 1, 1]})
+                add(
+                    study,
+                    InitialRun(dense=VGG, score=score, density=1 / 316, start=start),
+                    {"test_accuracy": value, "collapsed": score == "magnitude", "weights": 3},
+                    arrays={"weights_by_layer": [1, 1, 1]},
+                )
         for name, accuracy in (("gradual", 0.85), ("granet", 0.86)):
             add("trainers", SparseRun(parent=VGG, method=name, plan=Plan(density=0.02), recipe=Recipe()), {"test_accuracy": accuracy})
         for form, accuracy in (("refill", 0.88), ("channels", 0.84)):
-            add("coarsening", CoarseRun(parent=VGG, form=form), {"level": 1, "density": 0.64, "test_accuracy": accuracy,
-                                                                "dense_test_accuracy": 0.89, "small_ratio": 0.5})
+            add(
+                "coarsening",
+                CoarseRun(parent=VGG, form=form),
+                {"level": 1, "density": 0.64, "test_accuracy": accuracy, "dense_test_accuracy": 0.89, "small_ratio": 0.5},
+            )
         add("meta", SIZES["smoke"].meta, {"winner_test_accuracy": 0.8, "uniform_test_accuracy": 0.7 + 0.02 * seed, "rank_correlation": 0.6})
         for pivot, accuracy in ((True, 0.7), (False, 0.6 + 0.02 * seed)):
-            add("cocktail", CocktailRun(parent=RESNET, rewind=9, pivot=pivot), {"test_accuracy_merged": accuracy, "test_accuracy_last": 0.69})
-        add("equal updates", CocktailRun(parent=RESNET, rewind=9, pivot=False, equal="updates"), {"test_accuracy_merged": 0.68 + 0.01 * seed})
+            add(
+                "cocktail",
+                CocktailRun(parent=RESNET, rewind=9, pivot=pivot),
+                {"test_accuracy_merged": accuracy, "test_accuracy_last": 0.69},
+            )
+        add(
+            "equal updates",
+            CocktailRun(parent=RESNET, rewind=9, pivot=False, equal="updates"),
+            {"test_accuracy_merged": 0.68 + 0.01 * seed},
+        )
         add("equal updates", CocktailRun(parent=RESNET, rewind=9, distil=0.0), {"test_accuracy_merged": 0.5})
         ours = own(VGG, 1 / 500, Recipe(), Recipe())
         real = {"name": "cifar10", "train": 45_000}
         add("ratios", ours, {"test_accuracy": 0.93, "all_weights": claims.VGG16_WEIGHTS}, data=real)
         for bits, grid, size, ratio in ((4, (1, 1), 1000, 2500.0), (2, (16, 4), 1250, 2000.0)):
-            add("files", PackedRun(parent=QuantizedRun(parent=ours, bits=bits, grid=grid)), {
-                "bytes": size, "file_ratio": ratio, "weights_ratio": ratio, "claimed_ratio": 5000.0, "all_weights": claims.VGG16_WEIGHTS,
-                "test_accuracy": 0.9 if bits == 4 else 0.8, "val_accuracy": 0.9 if bits == 4 else 0.8}, data=real)
+            add(
+                "files",
+                PackedRun(parent=QuantizedRun(parent=ours, bits=bits, grid=grid)),
+                {
+                    "bytes": size,
+                    "file_ratio": ratio,
+                    "weights_ratio": ratio,
+                    "claimed_ratio": 5000.0,
+                    "all_weights": claims.VGG16_WEIGHTS,
+                    "test_accuracy": 0.9 if bits == 4 else 0.8,
+                    "val_accuracy": 0.9 if bits == 4 else 0.8,
+                },
+                data=real,
+            )
     return {name: results(*entries) for name, entries in found.items()}
 
 
-@pytest.mark.parametrize("value, expected", [
-    (claims.ticket_minus_reinitialised, 0.08), (claims.ticket_at_start_minus_reinitialised, 0.005), (claims.speed_over_reinitialised, 2.0),
-    (claims.iterative_minus_one_shot, 0.02), (claims.global_minus_layerwise, 0.02), (claims.barrier_of_late_ticket, 0.01),
-    (claims.barrier_at_start_minus_late, 0.30), (claims.rate_rewinding_minus_tuning, 0.01), (claims.rate_minus_weight_rewinding, -0.04),
-    (claims.synflow_minus_magnitude, 0.7), (claims.synflow_collapses, 0.0), (claims.granet_minus_gradual, 0.01),
-    (claims.refill_minus_dense, -0.01), (claims.refill_minus_channels, 0.04), (claims.dense_over_removed_time, 2.0),
-    (claims.rank_correlation, 0.6), (claims.merging_gain, 0.01), (claims.unstructured_at_500, 0.93),
-    (claims.file_2000_times_smaller, 0.9), (claims.weights_2500_times_smaller, 0.9), (claims.real_over_claimed, 0.5),
-    (claims.one_codebook_over_many, 0.8)])
+@pytest.mark.parametrize(
+    "value, expected",
+    [
+        (claims.ticket_minus_reinitialised, 0.08),
+        (claims.ticket_at_start_minus_reinitialised, 0.005),
+        (claims.speed_over_reinitialised, 2.0),
+        (claims.iterative_minus_one_shot, 0.02),
+        (claims.global_minus_layerwise, 0.02),
+        (claims.barrier_of_late_ticket, 0.01),
+        (claims.barrier_at_start_minus_late, 0.30),
+        (claims.rate_rewinding_minus_tuning, 0.01),
+        (claims.rate_minus_weight_rewinding, -0.04),
+        (claims.synflow_minus_magnitude, 0.7),
+        (claims.synflow_collapses, 0.0),
+        (claims.granet_minus_gradual, 0.01),
+        (claims.refill_minus_dense, -0.01),
+        (claims.refill_minus_channels, 0.04),
+        (claims.dense_over_removed_time, 2.0),
+        (claims.rank_correlation, 0.6),
+        (claims.merging_gain, 0.01),
+        (claims.unstructured_at_500, 0.93),
+        (claims.file_2000_times_smaller, 0.9),
+        (claims.weights_2500_times_smaller, 0.9),
+        (claims.real_over_claimed, 0.5),
+        (claims.one_codebook_over_many, 0.8),
+    ],
+)
 def test_claims_read_the_runs_they_name(value, expected):
     assert value(sample()) == pytest.approx([expected] * 2)
 
@@ -198,27 +322,41 @@ def test_claims_in_points_paired_by_seed():
 
 
 def test_controls_that_were_not_run_decide_nothing():
-    for value, study, message in ((claims.rate_rewinding_minus_tuning, "unpruned", "retrained as long"), (claims.rate_minus_weight_rewinding,
-                                  "unpruned", "retrained as long"), (claims.pivot_gain, "equal updates", "half the updates"),
-                                  (claims.synflow_minus_magnitude, "official init", "official weights")):
+    for value, study, message in (
+        (claims.rate_rewinding_minus_tuning, "unpruned", "retrained as long"),
+        (claims.rate_minus_weight_rewinding, "unpruned", "retrained as long"),
+        (claims.pivot_gain, "equal updates", "half the updates"),
+        (claims.synflow_minus_magnitude, "official init", "official weights"),
+    ):
         with pytest.raises(NotTestable, match=message):
             value(sample() | {study: Results(())})
 
 
 def without(study, wanted, **changes):
     """The sample's study, in which the runs of one name have other metrics or curves."""
-    return Results(tuple(replace(r, metrics={n: changes.get(n, v) for n, v in r.metrics.items()},
-                                 curves={n: changes.get(n, v) for n, v in r.curves.items()}) if method(r) == wanted else r
-                         for r in sample()[study]))
+    return Results(
+        tuple(
+            replace(
+                r, metrics={n: changes.get(n, v) for n, v in r.metrics.items()}, curves={n: changes.get(n, v) for n, v in r.curves.items()}
+            )
+            if method(r) == wanted
+            else r
+            for r in sample()[study]
+        )
+    )
 
 
-@pytest.mark.parametrize("value, study, wanted, changes, message", [
-    (claims.synflow_collapses, "init", "SynFlow", {"weights": 2}, "one in each layer"),
-    (claims.speed_over_reinitialised, "lenet", "re-initialised, step 0", {"stop_step": [60, 120]}, "still falling"),
-    (claims.barrier_of_late_ticket, "barrier", "ticket, step 9", {"test_error": [0.1, 0.9, 0.85]}, "worse of two copies"),
-    (claims.barrier_at_start_minus_late, "barrier", "ticket, step 0", {"diverged": True}, "diverged"),
-    (claims.real_over_claimed, "files", "4 bits, one codebook a layer", {"all_weights": 1000}, "VGG-16"),
-    (claims.one_codebook_over_many, "files", "2 bits, 64 codebooks a layer", {"all_weights": 1000}, "VGG-16")])
+@pytest.mark.parametrize(
+    "value, study, wanted, changes, message",
+    [
+        (claims.synflow_collapses, "init", "SynFlow", {"weights": 2}, "one in each layer"),
+        (claims.speed_over_reinitialised, "lenet", "re-initialised, step 0", {"stop_step": [60, 120]}, "still falling"),
+        (claims.barrier_of_late_ticket, "barrier", "ticket, step 9", {"test_error": [0.1, 0.9, 0.85]}, "worse of two copies"),
+        (claims.barrier_at_start_minus_late, "barrier", "ticket, step 0", {"diverged": True}, "diverged"),
+        (claims.real_over_claimed, "files", "4 bits, one codebook a layer", {"all_weights": 1000}, "VGG-16"),
+        (claims.one_codebook_over_many, "files", "2 bits, 64 codebooks a layer", {"all_weights": 1000}, "VGG-16"),
+    ],
+)
 def test_claims_refuse_what_cannot_decide_them(value, study, wanted, changes, message):
     with pytest.raises(NotTestable, match=message):
         value(sample() | {study: without(study, wanted, **changes)})
@@ -226,9 +364,18 @@ def test_claims_refuse_what_cannot_decide_them(value, study, wanted, changes, me
 
 def test_claims_say_what_is_missing():
     empty = {name: results() for name in sample()}
-    for value in (claims.ticket_minus_reinitialised, claims.speed_over_reinitialised, claims.barrier_of_late_ticket,
-                  claims.synflow_minus_magnitude, claims.refill_minus_dense, claims.rank_correlation, claims.merging_gain,
-                  claims.unstructured_at_50, claims.real_over_claimed, claims.file_2000_times_smaller):
+    for value in (
+        claims.ticket_minus_reinitialised,
+        claims.speed_over_reinitialised,
+        claims.barrier_of_late_ticket,
+        claims.synflow_minus_magnitude,
+        claims.refill_minus_dense,
+        claims.rank_correlation,
+        claims.merging_gain,
+        claims.unstructured_at_50,
+        claims.real_over_claimed,
+        claims.file_2000_times_smaller,
+    ):
         with pytest.raises(NotTestable):
             value(empty)
     with pytest.raises(NotTestable, match="kernel"):
@@ -237,14 +384,18 @@ def test_claims_say_what_is_missing():
 
 def test_an_accuracy_of_another_network_decides_nothing_about_the_table():
     ours = own(VGG, 1 / 50, Recipe(), Recipe())
-    for weights, data in ((1000, {"name": "cifar10", "train": 45_000}), (claims.VGG16_WEIGHTS, {"name": "cifar10", "train": 5000}),
-                          (claims.VGG16_WEIGHTS, {"name": "mnist", "train": 55_000})):
+    for weights, data in (
+        (1000, {"name": "cifar10", "train": 45_000}),
+        (claims.VGG16_WEIGHTS, {"name": "cifar10", "train": 5000}),
+        (claims.VGG16_WEIGHTS, {"name": "mnist", "train": 55_000}),
+    ):
         found = {"ratios": results((ours, {"test_accuracy": 0.99, "all_weights": weights}, {}, data))}
         with pytest.raises(NotTestable, match="VGG-16"):
             claims.unstructured_at_50(found)
 
 
 # The picture of masks
+
 
 def test_a_mask_is_drawn_bit_by_bit():
     image = pytest.importorskip("PIL.Image")
@@ -267,6 +418,7 @@ def test_the_mask_explorer_is_small_and_says_what_it_shows():
 
 # Running them
 
+
 def test_the_trainers_in_whole_kernels(tmp_path):
     """Methods that can only choose single weights are left out; what cannot be exchanged is refused before anything runs."""
     found = studies(Parameters(scale="smoke", structure="kernel"))["trainers"]
@@ -278,7 +430,6 @@ def test_the_trainers_in_whole_kernels(tmp_path):
             Parameters(scale="smoke", structure=name)
 
 
-
 def test_runs_from_beginning_to_end(tmp_path):
     store, found = Store(tmp_path / "none", tmp_path), studies(Parameters(scale="smoke"))
     ours = next(spec for spec in found["ratios"] if spec.rest and spec.plan.structure == "unstructured")
@@ -288,4 +439,5 @@ def test_runs_from_beginning_to_end(tmp_path):
     assert file.metrics["bytes"] < file.metrics["bytes_dense"] and file.metrics["weights"] <= sparse.metrics["weights"]
     again = obtain([ours], store=Store(tmp_path / "none", tmp_path / "again"))[0]
     assert {k: v for k, v in again.metrics.items() if k != "train_seconds"} == {
-        k: v for k, v in sparse.metrics.items() if k != "train_seconds"}
+        k: v for k, v in sparse.metrics.items() if k != "train_seconds"
+    }

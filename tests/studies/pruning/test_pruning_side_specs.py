@@ -14,8 +14,13 @@ from lib.studies.pruning.dense import DenseRun
 from lib.studies.pruning.speed import FORMS, SpeedRun, share_of_channels
 from lib.training.loop import Recipe, fit
 
-DENSE = DenseRun(dataset="digits", train_examples=192, model=VGGConfig(widths=(8, 12, 16), stages=(1, 2), channels=1, side=8),
-                 recipe=Recipe(epochs=2, batch_size=64, optimizer="sgd", lr=0.1), snapshots=(2,))
+DENSE = DenseRun(
+    dataset="digits",
+    train_examples=192,
+    model=VGGConfig(widths=(8, 12, 16), stages=(1, 2), channels=1, side=8),
+    recipe=Recipe(epochs=2, batch_size=64, optimizer="sgd", lr=0.1),
+    snapshots=(2,),
+)
 
 
 @pytest.mark.parametrize("pivot", [True, False])
@@ -47,7 +52,7 @@ def test_an_interrupted_cocktail_goes_on(monkeypatch, tmp_path):
     with pytest.raises(InterruptedError):
         obtain([spec])
     again = obtain([spec])[0]
-    assert len(calls) == 3   # the first stage was not trained again
+    assert len(calls) == 3  # the first stage was not trained again
     assert again.arrays == expected.arrays
 
 
@@ -86,10 +91,15 @@ def test_the_share_of_channels():
 
 def test_senseless_specs_are_refused():
     for make, message in (
-            (lambda: CocktailRun(parent=DENSE, rewind=1), "add that step"), (lambda: CocktailRun(parent=DENSE, rewind=2, amount=1.0), "amount"),
-            (lambda: CocktailRun(parent=DENSE, rewind=2, stages=0), "stages 0"), (lambda: CocktailRun(parent=DENSE, rewind=2, distil=-1), "distil"),
-            (lambda: CoarseRun(parent=DENSE, rewind=2, form="fill"), "form is 'fill'"), (lambda: CoarseRun(parent=DENSE), "add that step"),
-            (lambda: replace(CoarseRun(parent=DENSE, rewind=2), rounds=1), "2 rounds"), (lambda: SpeedRun(density=0.0), "density"),
-            (lambda: SpeedRun(batch=0), "batch 0")):
+        (lambda: CocktailRun(parent=DENSE, rewind=1), "add that step"),
+        (lambda: CocktailRun(parent=DENSE, rewind=2, amount=1.0), "amount"),
+        (lambda: CocktailRun(parent=DENSE, rewind=2, stages=0), "stages 0"),
+        (lambda: CocktailRun(parent=DENSE, rewind=2, distil=-1), "distil"),
+        (lambda: CoarseRun(parent=DENSE, rewind=2, form="fill"), "form is 'fill'"),
+        (lambda: CoarseRun(parent=DENSE), "add that step"),
+        (lambda: replace(CoarseRun(parent=DENSE, rewind=2), rounds=1), "2 rounds"),
+        (lambda: SpeedRun(density=0.0), "density"),
+        (lambda: SpeedRun(batch=0), "batch 0"),
+    ):
         with pytest.raises(ValueError, match=message):
             make()

@@ -30,6 +30,7 @@ def weights(seed=0):
 
 # Masks
 
+
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("amount", [0.2, 0.5, 0.99])
 def test_a_level_takes_its_share_of_what_is_left(seed, amount):
@@ -53,7 +54,7 @@ def test_survivors_that_are_zero_still_come_before_what_is_gone():
 def test_layerwise_takes_half_as_much_of_the_output():
     found = weights()
     masks = next_masks(found, ones(found), 0.2, "layerwise")
-    assert [int(mask.sum()) for mask in masks.values()] == [48, 171, 18]   # 237 = 0.8 · 296, as by one global threshold
+    assert [int(mask.sum()) for mask in masks.values()] == [48, 171, 18]  # 237 = 0.8 · 296, as by one global threshold
     for _ in range(4):
         before, masks = masks, next_masks(found, masks, 0.3, "layerwise")
         assert count(masks) == round(0.7 * count(before)) and not any((masks[name] & ~before[name]).any() for name in found)
@@ -79,6 +80,7 @@ def test_controls_keep_the_numbers_they_promise():
 
 # The line
 
+
 def test_the_line_between_two_networks():
     torch.manual_seed(0)
     one, two = (nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4)) for _ in range(2))
@@ -95,6 +97,7 @@ def test_the_line_between_two_networks():
 
 
 # Runs
+
 
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory):
@@ -149,7 +152,7 @@ def test_interrupted_levels_are_not_trained_again(ran, tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         obtain([spec], store=own)
     again = obtain([spec], store=own)[0]
-    assert len(trained) == 4                                        # two, the one that was stopped, and that one again
+    assert len(trained) == 4  # two, the one that was stopped, and that one again
     assert all(again.curves[name] == whole.curves[name] for name in ("test_accuracy", "density"))
     first, second = (spec.masks(session_of(place, spec), 3) for place in (store, own))
     assert all(torch.equal(first[name], second[name]) for name in first)
@@ -180,7 +183,7 @@ def test_retraining_without_going_back(ran, retraining, monkeypatch):
     assert torch.equal(seen["weight"], spec.parent.load(session_of(store, spec)).head.weight)
     assert seen["recipe"].lr == pytest.approx(ADAM.lr * (0.01 if retraining == "finetune" else 1))
     images = spec.parent.images(session_of(store, spec))
-    assert seen["recipe"].epochs == remaining(spec.parent, images, spec.rewind).epochs < 3   # as long as with rewound weights
+    assert seen["recipe"].epochs == remaining(spec.parent, images, spec.rewind).epochs < 3  # as long as with rewound weights
 
 
 @pytest.mark.parametrize("control", ["reinitialised", "shuffled", "random"])
@@ -202,28 +205,34 @@ def test_controls_change_one_thing(ran, control, monkeypatch):
         own = ticket.masks(session_of(store, ticket), level)
         names = {"layers.0": early.layers[0], "layers.2": early.layers[2], "head": early.head}
         masks = {name: state[f"{name}.parametrizations.weight.0.mask"] for name in names}
-        same_weights = all(torch.equal(state[f"{name}.parametrizations.weight.original"], module.weight)
-                           for name, module in names.items())
+        same_weights = all(torch.equal(state[f"{name}.parametrizations.weight.original"], module.weight) for name, module in names.items())
         same_masks = all(torch.equal(masks[name], own[name]) for name in own)
         same_counts = all(masks[name].sum() == own[name].sum() for name in own)
         assert (same_weights, same_masks, same_counts, count(masks) == count(own)) == {
-            "reinitialised": (False, True, True, True), "shuffled": (True, False, True, True),
-            "random": (True, False, False, True)}[control]
+            "reinitialised": (False, True, True, True),
+            "shuffled": (True, False, True, True),
+            "random": (True, False, False, True),
+        }[control]
 
 
 def test_what_is_left_after_rewinding(ran):
     store, spec = ran
     images = spec.parent.images(session_of(store, spec))
     assert remaining(spec.parent, images, 0) == ADAM
-    warm = replace(spec.parent, recipe=replace(ADAM, epochs=4, warmup=0.5), portion=5)   # 20 steps, 10 of them warm-up
+    warm = replace(spec.parent, recipe=replace(ADAM, epochs=4, warmup=0.5), portion=5)  # 20 steps, 10 of them warm-up
     assert (remaining(warm, images, 5).epochs, remaining(warm, images, 5).warmup) == (3, pytest.approx(5 / 15))
     assert (remaining(warm, images, 15).epochs, remaining(warm, images, 15).warmup) == (1, 0.0)
 
 
 def test_runs_refuse_what_makes_no_sense(ran):
     _, spec = ran
-    for fields, message in (({"rewind": 7}, "snapshots"), ({"levels": 0}, "levels"), ({"amount": 1.0}, "amount"),
-                            ({"retraining": "rewound"}, "retraining"), ({"scope": "local"}, "scope")):
+    for fields, message in (
+        ({"rewind": 7}, "snapshots"),
+        ({"levels": 0}, "levels"),
+        ({"amount": 1.0}, "amount"),
+        ({"retraining": "rewound"}, "retraining"),
+        ({"scope": "local"}, "scope"),
+    ):
         with pytest.raises(ValueError, match=message):
             replace(spec, **fields)
     for fields, message in (({"control": "mirrored"}, "control"), ({"which": (4,)}, "1 to 3"), ({"which": ()}, "1 to 3")):
@@ -236,11 +245,16 @@ def test_runs_refuse_what_makes_no_sense(ran):
 def test_a_barrier_from_beginning_to_end(ran):
     store, spec = ran
     network = VGGConfig(widths=(4, 6), stages=(1, 1), channels=1, side=8)
-    parent = DenseRun(model=network, train_examples=200, snapshots=(0, 14),
-                      recipe=replace(ADAM, optimizer="sgd", lr=0.1, final_lr=0.0))
+    parent = DenseRun(model=network, train_examples=200, snapshots=(0, 14), recipe=replace(ADAM, optimizer="sgd", lr=0.1, final_lr=0.0))
     tickets = [replace(spec, parent=parent, rewind=step, levels=1) for step in (0, 14)]
-    early, late, sparse = obtain([BarrierRun(parent=tickets[0], points=5), BarrierRun(parent=tickets[1], points=5),
-                                  BarrierRun(parent=tickets[0], level=1, points=3)], store=store)
+    early, late, sparse = obtain(
+        [
+            BarrierRun(parent=tickets[0], points=5),
+            BarrierRun(parent=tickets[1], points=5),
+            BarrierRun(parent=tickets[0], level=1, points=3),
+        ],
+        store=store,
+    )
     for result in (early, late, sparse):
         ends = (result.curves["test_error"][0] + result.curves["test_error"][-1]) / 2
         assert result.metrics["test_barrier"] == pytest.approx(max(result.curves["test_error"]) - ends, abs=1e-6)

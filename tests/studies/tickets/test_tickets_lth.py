@@ -17,10 +17,15 @@ from lib.studies.tickets.text import Source
 from lib.tickets.lth import iterative_pruning, randomly_removed, smallest_removed
 from lib.training.loop import Recipe
 
-PARENT = PretrainRun(source=Source(vocabulary=512, stories=100, context=48), model=EncoderConfig(width=16, depth=2, heads=2, hidden=32),
-                     recipe=Recipe(epochs=1, batch_size=16, lr=3e-3), steps=6)
-TICKET = IterativeRun(parent=PARENT, task="order", size=TaskSize(64, 32), recipe=Recipe(epochs=2, batch_size=16, lr=2e-3),
-                      sparsities=(0.3, 0.6))
+PARENT = PretrainRun(
+    source=Source(vocabulary=512, stories=100, context=48),
+    model=EncoderConfig(width=16, depth=2, heads=2, hidden=32),
+    recipe=Recipe(epochs=1, batch_size=16, lr=3e-3),
+    steps=6,
+)
+TICKET = IterativeRun(
+    parent=PARENT, task="order", size=TaskSize(64, 32), recipe=Recipe(epochs=2, batch_size=16, lr=2e-3), sparsities=(0.3, 0.6)
+)
 
 
 def made() -> Classifier:
@@ -42,13 +47,17 @@ def moved(steps: int = 4):
             if after_step:
                 after_step(model, step)
         return number
+
     return train, began
 
 
 def test_only_the_matrices_of_the_blocks_are_pruned():
     masks = smallest_removed(made().encoder, 0.25)
-    assert sorted(masks) == sorted(f"blocks.{layer}.{part}" for layer in range(2) for part in
-                                   ("attention.q", "attention.k", "attention.v", "attention.out", "ffn.up", "ffn.down"))
+    assert sorted(masks) == sorted(
+        f"blocks.{layer}.{part}"
+        for layer in range(2)
+        for part in ("attention.q", "attention.k", "attention.v", "attention.out", "ffn.up", "ffn.down")
+    )
     assert density(masks) == 0.75
 
 
@@ -159,8 +168,14 @@ def test_its_first_round_is_an_ordinary_fine_tuning(store):
 
 def test_controls_differ_from_the_ticket(store):
     base = SubnetworkRun(parent=PARENT, ticket=TICKET, task="order", size=TICKET.size, recipe=TICKET.recipe, sparsity=0.6)
-    runs = [base, replace(base, start="random"), replace(base, start="shuffled"), replace(base, ticket=None, masks="random"),
-            replace(base, ticket=None, masks="direct"), replace(base, ticket=None, masks="none")]
+    runs = [
+        base,
+        replace(base, start="random"),
+        replace(base, start="shuffled"),
+        replace(base, ticket=None, masks="random"),
+        replace(base, ticket=None, masks="direct"),
+        replace(base, ticket=None, masks="none"),
+    ]
     losses = [run.metrics["test_loss"] for run in obtain(runs, store=store)]
     assert len(set(losses)) == len(runs)
 

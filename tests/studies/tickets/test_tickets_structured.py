@@ -27,8 +27,12 @@ from lib.tickets.flops import flops_share
 from lib.training.loop import Recipe
 
 BRIEF = Recipe(epochs=1, batch_size=16, lr=2e-3)
-PRETRAIN = PretrainRun(source=Source(stories=120), model=EncoderConfig(width=16, depth=2, heads=4, hidden=24),
-                       recipe=Recipe(epochs=1, batch_size=8, lr=3e-3), steps=3)
+PRETRAIN = PretrainRun(
+    source=Source(stories=120),
+    model=EncoderConfig(width=16, depth=2, heads=4, hidden=24),
+    recipe=Recipe(epochs=1, batch_size=8, lr=3e-3),
+    steps=3,
+)
 WHOLE = FinetuneRun(parent=PRETRAIN, task="order", size=TaskSize(64, 32), recipe=replace(BRIEF, epochs=2))
 
 
@@ -49,6 +53,7 @@ def session(store, spec):
 
 
 # When BERT Plays the Lottery
+
 
 def test_structured_search_and_retraining(store):
     search = SearchRun(parent=WHOLE, looked=24)
@@ -80,6 +85,7 @@ def test_magnitude_search_and_retraining(store):
 
 # EarlyBERT
 
+
 def test_tickets_and_their_time(store):
     search = EarlySearchRun(base=WHOLE, checks=4)
     found = ran(store, search)
@@ -102,6 +108,7 @@ def test_tickets_and_their_time(store):
 
 
 # EBERT
+
 
 def test_dynamic_and_static_networks(store):
     joint = JointRun(parent=WHOLE, recipe=BRIEF, target=0.6)
@@ -133,75 +140,135 @@ def test_dynamic_and_static_networks(store):
 
 def test_specs_refuse_what_makes_no_sense():
     joint, ticket = JointRun(parent=WHOLE), TicketRun(search=EarlySearchRun(base=WHOLE))
-    for make, message in ((lambda: SearchRun(parent=WHOLE, how="both"), "'structured', 'magnitude'"),
-                          (lambda: SearchRun(parent=WHOLE, to=1.0), "above 0 and below 1"),
-                          (lambda: SearchRun(parent=WHOLE, looked=0), "at least one example"),
-                          (lambda: RetrainRun(search=SearchRun(parent=WHOLE), choice="best"), "'good', 'random', 'bad'"),
-                          (lambda: RetrainRun(search=SearchRun(parent=WHOLE), weights="shuffled"), "'pretrained', 'random'"),
-                          (lambda: EarlySearchRun(base=WHOLE, heads=1.0), "shares"),
-                          (lambda: EarlySearchRun(base=WHOLE, checks=0), "at least one check"),
-                          (lambda: TicketRun(search=EarlySearchRun(base=WHOLE), draw="first"), "'early', 'settled', 'late'"),
-                          (lambda: TicketRun(search=EarlySearchRun(base=WHOLE), less=0.0), "above 0"),
-                          (lambda: EarlySearchRun(base=WHOLE, drawn_at=0.0), "drawn_at"),
-                          (lambda: TrainingTimeRun(ticket=replace(ticket, draw="random")), "draw"),
-                          (lambda: JointRun(parent=WHOLE, target=0.0), "share of the FLOPs"),
-                          (lambda: JointRun(parent=WHOLE, per_layer=-1.0), "per_layer"),
-                          (lambda: TunedRun(parent=joint, equal=joint), "only a static network")):
+    for make, message in (
+        (lambda: SearchRun(parent=WHOLE, how="both"), "'structured', 'magnitude'"),
+        (lambda: SearchRun(parent=WHOLE, to=1.0), "above 0 and below 1"),
+        (lambda: SearchRun(parent=WHOLE, looked=0), "at least one example"),
+        (lambda: RetrainRun(search=SearchRun(parent=WHOLE), choice="best"), "'good', 'random', 'bad'"),
+        (lambda: RetrainRun(search=SearchRun(parent=WHOLE), weights="shuffled"), "'pretrained', 'random'"),
+        (lambda: EarlySearchRun(base=WHOLE, heads=1.0), "shares"),
+        (lambda: EarlySearchRun(base=WHOLE, checks=0), "at least one check"),
+        (lambda: TicketRun(search=EarlySearchRun(base=WHOLE), draw="first"), "'early', 'settled', 'late'"),
+        (lambda: TicketRun(search=EarlySearchRun(base=WHOLE), less=0.0), "above 0"),
+        (lambda: EarlySearchRun(base=WHOLE, drawn_at=0.0), "drawn_at"),
+        (lambda: TrainingTimeRun(ticket=replace(ticket, draw="random")), "draw"),
+        (lambda: JointRun(parent=WHOLE, target=0.0), "share of the FLOPs"),
+        (lambda: JointRun(parent=WHOLE, per_layer=-1.0), "per_layer"),
+        (lambda: TunedRun(parent=joint, equal=joint), "only a static network"),
+    ):
         with pytest.raises(ValueError, match=message):
             make()
 
 
 # Names
 
+
 def test_names():
     search = SearchRun(parent=WHOLE)
     joint = JointRun(parent=WHOLE)
     dynamic = TunedRun(parent=joint)
-    named = [label(result) for result in results(*((spec, {}) for spec in (
-        WHOLE, search, RetrainRun(search=search), RetrainRun(search=replace(search, how="magnitude", to=0.25), choice="bad"),
-        RetrainRun(search=search, weights="random"), TicketRun(search=EarlySearchRun(base=WHOLE)), joint, dynamic,
-        replace(dynamic, parent=replace(joint, per_layer=0.0)), replace(dynamic, how="static"),
-        replace(dynamic, how="static", parent=replace(joint, kind="constant"), equal=joint),
-        replace(dynamic, how="important"))))]
-    assert named == [None, "S-pruning", "S-pruning, good", "M-pruning, bad, cut to 25%", "S-pruning, good, not pre-trained",
-                     "early ticket", "dynamic", "dynamic", "dynamic, no layer terms",
-                     "static, the dynamic one's usual gates", "static, learnt", "static, by importance"]
+    named = [
+        label(result)
+        for result in results(
+            *(
+                (spec, {})
+                for spec in (
+                    WHOLE,
+                    search,
+                    RetrainRun(search=search),
+                    RetrainRun(search=replace(search, how="magnitude", to=0.25), choice="bad"),
+                    RetrainRun(search=search, weights="random"),
+                    TicketRun(search=EarlySearchRun(base=WHOLE)),
+                    joint,
+                    dynamic,
+                    replace(dynamic, parent=replace(joint, per_layer=0.0)),
+                    replace(dynamic, how="static"),
+                    replace(dynamic, how="static", parent=replace(joint, kind="constant"), equal=joint),
+                    replace(dynamic, how="important"),
+                )
+            )
+        )
+    ]
+    assert named == [
+        None,
+        "S-pruning",
+        "S-pruning, good",
+        "M-pruning, bad, cut to 25%",
+        "S-pruning, good, not pre-trained",
+        "early ticket",
+        "dynamic",
+        "dynamic",
+        "dynamic, no layer terms",
+        "static, the dynamic one's usual gates",
+        "static, learnt",
+        "static, by importance",
+    ]
 
 
 # Claims
 
+
 def results(*entries):
-    return Results(tuple(Result(spec.experiment, spec.key, all_fields(spec), metrics, {},
-                                metrics.pop("arrays", {}), {"device": "none"}) for spec, metrics in entries))
+    return Results(
+        tuple(
+            Result(spec.experiment, spec.key, all_fields(spec), metrics, {}, metrics.pop("arrays", {}), {"device": "none"})
+            for spec, metrics in entries
+        )
+    )
 
 
 def sample(seeds=(0, 1), accuracy=0.9):
     """Every study with accuracies that tell which run they came from, for two tasks that differ by 0.02."""
-    entries = {name: [] for name in ("finetune", "plays-search", "plays-retrain", "plays-harsh", "early-tickets",
-                                     "early-search", "early-time", "ebert", "ebert-static", "ebert-layers",
-                                     "ebert-small", "ebert-speed", "words")}
+    entries = {
+        name: []
+        for name in (
+            "finetune",
+            "plays-search",
+            "plays-retrain",
+            "plays-harsh",
+            "early-tickets",
+            "early-search",
+            "early-time",
+            "ebert",
+            "ebert-static",
+            "ebert-layers",
+            "ebert-small",
+            "ebert-speed",
+            "words",
+        )
+    }
     entries["words"] += [(BagOfWordsRun(task=task, size=WHOLE.size), {"test_accuracy": 0.6}) for task in ("order", "shuffled")]
     for seed in seeds:
         for task, shift in (("order", 0.0), ("shuffled", 0.02)):
             whole = replace(WHOLE, task=task, seed=seed)
-            entries["finetune"] += [(whole, {"test_accuracy": accuracy + shift, "val_accuracy": accuracy + shift}),
-                                    (replace(whole, start="random"), {"test_accuracy": 0.1})]
+            entries["finetune"] += [
+                (whole, {"test_accuracy": accuracy + shift, "val_accuracy": accuracy + shift}),
+                (replace(whole, start="random"), {"test_accuracy": 0.1}),
+            ]
             search = SearchRun(parent=whole, seed=seed)
             heads = [[1, 1, 0, 0], [1, 0, 1, seed]]
-            entries["plays-search"] += [(search, {"share": 0.6 + shift, "arrays": {"heads": heads}}),
-                                        (replace(search, how="magnitude"), {"share": 0.1})]
+            entries["plays-search"] += [
+                (search, {"share": 0.6 + shift, "arrays": {"heads": heads}}),
+                (replace(search, how="magnitude"), {"share": 0.1}),
+            ]
             for how, numbers in (("structured", (0.8, 0.79, 0.7)), ("magnitude", (0.85, 0.65, 0.5))):
                 for choice, value in zip(("good", "random", "bad"), numbers):
                     run = RetrainRun(search=replace(search, how=how), choice=choice, seed=seed)
                     entries["plays-retrain"].append((run, {"test_accuracy": value}))
             for to, gap in ((0.5, 0.02), (0.25, 0.06)):
-                entries["plays-harsh"] += [(RetrainRun(search=replace(search, to=to), seed=seed), {"test_accuracy": 0.7}),
-                                           (RetrainRun(search=replace(search, to=to), choice="random", seed=seed),
-                                            {"test_accuracy": 0.7 - gap})]
+                entries["plays-harsh"] += [
+                    (RetrainRun(search=replace(search, to=to), seed=seed), {"test_accuracy": 0.7}),
+                    (RetrainRun(search=replace(search, to=to), choice="random", seed=seed), {"test_accuracy": 0.7 - gap}),
+                ]
             early = EarlySearchRun(base=whole, seed=seed)
             entries["early-search"].append((early, {"settled_share": 0.8}))
-            for how, number, test, validation in (("early", 0, 0.89, 0.9), ("late", 0, 0.88, 0.9), ("random", 0, 0.95, 0.7),
-                                                  ("random", 1, 0.84, 0.8), ("whole", 0, 0.9, 0.9)):
+            for how, number, test, validation in (
+                ("early", 0, 0.89, 0.9),
+                ("late", 0, 0.88, 0.9),
+                ("random", 0, 0.95, 0.7),
+                ("random", 1, 0.84, 0.8),
+                ("whole", 0, 0.9, 0.9),
+            ):
                 run = TicketRun(search=early, draw=how, number=number, seed=seed)
                 entries["early-tickets"].append((run, {"test_accuracy": test, "val_accuracy": validation}))
             clock = TrainingTimeRun(ticket=TicketRun(search=early, seed=seed), seed=seed)
@@ -214,7 +281,8 @@ def sample(seeds=(0, 1), accuracy=0.9):
                 entries["ebert-static"] += [
                     (static, {"test_accuracy": accuracy + shift - loss - gain, "val_accuracy": 0.7}),
                     (replace(run, how="important"), {"test_accuracy": 0.99, "val_accuracy": 0.6}),
-                    (replace(run, how="static"), {"test_accuracy": 0.2, "val_accuracy": 0.5})]
+                    (replace(run, how="static"), {"test_accuracy": 0.2, "val_accuracy": 0.5}),
+                ]
                 if target == 0.4:
                     bare = replace(run, parent=replace(joint, per_layer=0.0))
                     entries["ebert-layers"].append((bare, {"test_accuracy": 0.8, "emptiest_by_kind": 0.05}))
@@ -228,17 +296,34 @@ def sample(seeds=(0, 1), accuracy=0.9):
 
 
 #: Values in which the second task's head start of 0.02 shows, and how.
-SHIFTED = {values.whole_minus_structured_bad: 1, values.structured_share: 1, values.whole_minus_harsh_random: 1, values.early_minus_whole: -1}
+SHIFTED = {
+    values.whole_minus_structured_bad: 1,
+    values.structured_share: 1,
+    values.whole_minus_harsh_random: 1,
+    values.early_minus_whole: -1,
+}
 
 
-@pytest.mark.parametrize("value, expected", [
-    (values.structured_good_minus_random, 0.01), (values.magnitude_good_minus_random, 0.2),
-    (values.whole_minus_structured_bad, 0.2),
-    (values.structured_share, 0.6), (values.whole_minus_harsh_random, 0.26), (values.early_minus_whole, -0.01),
-    (values.early_time_ratio, 0.6), (values.settled_share, 0.8), (values.early_minus_best_random, 0.05),
-    (values.early_minus_late, 0.01),
-    (values.dynamic_minus_static, 0.02), (values.dynamic_minus_whole, -0.01), (values.emptiest_with_minus_without, 0.25),
-    (values.skipping_ratio, 0.7), (values.loss_with_few_minus_many, 0.05)])
+@pytest.mark.parametrize(
+    "value, expected",
+    [
+        (values.structured_good_minus_random, 0.01),
+        (values.magnitude_good_minus_random, 0.2),
+        (values.whole_minus_structured_bad, 0.2),
+        (values.structured_share, 0.6),
+        (values.whole_minus_harsh_random, 0.26),
+        (values.early_minus_whole, -0.01),
+        (values.early_time_ratio, 0.6),
+        (values.settled_share, 0.8),
+        (values.early_minus_best_random, 0.05),
+        (values.early_minus_late, 0.01),
+        (values.dynamic_minus_static, 0.02),
+        (values.dynamic_minus_whole, -0.01),
+        (values.emptiest_with_minus_without, 0.25),
+        (values.skipping_ratio, 0.7),
+        (values.loss_with_few_minus_many, 0.05),
+    ],
+)
 def test_claims_read_the_runs_they_name(value, expected):
     found = value(sample())
     assert set(found) == ({"order"} if value is values.loss_with_few_minus_many else {"order", "shuffled"})
@@ -262,15 +347,14 @@ def test_agreement_of_seeds_is_beyond_chance():
     chance = (20 / 64) / (72 / 64 - 20 / 64)
     expected = pytest.approx([(0.8 - chance) / (1 - chance)])
     assert values.head_agreement(sample()) == {"order": expected, "shuffled": expected}
-    assert len(values.head_agreement(sample(seeds=(0, 1, 2)))["order"]) == 3     # every pair of seeds
+    assert len(values.head_agreement(sample(seeds=(0, 1, 2)))["order"]) == 3  # every pair of seeds
     assert values.agreement([[1, 0]], [[1, 0]]) == 1 and values.agreement([[1, 1]], [[1, 1]]) is None
     with pytest.raises(NotTestable, match="two seeds"):
         values.head_agreement(sample(seeds=(0,)))
 
 
 def test_claims_leave_out_what_was_not_learnt():
-    for value in (values.structured_good_minus_random, values.structured_share, values.early_minus_whole,
-                  values.dynamic_minus_static):
+    for value in (values.structured_good_minus_random, values.structured_share, values.early_minus_whole, values.dynamic_minus_static):
         for reason in value(sample(accuracy=0.52)).values():
             assert isinstance(reason, NotTestable) and "counting words in 60.0%" in str(reason)
     # With one of the two tasks learnt, it alone counts.
@@ -286,9 +370,16 @@ def test_claims_leave_out_what_was_not_learnt():
 
 def test_claims_say_what_is_missing():
     empty = {name: results() for name in sample()}
-    for value in (values.structured_good_minus_random, values.whole_minus_harsh_random, values.head_agreement,
-                  values.early_time_ratio, values.early_minus_best_random, values.dynamic_minus_static,
-                  values.emptiest_with_minus_without, values.loss_with_few_minus_many):
+    for value in (
+        values.structured_good_minus_random,
+        values.whole_minus_harsh_random,
+        values.head_agreement,
+        values.early_time_ratio,
+        values.early_minus_best_random,
+        values.dynamic_minus_static,
+        values.emptiest_with_minus_without,
+        values.loss_with_few_minus_many,
+    ):
         with pytest.raises(NotTestable):
             value(empty)
 
@@ -310,7 +401,7 @@ def test_quality_at_sixty_per_cent_is_not_judged_at_another_target():
 
 def test_layers_are_compared_within_their_kind():
     found = emptiest(Census(torch.tensor([[1.0, 0.2], [0.2, 0.2]]), torch.tensor([[0.1] * 4, [0.1] * 4]), 0.5))
-    assert found["emptiest_by_kind"] == pytest.approx(0.5)      # 0.2 of 0.4; few neurons, but as few everywhere
+    assert found["emptiest_by_kind"] == pytest.approx(0.5)  # 0.2 of 0.4; few neurons, but as few everywhere
     assert found["layers_differ"] == pytest.approx(0.5) and found["emptiest_neurons"] == pytest.approx(0.1)
     closed = emptiest(Census(torch.zeros(2, 2), torch.zeros(2, 4), 0.0))
     assert np.isnan(closed["emptiest_by_kind"])

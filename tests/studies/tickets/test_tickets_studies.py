@@ -46,9 +46,9 @@ def test_every_scale_has_its_specs_once(scale):
     every = [spec for specs in found.values() for spec in specs]
     assert all(found.values()) and len({spec.key for spec in every}) == len(every)
     inner = {one for spec in every for one in nested(spec)}
-    assert {spec for spec in inner if isinstance(spec, PretrainRun)} == set(found["pretrain"])      # one checkpoint
+    assert {spec for spec in inner if isinstance(spec, PretrainRun)} == set(found["pretrain"])  # one checkpoint
     assert all(spec.seed == one.seed for spec in every for one in nested(spec) if not isinstance(one, PretrainRun))
-    assert {spec.ticket for spec in found["transfer"] if spec.ticket} <= set(found["tickets"])      # nothing is found twice
+    assert {spec.ticket for spec in found["transfer"] if spec.ticket} <= set(found["tickets"])  # nothing is found twice
     tasks = SIZES[scale].tasks
     assert len(found["transfer"]) == SIZES[scale].seeds * len(tasks) * (len(tasks) + 1)
     for spec in every:
@@ -66,8 +66,13 @@ def test_knobs():
     assert {spec.task for spec in chosen["tickets"]} == {"mlm", "name", "order"}
     assert all(spec.sparsities == (0.35, 0.5) and spec.recipe.epochs == 5 for spec in chosen["tickets"])
     assert {spec.sparsity for spec in chosen["transfer"]} == {0.5} and {spec.seed for spec in chosen["transfer"]} == {0, 1}
-    for wrong, message in (({"tasks": "ordr"}, "'order', 'shuffled'"), ({"epochs": 0}, "epochs"), ({"sparsity": 1.0}, "sparsity"),
-                           ({"seeds": 0}, "seeds"), ({"scale": "huge"}, "scale")):
+    for wrong, message in (
+        ({"tasks": "ordr"}, "'order', 'shuffled'"),
+        ({"epochs": 0}, "epochs"),
+        ({"sparsity": 1.0}, "sparsity"),
+        ({"seeds": 0}, "seeds"),
+        ({"scale": "huge"}, "scale"),
+    ):
         with pytest.raises(ValueError, match=message):
             Parameters(**wrong)
 
@@ -89,8 +94,18 @@ def shrunk(value):
         return replace(value, width=16, depth=2, heads=2, hidden=24)
     if not is_dataclass(value):
         return value
-    small = {"steps": 2, "epochs": 1, "batch_size": 8, "train": 16, "held_out": 16, "looked": 8, "rounds": 2, "batches": (1, 4),
-             "task": "order", "checks": 2}
+    small = {
+        "steps": 2,
+        "epochs": 1,
+        "batch_size": 8,
+        "train": 16,
+        "held_out": 16,
+        "looked": 8,
+        "rounds": 2,
+        "batches": (1, 4),
+        "task": "order",
+        "checks": 2,
+    }
     changes = {field.name: small.get(field.name, shrunk(getattr(value, field.name))) for field in fields(value)}
     if isinstance(value, (IterativeRun, SubnetworkRun)) and value.task == "mlm":
         changes["task"] = "mlm"
@@ -104,8 +119,16 @@ def test_what_is_meant_for_a_gpu_runs(study, tmp_path_factory, monkeypatch):
     specs = studies(Parameters(scale="gpu"))[study]
     kinds = {}
     for spec in specs:
-        kinds.setdefault((type(spec), getattr(spec, "masks", None), getattr(spec, "how", None), getattr(spec, "draw", None),
-                          getattr(spec, "start", None)), shrunk(spec))
+        kinds.setdefault(
+            (
+                type(spec),
+                getattr(spec, "masks", None),
+                getattr(spec, "how", None),
+                getattr(spec, "draw", None),
+                getattr(spec, "start", None),
+            ),
+            shrunk(spec),
+        )
     store = Store(tmp_path_factory.mktemp("reference"), tmp_path_factory.getbasetemp() / "tickets-gpu")
     found = obtain(kinds.values(), store=store)
     assert len(found) == len(set(kinds.values())) and not found.missing
@@ -126,13 +149,23 @@ def made(accuracies: dict[tuple[str, str], float], seed: int = 0, dense: float =
         if source == target:
             tickets.append(result(ticket, metrics, {"sparsity": [0, 0.35, 0.7], "test_accuracy": [dense, dense - 0.01, accuracy]}))
         else:
-            transfer.append(result(SubnetworkRun(parent=PARENT, ticket=ticket, task=target, seed=seed,
-                                                 masks="ticket" if ticket else "direct"), metrics))
+            transfer.append(
+                result(SubnetworkRun(parent=PARENT, ticket=ticket, task=target, seed=seed, masks="ticket" if ticket else "direct"), metrics)
+            )
     return tickets, transfer
 
 
-GRID = {("mlm", "mlm"): 0.4, ("order", "order"): 0.88, ("shuffled", "shuffled"): 0.86, ("mlm", "order"): 0.87, ("mlm", "shuffled"): 0.85,
-        ("order", "shuffled"): 0.80, ("shuffled", "order"): 0.82, ("direct", "order"): 0.85, ("direct", "shuffled"): 0.84}
+GRID = {
+    ("mlm", "mlm"): 0.4,
+    ("order", "order"): 0.88,
+    ("shuffled", "shuffled"): 0.86,
+    ("mlm", "order"): 0.87,
+    ("mlm", "shuffled"): 0.85,
+    ("order", "shuffled"): 0.80,
+    ("shuffled", "order"): 0.82,
+    ("direct", "order"): 0.85,
+    ("direct", "shuffled"): 0.84,
+}
 
 
 def as_studies(*pairs) -> dict[str, Results]:
@@ -141,8 +174,10 @@ def as_studies(*pairs) -> dict[str, Results]:
 
 
 #: What the whole network has to beat on both tasks.
-RIVALS = {"words": Results(tuple(result(BagOfWordsRun(task=task), {"test_accuracy": 0.6}) for task in TASKS)),
-          "from-scratch": Results(tuple(result(FinetuneRun(parent=PARENT, task=task, start="random"), {"test_accuracy": 0.5}) for task in TASKS))}
+RIVALS = {
+    "words": Results(tuple(result(BagOfWordsRun(task=task), {"test_accuracy": 0.6}) for task in TASKS)),
+    "from-scratch": Results(tuple(result(FinetuneRun(parent=PARENT, task=task, start="random"), {"test_accuracy": 0.5}) for task in TASKS)),
+}
 
 
 def each(*numbers: float):
@@ -163,7 +198,7 @@ def test_who_wins_on_most_tasks_takes_three(monkeypatch):
     with pytest.raises(NotTestable, match="takes 3"):
         claims.mlm_wins_minus_most(found)
     monkeypatch.setattr("lib.studies.tickets.lth_values.LEAST_TASKS", 2)
-    assert claims.mlm_wins_minus_most(found) == [2.0, 0.0]          # both; then one, the other ticket the other
+    assert claims.mlm_wins_minus_most(found) == [2.0, 0.0]  # both; then one, the other ticket the other
 
 
 def test_tasks_that_nobody_has_learnt_are_left_out():
@@ -180,12 +215,15 @@ def test_tasks_that_nobody_has_learnt_are_left_out():
 
 def test_control_values():
     tickets = made(GRID)[0] + made(GRID, seed=1)[0]
-    scores = {"random": (0.75, 0.70), "shuffled": (0.60, 0.72)}     # validation, test: the first is chosen
+    scores = {"random": (0.75, 0.70), "shuffled": (0.60, 0.72)}  # validation, test: the first is chosen
 
     def control(task, masks, start, val, test, seed):
         ticket = IterativeRun(parent=PARENT, task=task, sparsities=(0.35, 0.7), seed=seed) if masks == "ticket" else None
-        return result(SubnetworkRun(parent=PARENT, ticket=ticket, task=task, masks=masks, start=start, seed=seed),
-                      {"val_accuracy": val, "test_accuracy": test})
+        return result(
+            SubnetworkRun(parent=PARENT, ticket=ticket, task=task, masks=masks, start=start, seed=seed),
+            {"val_accuracy": val, "test_accuracy": test},
+        )
+
     controls = [control(task, "random", "pretrained", 0.8, 0.8, seed) for task in TASKS for seed in (0, 1)]
     controls += [control(task, "ticket", start, *found, seed) for task in TASKS for start, found in scores.items() for seed in (0, 1)]
     found = {"tickets": Results(tuple(tickets)), "controls": Results(tuple(controls)), **RIVALS}
@@ -199,8 +237,16 @@ def test_rewinding_and_standard_values():
     tickets = made(GRID)[0] + made(GRID, seed=1)[0]
     base = IterativeRun(parent=PARENT, task="order", sparsities=(0.35, 0.7))
     ways = [(0.1, 0.80, 0.89), (0.5, 0.82, 0.86), (None, 0.9, 0.85)]
-    rewound = [result(replace(base, rewind=rewind, seed=seed), {"val_accuracy": val, "test_accuracy": test})
-               for rewind, val, test in ways for seed in (0, 1)]
-    found = {"tickets": Results(tuple(tickets)), "rewinding": Results(tuple(rewound[:4])), "standard": Results(tuple(rewound[4:])), **RIVALS}
+    rewound = [
+        result(replace(base, rewind=rewind, seed=seed), {"val_accuracy": val, "test_accuracy": test})
+        for rewind, val, test in ways
+        for seed in (0, 1)
+    ]
+    found = {
+        "tickets": Results(tuple(tickets)),
+        "rewinding": Results(tuple(rewound[:4])),
+        "standard": Results(tuple(rewound[4:])),
+        **RIVALS,
+    }
     assert claims.rewound_minus_ticket(found) == {"order": pytest.approx([0.86 - 0.88] * 2)}
     assert claims.ticket_minus_standard(found) == {"order": pytest.approx([0.03] * 2)}
