@@ -21,7 +21,7 @@ from lib.models import pretrained
 from lib.models.encoder import Encoder, EncoderConfig, MaskedLM
 from lib.models.encoder_pretrained import as_masked_lm, config_of, special_last
 from lib.pruning.mask import prunable
-from lib.runs.results import Outcome, significant
+from lib.runs.results import Outcome, Unavailable, significant
 from lib.runs.spec import Spec
 from lib.runs.store import Session
 from lib.system.checks import one_of, require
@@ -54,9 +54,11 @@ class Checkpoint:
     def task(self, name: str, train: int) -> Task:
         """A task of single sentences in this checkpoint's tokens; ``train`` is the most examples.
 
-        Raises ValueError for a task that is made from stories, and :class:`lib.data.files.DataMissing` for missing data.
+        Raises :class:`lib.runs.results.Unavailable` for a task that is made from stories, and
+        :class:`lib.data.files.DataMissing` for missing data.
         """
-        one_of("task", name, SENTENCE_TASKS)
+        if name not in SENTENCE_TASKS:
+            raise Unavailable(f"the task {name!r} is made from stories: of a checkpoint's, choose among {', '.join(SENTENCE_TASKS)}")
         tokenizer, special = opened(self.name)[1], Special.after(self.vocabulary)
         make = sst2_task if name == "sst2" else lambda *rest: sentence_task(name, *rest)
         task = make(tokenizer, special, self.context, train)

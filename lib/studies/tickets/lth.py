@@ -65,19 +65,19 @@ class IterativeRun(Spec):
         )
         session.save_weights(model, **{f"masks{number}": round.masks for number, round in enumerate(rounds) if number})
         curves = {"sparsity": [round.sparsity for round in rounds]} | {
-            name: [round.outcome[name] for round in rounds] for name in ("val_accuracy", "test_accuracy", "test_loss")
+            name: [round.outcome[name] for round in rounds]
+            for name in ("val_accuracy", "test_accuracy", "test_loss", "val_matthews", "test_matthews")
+            if name in rounds[0].outcome
         }
-        first, last = rounds[0].outcome, rounds[-1].outcome
+        scored_by = [name for name in curves if name.endswith(("_accuracy", "_matthews"))]
+        ends = {f"{prefix}{name}": curves[name][place] for name in scored_by for prefix, place in (("dense_", 0), ("", -1))}
         direct = smallest_removed(goal.model(self.seed, "pretrained").encoder, self.sparsities[-1])
         metrics = {
             "diverged": any(round.outcome["diverged"] for round in rounds),
             "train_seconds": sum(round.outcome["seconds"] for round in rounds),
             "density": density(rounds[-1].masks),
             "shared_with_direct": shared(rounds[-1].masks, direct),
-            "dense_val_accuracy": first["val_accuracy"],
-            "dense_test_accuracy": first["test_accuracy"],
-            "val_accuracy": last["val_accuracy"],
-            "test_accuracy": last["test_accuracy"],
+            **ends,
         }
         arrays = {
             "density_by_layer": [[round.sparsity, *(mask.float().mean().item() for mask in round.masks.values())] for round in rounds[1:]]

@@ -18,6 +18,7 @@ from lib.pruning.mask import attach, count, prunable, total
 from lib.runs.results import Outcome, significant
 from lib.runs.spec import Spec
 from lib.runs.store import Session
+from lib.studies.tickets.counted import measure as score_name
 from lib.studies.tickets.finetune import FinetuneRun
 from lib.system.checks import one_of, require
 from lib.tickets.importance import Importance, importance, released_importance
@@ -57,7 +58,7 @@ class SearchRun(Spec):
         some = slice(self.looked)
         looked = TaskSplit(task.validation.tokens[some], task.validation.lengths[some], task.validation.labels[some])
         search = structured if self.how == "structured" else magnitude
-        found, metrics, arrays = search(model, looked, self.to, session)
+        found, metrics, arrays = search(model, looked, score_name(self.parent.task), self.to, session)
         session.save_weights(nn.Module(), mask=found)
         return Outcome(significant(metrics), arrays=significant(arrays), data=task.provenance())
 
@@ -66,12 +67,12 @@ class SearchRun(Spec):
         return {name.removeprefix("mask."): mask for name, mask in load_file(str(session.weights(self))).items()}
 
 
-def structured(model: Classifier, looked: TaskSplit, to: float | None, session: Session) -> tuple[dict[str, Tensor], dict, dict]:
+def structured(model: Classifier, looked: TaskSplit, by: str, to: float | None, session: Session) -> tuple[dict[str, Tensor], dict, dict]:
     config, every = model.encoder.config, whole(model.encoder.config)
 
     def score(parts: Parts) -> float:
         session.report(0.5, f"{int(parts.heads.sum())} heads and {int(parts.ffns.sum())} FFNs")
-        return evaluate_task(model, looked, **on(parts, looked.tokens.device))["accuracy"]
+        return evaluate_task(model, looked, **on(parts, looked.tokens.device))[by]
 
     def rank(parts: Parts) -> Importance:
         return importance(model, looked.tokens, looked.labels, parts)
@@ -112,7 +113,7 @@ def rank_correlation(first: Tensor, second: Tensor) -> float:
     return float(stats.spearmanr(first.flatten().numpy(), second.flatten().numpy()).statistic)
 
 
-def magnitude(model: Classifier, looked: TaskSplit, to: float | None, session: Session) -> tuple[dict[str, Tensor], dict, dict]:
+def magnitude(model: Classifier, looked: TaskSplit, by: str, to: float | None, session: Session) -> tuple[dict[str, Tensor], dict, dict]:
     weights = {name: weight.detach() for name, weight in encoder_weights(model).items()}
     everything = {name: torch.ones_like(weight, dtype=torch.bool) for name, weight in weights.items()}
     kept = {name: weight.clone() for name, weight in weights.items()}
@@ -122,7 +123,7 @@ def magnitude(model: Classifier, looked: TaskSplit, to: float | None, session: S
         session.report(0.5, f"{count(masks) / total(masks):.0%} of the weights")
         for name, weight in weights.items():
             weight.copy_(kept[name] * masks[name])
-        return evaluate_task(model, looked)["accuracy"]
+        return evaluate_task(model, looked)[by]
 
     if to is None:
         good, tried = m_pruning(kept, score)

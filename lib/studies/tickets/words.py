@@ -8,14 +8,16 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
+import torch
 from scipy.sparse import csr_matrix
 from sklearn.linear_model import LogisticRegression
 
-from lib.data.tasks import TASKS, TaskSplit
+from lib.data.tasks import TASKS, TaskSplit, matthews
 from lib.runs.results import Outcome, significant
 from lib.runs.spec import Spec
 from lib.runs.store import Session
 from lib.studies.tickets.checkpoint import Checkpoint
+from lib.studies.tickets.counted import measure
 from lib.studies.tickets.finetune import TaskSize
 from lib.studies.tickets.text import Source, task_of
 from lib.system.checks import one_of, require
@@ -45,11 +47,14 @@ class BagOfWordsRun(Spec):
         train, validation, test = (counts(split, width) for split in (task.train, task.validation, task.test))
         models = [LogisticRegression(C=strength, max_iter=2000).fit(train, task.train.labels.numpy()) for strength in self.strengths]
         best = max(models, key=lambda model: model.score(validation, task.validation.labels.numpy()))
+        truth, guessed = task.test.labels, torch.from_numpy(best.predict(test))
         metrics = {
             "strength": best.C,
             "val_accuracy": best.score(validation, task.validation.labels.numpy()),
             "test_accuracy": best.score(test, task.test.labels.numpy()),
         }
+        if measure(self.task) == "matthews":
+            metrics["test_matthews"] = matthews(guessed, truth)
         return Outcome(significant(metrics), data=task.provenance())
 
 
