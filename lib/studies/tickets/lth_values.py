@@ -126,13 +126,24 @@ def mlm_minus_direct(studies: Studies) -> ByTask:
 def mlm_minus_other_tasks(studies: Studies) -> ByTask:
     """Against the mean of the other tasks' tickets on each target."""
     transfer = studies["transfer"]
+    mlm = collect(transfer, lambda r: origin(r) == "mlm")
+    return by_task(minus(mlm, of_other_tasks(transfer)), studies, transfer, studies["tickets"])
+
+
+def own_minus_other_tasks(studies: Studies) -> ByTask:
+    """The same of a task's own ticket."""
+    tickets, transfer = studies["tickets"], studies["transfer"]
+    own = collect(tickets, lambda r: method(r) == "ticket" and r.spec["task"] != "mlm")
+    return by_task(minus(own, of_other_tasks(transfer)), studies, tickets, transfer)
+
+
+def of_other_tasks(transfer: Results) -> Values:
+    """The mean score under the masks of the other tasks' tickets, by target and seed."""
     sums: dict[tuple[str, int], list[float]] = {}
     for result in transfer:
         if origin(result) not in ("mlm", "direct") and (value := tested(result)) is not None:
             sums.setdefault((result.spec["task"], result.fields["seed"]), []).append(value)
-    others = {key: sum(found) / len(found) for key, found in sums.items()}
-    mlm = collect(transfer, lambda r: origin(r) == "mlm")
-    return by_task(minus(mlm, others), studies, transfer, studies["tickets"])
+    return {key: sum(found) / len(found) for key, found in sums.items()}
 
 
 def rewound_minus_ticket(studies: Studies) -> ByTask:

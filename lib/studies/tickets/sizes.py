@@ -167,7 +167,7 @@ MINILM = replace(
     size=TaskSize(4_096, 0),
     recipe=adam(3, 32, 1e-4, schedule="linear"),
     sparsities=TENTHS,
-    structured=Structured(targets=(0.4, 0.6), joint=3, tuned=1, predictor_lr=0.1, statics=("important",), random=3),
+    structured=Structured(targets=(0.4, 0.6), joint=3, tuned=1, predictor_lr=0.1, statics=("important",)),
     anchor=Anchor("sst2", TaskSize(ALL, 0), adam(2, 32, 1e-4, schedule="linear")),
 )
 

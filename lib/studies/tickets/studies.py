@@ -60,8 +60,8 @@ def studies(parameters: Parameters) -> dict[str, list[Spec]]:
             "finetune": [*whole, *few],
             "from-scratch": [replace(run, start="random") for run in whole],
             "words": [BagOfWordsRun(source=parent.source, task=task, size=size.size) for task in size.tasks],
-            "anchor": anchor(size, parent, seeds) if size.anchor else [],
         }
+        | ({"anchor": anchor(size, parent, seeds)} if size.anchor else {})
         | lottery(size, parent, seeds, side)
         | structured_studies(chosen, others, few, size.structured)
     )
