@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from scipy import stats
 from torch import Tensor, nn
 
+from lib.data.masked_lm import Special
 from lib.data.tasks import TaskSplit, evaluate_task
 from lib.measure import cost as measure
 from lib.models.encoder import Classifier
@@ -23,10 +24,14 @@ from lib.studies.tickets.finetune import FinetuneRun
 from lib.system.checks import one_of, require
 from lib.tickets.importance import Importance, importance, released_importance
 from lib.tickets.masks import CHOICES, Parts, chosen_parts, chosen_weights, share, whole
+from lib.tickets.patterns import attention_patterns
 from lib.tickets.search import Tried, largest, m_pruning, s_pruning, s_pruning_to
 
 #: Masks of whole heads and FFNs, or of single weights.
 HOW = ("structured", "magnitude")
+
+#: The number of [SEP] minus that of padding, see :class:`lib.data.masked_lm.Special`.
+SEPARATOR_AFTER_PAD = Special.after(0).sep - Special.after(0).pad
 
 #: What a sub-network is trained from: the pre-trained weights, or random ones that never saw a text.
 WEIGHTS = ("pretrained", "random")
@@ -100,6 +105,7 @@ def structured(model: Classifier, looked: TaskSplit, by: str, to: float | None, 
         "stages": [t.stage for t in tried],
         "scores": [t.score for t in tried],
         "shares": [share(t.mask, config) for t in tried],
+        "patterns": attention_patterns(model, looked, SEPARATOR_AFTER_PAD + model.pad).tolist(),
     }
     return {"heads": good.heads, "ffns": good.ffns}, metrics, arrays
 
