@@ -11,10 +11,11 @@ from torch import Tensor
 
 from lib.elastic.subnet import Units
 from lib.moe.balance import bias_step, switch_loss
-from lib.moe.bias import BiasBalanced
 from lib.moe.gate import softmax
+from lib.moe.router import TokenRouter
+from lib.moe.routers.bias import BiasBalanced
 from lib.moe.routers.token_choice import TokenChoice, gates
-from lib.moe.routing import Routing, TokenRouter, count, routing
+from lib.moe.routing import Routing, count, routing
 from lib.system.checks import require
 
 #: Weight of the loss that sharpens the router where experts are drawn from a pool: our choice, the paper's is not known
@@ -74,7 +75,7 @@ class MaskedTokenChoice(Masked, TokenChoice):
 
 
 class MaskedBiasBalanced(Masked, BiasBalanced):
-    """:class:`~lib.moe.bias.BiasBalanced` among the active experts; only their biases move."""
+    """:class:`~lib.moe.routers.bias.BiasBalanced` among the active experts; only their biases move."""
 
     def use(self, experts: Units, k: int, pool: int | None = None) -> None:
         require(pool is None, "experts are drawn from a pool by router 'switch' only")

@@ -16,6 +16,8 @@ from typing import Any
 import plotly.graph_objects as go
 import plotly.io as pio
 
+from lib.moe.routers import ROUTERS
+
 
 @dataclass(frozen=True)
 class Method:
@@ -28,17 +30,8 @@ class Method:
 
 METHODS = {
     "dense": Method("Dense", "#777777", "square"),
-    "switch": Method("Switch", "#3654b8", "circle"),
-    "vmoe": Method("V-MoE", "#7645ff", "diamond"),
-    "bias": Method("Loss-free bias", "#00acf4", "triangle-up"),
-    "expert_choice": Method("Expert choice", "#ea5645", "triangle-down"),
-    "soft": Method("Soft MoE", "#f83195", "star"),
-    "hash": Method("Hash", "#708900", "cross"),
-    "thor": Method("THOR", "#cba000", "x"),
-    "adamix": Method("AdaMix", "#8c4a00", "hexagon"),
+    **{name.replace("-", "_"): Method(router.label, router.colour, router.symbol) for name, router in ROUTERS.items()},
     "ewa": Method("EWA", "#1b9d5e", "pentagon"),
-    "partition": Method("Random partition", "#3fae74", "pentagon-open"),
-    "whole_network": Method("Whole network", "#c90049", "bowtie"),
     "elastic": Method("Elastic", "#5988ff", "hourglass"),
     "growth": Method("Growth", "#006b2e", "triangle-right"),
     "pruning": Method("Pruning", "#a72b7a", "triangle-left"),

@@ -29,7 +29,7 @@ class Upcycle(Growth):
     """Replace every FFN by the experts of ``moe``.
 
     If a token's gates sum to 1, equal experts compute what the FFN did, whatever the router says.  They do for k > 1
-    (:mod:`lib.moe.routers.token_choice`, :mod:`lib.moe.bias`).  For one expert weighted by its own score they do not: then only
+    (:mod:`lib.moe.routers.token_choice`, :mod:`lib.moe.routers.bias`).  For one expert weighted by its own score they do not: then only
     ``router_scale=0`` is exact, with ``output_scale`` the inverse of the score (E for a softmax).
 
     ``router_scale``  standard deviation of the router's logits for what the layer's norm gives it: weights are N(0, σ²)

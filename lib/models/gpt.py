@@ -21,14 +21,15 @@ from lib.models.rotary import angles, rotate
 from lib.models.softmax_attention import softmax_attention
 from lib.moe.experts import Experts
 from lib.moe.layer import MoEConfig, MoELayer
+from lib.moe.routers import ROUTERS
 from lib.moe.routing import Routing
 from lib.system.checks import one_of, require
 
 NORMS = ("rms", "layer")
 POSITIONS = ("rope", "learned")
 
-#: Routers that choose for each token by itself.  The others look at tokens that are yet to come, or at images.
-CAUSAL = ("switch", "vmoe", "bias")
+#: Routers that choose for each token by itself.
+CAUSAL = tuple(name for name, router in ROUTERS.items() if router.causal)
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import math
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+if TYPE_CHECKING:
+    from lib.moe.layer import MoEConfig
+
 PRECISIONS = ("fp32", "bf16")
+
+#: The fields of :class:`~lib.moe.layer.MoEConfig` that a gate uses, and those of routers that choose k experts by one.
+GATE = frozenset({"jitter", "router_precision", "router_init", "router_bias"})
+TOP_K = GATE | {"k", "shared", "split"}
 
 
 class Gate(nn.Module):
@@ -33,6 +41,18 @@ class Gate(nn.Module):
         self.weight = nn.Parameter(torch.empty(experts, d_model))
         self.bias = nn.Parameter(torch.zeros(experts)) if bias else None
         truncated_normal_(self.weight, math.sqrt(init_scale / d_model))
+
+    @classmethod
+    def of(cls, config: MoEConfig, d_model: int) -> Gate:
+        """Return the gate of one layer."""
+        return cls(
+            d_model,
+            config.routed,
+            precision=config.router_precision,
+            jitter=config.jitter,
+            init_scale=config.router_init,
+            bias=config.router_bias,
+        )
 
     def forward(self, x_TD: Tensor) -> Tensor:
         dtype = torch.bfloat16 if self.precision == "bf16" else torch.promote_types(x_TD.dtype, torch.float32)

@@ -7,38 +7,15 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from lib.moe.bias import SCORES, BiasBalanced
-from lib.moe.capacity import POLICIES
 from lib.moe.experts import Experts
 from lib.moe.ffn import Mlp
-from lib.moe.gate import PRECISIONS, Gate
-from lib.moe.routers.adamix import AdaMix
-from lib.moe.routers.expert_choice import GROUPS, ExpertChoice
-from lib.moe.routers.hash import BY, Hash
-from lib.moe.routers.partition import RandomPartition
-from lib.moe.routers.soft import SoftMoE
-from lib.moe.routers.thor import INFERENCE, Thor
-from lib.moe.routers.token_choice import SINGLE_GATES, NoisyTokenChoice, TokenChoice
-from lib.moe.routers.whole_network import WholeNetwork
+from lib.moe.gate import PRECISIONS
+from lib.moe.routers import ROUTERS
 from lib.moe.routing import Routing
 from lib.system.checks import one_of, require
 
-GATE = {"jitter", "router_precision", "router_init", "router_bias"}
-TOP_K = {"k", "shared", "split"} | GATE
-
-#: Each router, and the fields of :class:`MoEConfig` that it uses besides those that all use.
-ROUTERS: dict[str, set[str]] = {
-    "switch": TOP_K | {"balance", "z_loss", "policy", "capacity_factor", "single_gate"},
-    "vmoe": TOP_K | {"balance", "policy", "capacity_factor"},
-    "bias": TOP_K | {"scores", "bias_rate"},
-    "expert-choice": GATE | {"capacity_factor", "group"},
-    "soft": {"slots"},
-    "hash": {"hash_by", "codes"},
-    "thor": {"inference"},
-    "adamix": set(),
-    "partition": set(),
-    "whole-network": set(),
-}
+#: What every router has: how many experts there are and where.
+COMMON = {"experts", "router", "placement", "backend"}
 PLACEMENTS = ("all", "every-second", "last-two")
 
 
@@ -83,41 +60,30 @@ class MoEConfig:
 
     def __post_init__(self) -> None:
         one_of("router", self.router, ROUTERS)
+        router = ROUTERS[self.router]
         one_of("placement", self.placement, PLACEMENTS)
         one_of("router_precision", self.router_precision, PRECISIONS)
-        one_of("policy", self.policy, POLICIES)
-        one_of("scores", self.scores, SCORES)
-        one_of("single_gate", self.single_gate, SINGLE_GATES)
-        one_of("group", self.group, GROUPS)
-        one_of("hash_by", self.hash_by, BY)
-        one_of("inference", self.inference, INFERENCE)
 
-        shared_by_all = {"experts", "router", "placement", "backend"}
         for field in dataclasses.fields(self):
-            used = field.name in shared_by_all | ROUTERS[self.router]
+            used = field.name in COMMON | router.uses
             require(
                 used or getattr(self, field.name) == field.default,
                 f"router {self.router!r} does not use {field.name}: leave it at {field.default!r}",
             )
 
         require(self.experts >= 1, f"experts is {self.experts}: use at least 1")
-        require(self.router != "partition" or self.experts >= 2, "router 'partition' averages experts: use at least 2")
         require(1 <= self.k <= self.experts, f"k={self.k} of {self.experts} experts: choose k between 1 and the number of experts")
         require(self.split >= 1, f"split is {self.split}: use 1 for whole experts, m to cut each into m")
         require(
             0 <= self.shared < self.chosen + self.shared,
             f"shared={self.shared} leaves nothing to route: it must be below split * k = {self.split * self.k}",
         )
-        require(
-            self.policy != "second-choice" or self.chosen < self.routed,
-            "policy 'second-choice' needs an expert outside the top k: lower k or use another policy",
-        )
         require(self.capacity_factor > 0, f"capacity_factor is {self.capacity_factor}: it must be above 0")
         require(0 <= self.jitter < 1, f"jitter is {self.jitter}: it must be in [0, 1)")
         require(self.router_init > 0, f"router_init is {self.router_init}: it must be above 0")
-        require(self.slots is None or self.slots >= 1, f"slots is {self.slots}: use at least 1, or None")
-        for name in ("balance", "z_loss", "bias_rate"):
+        for name in ("balance", "z_loss"):
             require(getattr(self, name) >= 0, f"{name} is {getattr(self, name)}: it must not be negative")
+        router.check(self)
 
     @property
     def routed(self) -> int:
@@ -159,7 +125,7 @@ class MoELayer(nn.Module):
         require(hidden % config.split == 0, f"hidden width {hidden} cannot be cut into split={config.split} equal parts: choose a multiple")
         width = hidden // config.split
         self.config = config
-        self.router = build_router(config, d_model, tokens)
+        self.router = ROUTERS[config.router].of(config, d_model, tokens)
         self.experts = Experts(config.routed, d_model, width, activation, config.backend, bias)
         self.shared = Mlp(d_model, config.shared * width) if config.shared else None
 
@@ -177,58 +143,4 @@ class MoELayer(nn.Module):
         """
         experts = sum(p.numel() for p in self.experts.parameters())
         others = sum(p.numel() for p in self.parameters()) - experts
-        config = self.config
-        if config.router == "soft":
-            return others + experts
-        if config.router == "expert-choice":  # on average
-            return others + round(experts * min(1, config.capacity_factor / config.experts))
-        return others + experts * config.chosen // config.routed
-
-
-def build_router(config: MoEConfig, d_model: int, tokens: int | None) -> nn.Module:
-    """The router that ``config`` names: a module ``(x_BND, experts, id_BN) -> (y_BND, Routing)``."""
-    E, k = config.routed, config.chosen
-
-    def gate() -> Gate:
-        return Gate(
-            d_model, E, precision=config.router_precision, jitter=config.jitter, init_scale=config.router_init, bias=config.router_bias
-        )
-
-    match config.router:
-        case "switch":
-            return TokenChoice(
-                gate(),
-                E,
-                k,
-                balance=config.balance,
-                z_weight=config.z_loss,
-                policy=config.policy,
-                capacity_factor=config.capacity_factor,
-                single_gate=config.single_gate,
-            )
-        case "vmoe":
-            return NoisyTokenChoice(gate(), E, k, balance=config.balance, policy=config.policy, capacity_factor=config.capacity_factor)
-        case "bias":
-            return BiasBalanced(gate(), E, k, rate=config.bias_rate, scores=config.scores)
-        case "expert-choice":
-            return ExpertChoice(gate(), E, capacity_factor=config.capacity_factor, group=config.group)
-        case "soft":
-            require(config.slots or tokens, "router 'soft' needs slots, or the number of tokens of an image")
-            return SoftMoE(d_model, E, slots=config.slots or -(-tokens // E))
-        case "hash":
-            vocabulary = tokens if config.hash_by == "position" else config.codes + 1  # + 1: tokens that are no patch
-            require(vocabulary, "router 'hash' by position needs the number of tokens of an image")
-            require(
-                vocabulary >= E,
-                f"router 'hash' has {vocabulary} ids for {E} experts: some would never be used; "
-                "use fewer experts, smaller patches, or hash_by='patch' with more codes",
-            )
-            return Hash(vocabulary, E)
-        case "thor":
-            return Thor(E, inference=config.inference)
-        case "adamix":
-            return AdaMix(E)
-        case "partition":
-            return RandomPartition(E)
-        case "whole-network":
-            return WholeNetwork(E)
+        return others + ROUTERS[self.config.router].active_parameters(self.config, experts)

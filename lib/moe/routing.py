@@ -10,7 +10,7 @@ import dataclasses
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -42,19 +42,6 @@ class Routing:
         """Each assignment's gate in its expert's column, 0 elsewhere."""
         every_E = torch.arange(len(self.load_E), device=self.expert_TK.device)
         return self.gate_TK[..., None] * (self.expert_TK[..., None] == every_E)
-
-
-class TokenRouter(nn.Module):
-    """A router that looks at each token alone; a subclass says how in ``route(x_TD) -> Routing``.
-
-    Like every router it is called with features [B, N, D], the layer's experts, and token ids [B, N] for
-    those that go by ids; it returns what the experts made of the features, and where it sent them.
-    """
-
-    def forward(self, x_BND: Tensor, experts: nn.Module, id_BN: Tensor | None = None) -> tuple[Tensor, Routing]:
-        x_TD = x_BND.flatten(0, 1)
-        decided = self.route(x_TD)
-        return experts(x_TD, decided.expert_TK, decided.gate_TK).view(x_BND.shape), decided
 
 
 def routing(

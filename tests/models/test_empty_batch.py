@@ -12,7 +12,8 @@ from lib.models.mlp import MLP, MLPConfig
 from lib.models.resnet import ResNet, ResNetConfig
 from lib.models.vgg import VGG, vgg16
 from lib.models.vit import ViT, ViTConfig
-from lib.moe.layer import ROUTERS, MoEConfig
+from lib.moe.layer import MoEConfig
+from lib.moe.routers import ROUTERS
 
 IMAGES = torch.zeros(0, 3, 32, 32)
 SMALL = ViTConfig(width=24, depth=2, heads=3, hidden=24)

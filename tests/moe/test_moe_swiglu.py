@@ -12,7 +12,8 @@ from lib.moe.average import average, feed_forward, pair
 from lib.moe.backends import BACKENDS
 from lib.moe.expert_grouped import swiglu
 from lib.moe.experts import Experts
-from lib.moe.layer import ROUTERS, MoEConfig, MoELayer
+from lib.moe.layer import MoEConfig, MoELayer
+from lib.moe.routers import ROUTERS
 from lib.moe.routers.partition import average_weights
 
 T, E, D, H = 37, 5, 12, 20

@@ -6,12 +6,16 @@ import math
 import pytest
 import torch
 
+from lib.moe.average import one_for_all
 from lib.moe.balance import bias_step, importance_loss, load_loss, squared_variation, switch_loss, z_loss
-from lib.moe.bias import BiasBalanced
 from lib.moe.capacity import capacity, limit, place_in_queue
 from lib.moe.diagnostics import dead_experts, load_entropy, max_load, variation
 from lib.moe.experts import Experts
 from lib.moe.gate import Gate, softmax
+from lib.moe.layer import MoEConfig, MoELayer
+from lib.moe.router import Router
+from lib.moe.routers import ROUTERS
+from lib.moe.routers.bias import BiasBalanced
 from lib.moe.routers.expert_choice import ExpertChoice
 from lib.moe.routers.hash import Hash, PatchCodes, balanced_table
 from lib.moe.routers.partition import RandomPartition
@@ -384,3 +388,24 @@ def test_thor_uses_one_expert_in_training_and_the_same_draws_in_evaluation():
     torch.testing.assert_close(y.flatten(0, 1), experts(x.flatten(0, 1), routing.expert_TK, routing.gate_TK), rtol=1e-4, atol=1e-5)
     router.eval()
     torch.testing.assert_close(router(x, experts)[0], router(x, experts)[0], rtol=0, atol=0)
+
+
+def test_a_new_router_is_one_class_and_one_line(monkeypatch):
+    """What CONTRIBUTING promises: no other file knows routers by name."""
+
+    class First(Router):
+        label, colour, symbol = "First expert", "#000000", "circle"
+        causal = True
+
+        def forward(self, x_BND, experts, id_BN=None):
+            return one_for_all(x_BND, experts, torch.zeros(1, dtype=torch.int64), torch.zeros(1, dtype=torch.int64))
+
+    monkeypatch.setitem(ROUTERS, "first", First)
+    config = MoEConfig(experts=E, router="first")
+    layer = MoELayer(config, D, 16)
+    x_BND = torch.randn(2, 3, D)
+    y_BND, routed = layer(x_BND)
+    assert y_BND.shape == x_BND.shape and (routed.expert_TK == 0).all()
+    assert layer.active_parameters() == sum(p.numel() for p in layer.experts.parameters()) // E
+    with pytest.raises(ValueError, match="router 'first' does not use jitter"):
+        MoEConfig(router="first", jitter=0.1)

@@ -17,15 +17,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lib.moe.average import draw, mean_for_all, one_for_all
+from lib.moe.router import Router
 from lib.moe.routing import Routing
 
 
-class AdaMix(nn.Module):
+class AdaMix(Router):
     """A random (first, second) projection pair per layer and batch; the averaged expert in evaluation."""
 
-    def __init__(self, experts: int):
-        super().__init__()
-        self.experts = experts
+    label, colour, symbol = "AdaMix", "#8c4a00", "hexagon"
 
     def forward(self, x_BND: Tensor, experts: nn.Module, id_BN: Tensor | None = None) -> tuple[Tensor, Routing]:
         if self.training:

@@ -11,27 +11,49 @@ neighbours in the batch; among its own tokens (``group="image"``) it does not.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lib.moe.capacity import capacity
-from lib.moe.gate import Gate, softmax
+from lib.moe.gate import GATE, Gate, softmax
+from lib.moe.router import Router
 from lib.moe.routing import Routing
+from lib.system.checks import one_of
+
+if TYPE_CHECKING:
+    from lib.moe.layer import MoEConfig
 
 GROUPS = ("image", "batch")
 
 
-class ExpertChoice(nn.Module):
+class ExpertChoice(Router):
     """Gather and scatter are products with the one-hot matrix of the paper, so results are reproducible bit
     by bit.  That costs CF · N² multiply-adds per feature: little for an image's tokens, not for a batch's.
     """
 
+    uses = GATE | {"capacity_factor", "group"}
+    learned = True
+    label, colour, symbol = "Expert choice", "#ea5645", "triangle-down"
+
     def __init__(self, gate: Gate, experts: int, *, capacity_factor: float, group: str):
-        super().__init__()
+        super().__init__(experts)
         self.gate = gate
-        self.experts = experts
         self.capacity_factor, self.group = capacity_factor, group
+
+    @classmethod
+    def check(cls, config: MoEConfig) -> None:
+        one_of("group", config.group, GROUPS)
+
+    @classmethod
+    def of(cls, config: MoEConfig, d_model: int, tokens: int | None) -> ExpertChoice:
+        return cls(Gate.of(config, d_model), config.routed, capacity_factor=config.capacity_factor, group=config.group)
+
+    @classmethod
+    def active_parameters(cls, config: MoEConfig, parameters: int) -> int:
+        return round(parameters * min(1, config.capacity_factor / config.experts))
 
     def forward(self, x_BND: Tensor, experts: nn.Module, id_BN: Tensor | None = None) -> tuple[Tensor, Routing]:
         x_GND = x_BND if self.group == "image" else x_BND.flatten(0, 1)[None]

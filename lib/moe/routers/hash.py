@@ -10,23 +10,47 @@ With equally frequent ids, in random order, that is a balanced random table.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
 
+from lib.moe.router import Router
 from lib.moe.routing import Routing, routing
+from lib.system.checks import one_of, require
+
+if TYPE_CHECKING:
+    from lib.moe.layer import MoEConfig
 
 BY = ("position", "patch")
 
 
-class Hash(nn.Module):
+class Hash(Router):
     """Expert = table[id]: no parameters, no losses, the same in training and evaluation."""
+
+    uses = frozenset({"hash_by", "codes"})
+    label, colour, symbol = "Hash", "#708900", "cross"
 
     table_V: Tensor
 
     def __init__(self, vocabulary: int, experts: int):
-        super().__init__()
-        self.experts = experts
+        super().__init__(experts)
         self.register_buffer("table_V", balanced_table(torch.ones(vocabulary, device="cpu"), experts))
+
+    @classmethod
+    def check(cls, config: MoEConfig) -> None:
+        one_of("hash_by", config.hash_by, BY)
+
+    @classmethod
+    def of(cls, config: MoEConfig, d_model: int, tokens: int | None) -> Hash:
+        vocabulary = tokens if config.hash_by == "position" else config.codes + 1  # + 1: tokens that are no patch
+        require(vocabulary, "router 'hash' by position needs the number of tokens of an image")
+        require(
+            vocabulary >= config.routed,
+            f"router 'hash' has {vocabulary} ids for {config.routed} experts: some would never be used; "
+            "use fewer experts, smaller patches, or hash_by='patch' with more codes",
+        )
+        return cls(vocabulary, config.routed)
 
     def forward(self, x_BND: Tensor, experts: nn.Module, id_BN: Tensor | None = None) -> tuple[Tensor, Routing]:
         B, N, _ = x_BND.shape

@@ -11,21 +11,29 @@ so that at the end their mean is a good network: one ordinary FFN, with no added
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lib.moe.average import mean_for_all
+from lib.moe.router import Router
 from lib.moe.routing import Routing, routing
+from lib.system.checks import require
+
+if TYPE_CHECKING:
+    from lib.moe.layer import MoEConfig
 
 
-class RandomPartition(nn.Module):
+class RandomPartition(Router):
     """Tokens to experts by a random permutation in training, the averaged expert in evaluation."""
 
-    def __init__(self, experts: int):
-        super().__init__()
-        self.experts = experts
+    label, colour, symbol = "Random partition", "#3fae74", "pentagon-open"
+
+    @classmethod
+    def check(cls, config: MoEConfig) -> None:
+        require(config.experts >= 2, "router 'partition' averages experts: use at least 2")
 
     def forward(self, x_BND: Tensor, experts: nn.Module, id_BN: Tensor | None = None) -> tuple[Tensor, Routing]:
         if not self.training:

@@ -10,23 +10,45 @@ Per image, with N tokens x_m and E·S slots with parameters μ_es:
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from lib.moe.gate import truncated_normal_, without_autocast
+from lib.moe.router import Router
 from lib.moe.routing import Routing, all_experts
+from lib.system.checks import require
+
+if TYPE_CHECKING:
+    from lib.moe.layer import MoEConfig
 
 
-class SoftMoE(nn.Module):
+class SoftMoE(Router):
     """``slots`` per expert.  With E·S = N the experts cost as much as a dense FFN; mixing into slots and back
     costs 4·N·E·S·D FLOPs more, computing their weights 2·N·E·S·D."""
 
+    uses = frozenset({"slots"})
+    label, colour, symbol = "Soft MoE", "#f83195", "star"
+
     def __init__(self, d_model: int, experts: int, *, slots: int):
-        super().__init__()
+        super().__init__(experts)
         self.mu_DES = nn.Parameter(torch.empty(d_model, experts, slots))
         self.scale = nn.Parameter(torch.ones(()))
         truncated_normal_(self.mu_DES, 1 / math.sqrt(d_model))
+
+    @classmethod
+    def check(cls, config: MoEConfig) -> None:
+        require(config.slots is None or config.slots >= 1, f"slots is {config.slots}: use at least 1, or None")
+
+    @classmethod
+    def of(cls, config: MoEConfig, d_model: int, tokens: int | None) -> SoftMoE:
+        require(config.slots or tokens, "router 'soft' needs slots, or the number of tokens of an image")
+        return cls(d_model, config.routed, slots=config.slots or -(-tokens // config.routed))
+
+    @classmethod
+    def active_parameters(cls, config: MoEConfig, parameters: int) -> int:
+        return parameters
 
     def forward(self, x_BND: Tensor, experts: nn.Module, id_BN: Tensor | None = None) -> tuple[Tensor, Routing]:
         dispatch_BNES, combine_BNES = self.weights(x_BND)

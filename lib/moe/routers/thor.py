@@ -12,27 +12,44 @@ weights, which is one FFN (and AdaMix's finding).
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lib.moe.average import draw, mean_for_all, one_for_all
+from lib.moe.router import Router
 from lib.moe.routing import Routing, routing
+from lib.system.checks import one_of
+
+if TYPE_CHECKING:
+    from lib.moe.layer import MoEConfig
 
 INFERENCE = ("average", "random")
 
 
-class Thor(nn.Module):
+class Thor(Router):
     """One random expert per layer and batch.
 
     The experts are one stacked tensor, so an expert that was not drawn has a zero gradient, not a missing
     one: momentum and weight decay still act on it.
     """
 
+    uses = frozenset({"inference"})
+    label, colour, symbol = "THOR", "#cba000", "x"
+
     def __init__(self, experts: int, *, inference: str):
-        super().__init__()
-        self.experts = experts
+        super().__init__(experts)
         self.inference = inference
+
+    @classmethod
+    def check(cls, config: MoEConfig) -> None:
+        one_of("inference", config.inference, INFERENCE)
+
+    @classmethod
+    def of(cls, config: MoEConfig, d_model: int, tokens: int | None) -> Thor:
+        return cls(config.routed, inference=config.inference)
 
     def forward(self, x_BND: Tensor, experts: nn.Module, id_BN: Tensor | None = None) -> tuple[Tensor, Routing]:
         if self.training:

@@ -6,13 +6,20 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
 from lib.moe.balance import importance_loss, load_loss, switch_loss, z_loss
-from lib.moe.capacity import capacity, limit
-from lib.moe.gate import Gate, softmax
-from lib.moe.routing import Routing, TokenRouter, routing
+from lib.moe.capacity import POLICIES, capacity, limit
+from lib.moe.gate import TOP_K, Gate, softmax
+from lib.moe.router import TokenRouter
+from lib.moe.routing import Routing, routing
+from lib.system.checks import one_of, require
+
+if TYPE_CHECKING:
+    from lib.moe.layer import MoEConfig
 
 #: What the gate of a single expert is: its probability, or its share of the two best.
 SINGLE_GATES = ("probability", "share")
@@ -20,6 +27,9 @@ SINGLE_GATES = ("probability", "share")
 
 class TokenChoice(TokenRouter):
     """z = x W_r (fp32), p = softmax(z), the top k of p, and Switch's balance loss."""
+
+    uses = TOP_K | {"balance", "z_loss", "policy", "capacity_factor", "single_gate"}
+    label, colour, symbol = "Switch", "#3654b8", "circle"
 
     def __init__(
         self,
@@ -33,12 +43,28 @@ class TokenChoice(TokenRouter):
         capacity_factor: float,
         single_gate: str = "probability",
     ):
-        super().__init__()
-        self.gate = gate
-        self.experts, self.k = experts, k
+        super().__init__(gate, experts, k)
         self.single_gate = single_gate
         self.balance, self.z_weight = balance, z_weight
         self.policy, self.capacity_factor = policy, capacity_factor
+
+    @classmethod
+    def check(cls, config: MoEConfig) -> None:
+        limits(config)
+        one_of("single_gate", config.single_gate, SINGLE_GATES)
+
+    @classmethod
+    def of(cls, config: MoEConfig, d_model: int, tokens: int | None) -> TokenChoice:
+        return cls(
+            Gate.of(config, d_model),
+            config.routed,
+            config.chosen,
+            balance=config.balance,
+            z_weight=config.z_loss,
+            policy=config.policy,
+            capacity_factor=config.capacity_factor,
+            single_gate=config.single_gate,
+        )
 
     def route(self, x_TD: Tensor) -> Routing:
         logits_TE = self.gate(x_TD)
@@ -54,6 +80,15 @@ class TokenChoice(TokenRouter):
             C = capacity(len(x_TD), self.experts, self.k, self.capacity_factor)
             expert_TK = limit(expert_TK, probs_TE, C, self.policy)
         return routing(expert_TK, gates(probs_TE, expert_TK, self.single_gate), self.experts, probs_TE, losses)
+
+
+def limits(config: MoEConfig) -> None:
+    """Check who is dropped beyond an expert's capacity.  Raises ValueError for what does not exist or fit."""
+    one_of("policy", config.policy, POLICIES)
+    require(
+        config.policy != "second-choice" or config.chosen < config.routed,
+        "policy 'second-choice' needs an expert outside the top k: lower k or use another policy",
+    )
 
 
 def gates(probs_TE: Tensor, expert_TK: Tensor, single_gate: str = "probability") -> Tensor:
@@ -77,13 +112,29 @@ class NoisyTokenChoice(TokenRouter):
     places, unless ``limits_inference`` is set: what the paper's figures on capacity are about (sec. 4).
     """
 
+    uses = TOP_K | {"balance", "policy", "capacity_factor"}
+    label, colour, symbol = "V-MoE", "#7645ff", "diamond"
+
     def __init__(self, gate: Gate, experts: int, k: int, *, balance: float, policy: str, capacity_factor: float):
-        super().__init__()
-        self.gate = gate
-        self.experts, self.k = experts, k
+        super().__init__(gate, experts, k)
         self.balance = balance
         self.policy, self.capacity_factor = policy, capacity_factor
         self.limits_inference = False
+
+    @classmethod
+    def check(cls, config: MoEConfig) -> None:
+        limits(config)
+
+    @classmethod
+    def of(cls, config: MoEConfig, d_model: int, tokens: int | None) -> NoisyTokenChoice:
+        return cls(
+            Gate.of(config, d_model),
+            config.routed,
+            config.chosen,
+            balance=config.balance,
+            policy=config.policy,
+            capacity_factor=config.capacity_factor,
+        )
 
     def route(self, x_TD: Tensor) -> Routing:
         logits_TE = self.gate(x_TD)

@@ -11,15 +11,17 @@ import torch
 from torch import Tensor, nn
 
 from lib.moe.average import draw, mean_for_all, one_for_all
+from lib.moe.router import Router
 from lib.moe.routing import Routing
 
 
-class WholeNetwork(nn.Module):
+class WholeNetwork(Router):
     """All tokens of a training batch through ``expert``, which :func:`draw_network` sets for all layers."""
 
+    label, colour, symbol = "Whole network", "#c90049", "bowtie"
+
     def __init__(self, experts: int):
-        super().__init__()
-        self.experts = experts
+        super().__init__(experts)
         self.expert = torch.zeros(1, dtype=torch.int64)
 
     def forward(self, x_BND: Tensor, experts: nn.Module, id_BN: Tensor | None = None) -> tuple[Tensor, Routing]:

@@ -19,6 +19,7 @@ from lib.moe.diagnostics import dead_experts, expert_by_class, expert_by_positio
 from lib.moe.gate import Gate
 from lib.moe.layer import MoEConfig
 from lib.moe.losses import moe_classification_loss
+from lib.moe.routers import ROUTERS
 from lib.moe.routers.adamix import adamix_loss
 from lib.moe.routers.hash import fit_patch_codes
 from lib.moe.routers.partition import expert_weight_averaging
@@ -43,9 +44,6 @@ SNAPSHOTS = 4
 
 #: Held-out images that routing tables and usage weights are taken from.
 PROBE_IMAGES = 1000
-
-#: Routers that have probabilities per token; the others decide without looking, or blend.
-LEARNED = ("switch", "vmoe", "bias", "expert-choice")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,7 +170,7 @@ class ViTRun(Spec):
 
     def load(self, model: ViT, probe: Tensor) -> dict:
         """Load on held-out tokens, mean over layers, and how many choices a bf16 router would change."""
-        if self.moe is None or self.moe.router not in LEARNED:
+        if self.moe is None or not ROUTERS[self.moe.router].learned:
             return {}
         routings = self.look(model, probe)
         load_LE = torch.stack([routing.load_E for routing in routings])
