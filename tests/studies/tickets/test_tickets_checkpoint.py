@@ -73,6 +73,15 @@ def test_a_checkpoint_is_loaded_as_it_is_and_needs_no_run_before_it(small, tmp_p
     assert needs.shape(needs.pretraining(all_fields(FinetuneRun(parent=PARENT, task="trec")))) == (6, 12)
 
 
+def test_where_the_checkpoint_is_missing_its_runs_are_and_say_why(tmp_path, monkeypatch):
+    def missing(name):
+        raise Unavailable(f"{name} is not on this machine")
+
+    monkeypatch.setattr(checkpoint, "opened", missing)
+    found = obtain(studies(Parameters(scale="cpu"))["finetune"][:1], store=Store(tmp_path / "reference", tmp_path / "runs"))
+    assert not len(found) and "not on this machine" in found.missing[0].reason
+
+
 def test_tasks_of_stories_are_not_a_checkpoints(small):
     with pytest.raises(Unavailable, match="made from stories"):
         Checkpoint().task("order", 10)
