@@ -15,6 +15,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from lib.data.masked_lm import Special
+from lib.data.passages import books
 from lib.data.tasks import SENTENCE_TASKS, Task, sentence_task, sst2_task
 from lib.measure import cost as measure
 from lib.models import pretrained
@@ -36,20 +37,53 @@ class Checkpoint:
 
     ``context``  tokens of a text at most, special ones included
     ``pool``     batches whose rows are sorted by length together
+    ``passages`` of children's books, at even distances, for tickets of masked words
     """
 
     name: str = "minilm"
     context: int = 64
     pool: int = 50
+    passages: int = 4_000
 
     def __post_init__(self) -> None:
         one_of("name", self.name, SHAPES)
         require(self.context >= 8 and self.pool >= 1, f"context is {self.context} and pool {self.pool}: give at least 8 and 1")
 
     @property
+    def tokenizer(self) -> Tokenizer:
+        return opened(self.name)[1]
+
+    @property
     def vocabulary(self) -> int:
         """Tokens without the four special ones."""
-        return opened(self.name)[1].get_vocab_size() - 4
+        return self.tokenizer.get_vocab_size() - 4
+
+    @property
+    def enders(self) -> tuple[int, ...]:
+        """The tokens after which a sentence may begin."""
+        return tuple(number for token in '.!?"' if (number := self.tokenizer.token_to_id(token)) is not None)
+
+    @property
+    def special(self) -> Special:
+        return Special.after(self.vocabulary)
+
+    def streams(self) -> tuple[list[Tensor], dict[str, str | int]]:
+        """Children's books in this checkpoint's tokens, passages ended by a separator, and what they are.
+
+        int64 [T] each for train, validation and test; the last two are halves of the books that are held out.
+        Raises :class:`lib.data.files.DataMissing` where they are not on this machine.
+        """
+        texts, marks = {}, []
+        for split in ("train", "validation"):
+            text, mark = books(split)
+            texts[split], marks = text.split("\n\n"), [*marks, mark]
+        held_out = texts["validation"]
+        few = texts["train"][:: max(1, len(texts["train"]) // self.passages)]
+        parts = (few, held_out[: len(held_out) // 2], held_out[len(held_out) // 2 :])
+        separator = [self.special.sep]
+        streams = [torch.tensor([n for e in self.tokenizer.encode_batch_fast(part) for n in [*e.ids, *separator]]) for part in parts]
+        about = {"name": "children's books", "variant": f"{len(few)} passages", "fingerprint": "-".join(marks)}
+        return streams, about | {"train_tokens": len(streams[0])}
 
     def task(self, name: str, train: int) -> Task:
         """A task of single sentences in this checkpoint's tokens; ``train`` is the most examples.
@@ -59,9 +93,8 @@ class Checkpoint:
         """
         if name not in SENTENCE_TASKS:
             raise Unavailable(f"the task {name!r} is made from stories: of a checkpoint's, choose among {', '.join(SENTENCE_TASKS)}")
-        tokenizer, special = opened(self.name)[1], Special.after(self.vocabulary)
         make = sst2_task if name == "sst2" else lambda *rest: sentence_task(name, *rest)
-        task = make(tokenizer, special, self.context, train)
+        task = make(self.tokenizer, self.special, self.context, train)
         return replace(task, train=replace(task.train, pool=self.pool, round=1))
 
 
@@ -94,7 +127,7 @@ class CheckpointRun(Spec):
     @property
     def pad(self) -> int:
         """The token that only fills up rows."""
-        return Special.after(self.source.vocabulary).pad
+        return self.source.special.pad
 
     def run(self, session: Session) -> Outcome:
         (loaded, _, order), model = opened(self.source.name), self.load(session).cpu()

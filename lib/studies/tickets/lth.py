@@ -20,9 +20,13 @@ from lib.studies.tickets.checkpoint import CheckpointRun
 from lib.studies.tickets.finetune import STARTS, TaskSize, classifier, load_task, started, tested, tune
 from lib.studies.tickets.pretrain import PretrainRun, masked_batches, scored
 from lib.studies.tickets.text import material
+from lib.studies.tickets.words_head import WordsHeadRun
 from lib.system.checks import one_of, require
 from lib.tickets.lth import iterative_pruning, randomly_removed, smallest_removed
 from lib.training.loop import History, Recipe, fit
+
+#: What tickets are tickets of: a pre-training of our own, a checkpoint, or a checkpoint with a head for masked words.
+Parent = PretrainRun | CheckpointRun | WordsHeadRun
 
 #: The pre-training task itself can be pruned on and transferred to.
 GOALS = ("mlm", *TASKS)
@@ -42,7 +46,7 @@ class IterativeRun(Spec):
 
     experiment: ClassVar[str] = "tickets-lth"
 
-    parent: PretrainRun | CheckpointRun
+    parent: Parent
     task: str = "order"
     size: TaskSize = field(default_factory=TaskSize)
     recipe: Recipe = field(default_factory=Recipe)
@@ -103,7 +107,7 @@ class SubnetworkRun(Spec):
 
     experiment: ClassVar[str] = "tickets-subnetwork"
 
-    parent: PretrainRun | CheckpointRun
+    parent: Parent
     ticket: IterativeRun | None = None
     task: str = "order"
     size: TaskSize = field(default_factory=TaskSize)

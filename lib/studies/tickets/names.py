@@ -22,6 +22,8 @@ def method(result: Result) -> str:
         return "pre-training"
     if result.experiment == "tickets-checkpoint":
         return "checkpoint"
+    if result.experiment == "tickets-words-head":
+        return "head for masked words"
     if result.experiment == "tickets-words":
         return "counting words"
     if result.experiment == "tickets-finetune":

@@ -23,6 +23,20 @@ class Anchor:
 
 
 @dataclass(frozen=True)
+class OfWords:
+    """Tickets of masked words on a checkpoint without a head for them.
+
+    ``head``, ``steps``   recipe of the head on the frozen encoder, and its steps per epoch
+    ``recipe``, ``size``  of each round of the tickets; as many windows of text per epoch as ``size.train``
+    """
+
+    head: Recipe
+    steps: int
+    recipe: Recipe
+    size: TaskSize
+
+
+@dataclass(frozen=True)
 class Scale:
     """What a scale chooses.
 
@@ -33,7 +47,7 @@ class Scale:
     ``later``       shares of the first training after which rewinding takes the weights
     ``seeds``       of the main studies, ``side`` of rewinding, standard pruning and small tasks
     ``checkpoint``  a pre-trained encoder that is loaded; None: ``source``, ``model``, ``pretrain`` and ``steps`` make one
-    ``mlm``         whether tickets are sought on masked words too
+    ``mlm``         how tickets are sought on masked words; None: as on tasks
     ``anchor``      how a task is fine-tuned once on all of its rows, if it is
     ``structured``  see :class:`lib.studies.tickets.structured.Structured`; all of it on the first ``on`` tasks
     """
@@ -54,7 +68,7 @@ class Scale:
     later: tuple[float, ...] = (0.5,)
     chosen: float = CHOSEN
     checkpoint: Checkpoint | None = None
-    mlm: bool = True
+    mlm: OfWords | None = None
     anchor: Anchor | None = None
 
 
@@ -157,12 +171,13 @@ ALL = 1_000_000
 
 TENTHS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 
-#: MiniLM-L6.  Its checkpoint has no head for masked words, so that no tickets are sought on them.  Rate and number of epochs
-#: are usual ones for encoders of this size, tried on TREC's validation questions.
+#: MiniLM-L6.  Its checkpoint has no head for masked words, so that one is trained before tickets are sought on them, in rounds
+#: of a third of the length of a task's.  Rate and number of epochs are usual ones for encoders of this size, tried on TREC's
+#: validation questions.
 MINILM = replace(
     HOME_MADE["cpu"],
     checkpoint=Checkpoint(),
-    mlm=False,
+    mlm=OfWords(adam(3, 32, 1e-3), 200, adam(1, 32, 1e-4, schedule="linear"), TaskSize(4_096, 0)),
     tasks=("trec", "cola"),
     size=TaskSize(4_096, 0),
     recipe=adam(3, 32, 1e-4, schedule="linear"),

@@ -14,6 +14,7 @@ from lib.studies.tickets.pretrain import PretrainRun
 from lib.studies.tickets.sizes import SIZES, Scale
 from lib.studies.tickets.structured import studies as structured_studies
 from lib.studies.tickets.words import BagOfWordsRun
+from lib.studies.tickets.words_head import WordsHeadRun
 from lib.system.checks import one_of, require
 
 
@@ -61,6 +62,7 @@ def studies(parameters: Parameters) -> dict[str, list[Spec]]:
             "from-scratch": [replace(run, start="random") for run in whole],
             "words": [BagOfWordsRun(source=parent.source, task=task, size=size.size) for task in size.tasks],
         }
+        | ({"words-head": [headed(size, parent)]} if size.mlm else {})
         | ({"anchor": anchor(size, parent, seeds)} if size.anchor else {})
         | lottery(size, parent, seeds, side)
         | structured_studies(chosen, others, few, size.structured)
@@ -74,14 +76,19 @@ def anchor(size: Scale, parent: PretrainRun | CheckpointRun, seeds: range) -> li
     return [whole[0], replace(whole[0], start="random"), BagOfWordsRun(source=parent.source, task=at.task, size=at.size), *whole[1:]]
 
 
+def headed(size: Scale, parent: CheckpointRun) -> WordsHeadRun:
+    return WordsHeadRun(parent=parent, recipe=size.mlm.head, steps=size.mlm.steps)
+
+
 def lottery(size: Scale, parent: PretrainRun | CheckpointRun, seeds: range, side: range) -> dict[str, list[Spec]]:
     """Tickets of the pre-training task and of every task; their controls and transfers at the last sparsity."""
     last, first = size.sparsities[-1], size.tasks[0]
     common = dict(parent=parent, size=size.size, recipe=size.recipe)
     found: dict[str, list[Spec]] = {name: [] for name in ("tickets", "transfer", "controls", "rewinding", "standard")}
     for seed in seeds:
-        goals = (*(["mlm"] if size.mlm else []), *size.tasks)
-        tickets = {task: IterativeRun(**common, task=task, sparsities=size.sparsities, seed=seed) for task in goals}
+        tickets = {task: IterativeRun(**common, task=task, sparsities=size.sparsities, seed=seed) for task in ("mlm", *size.tasks)}
+        if size.mlm:  # last: it takes longest
+            tickets["mlm"] = replace(tickets.pop("mlm"), parent=headed(size, parent), recipe=size.mlm.recipe, size=size.mlm.size)
         found["tickets"] += tickets.values()
         base = SubnetworkRun(**common, masks="direct", sparsity=last, seed=seed)
         for target in size.tasks:

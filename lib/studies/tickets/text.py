@@ -63,9 +63,11 @@ class Material:
 
 
 @lru_cache(maxsize=4)
-def material(source: Source) -> Material:
+def material(source: Source | Checkpoint) -> Material:
     """Read a source, once per process.  Data that are missing make the Spec unavailable, not the chapter fail."""
     try:
+        if isinstance(source, Checkpoint):
+            return of_checkpoint(source)
         text = load_text(source.name, source.vocabulary, "cpu", source.stories)
         reviews = [sentence for sentence, _ in sst2.load().train] if source.reviews else []
     except (DataDamaged, DataMissing) as error:
@@ -83,6 +85,12 @@ def material(source: Source) -> Material:
     enders = tuple(sorted(number for token, number in tokenizer.get_vocab().items() if token[-1] in '.!?"' and token != END))
     about = text.provenance() | {"reviews": len(reviews), "train_tokens": len(train)}
     return Material(tokenizer, special, train, validation, test, stories, text.variant, enders, about)
+
+
+def of_checkpoint(source: Checkpoint) -> Material:
+    """Books in a checkpoint's tokens; there are no stories to make tasks from."""
+    (train, validation, test), about = source.streams()
+    return Material(source.tokenizer, source.special, train, validation, test, ([], [], []), about["variant"], source.enders, about)
 
 
 @lru_cache(maxsize=16)

@@ -2,7 +2,9 @@
 
 from dataclasses import fields, is_dataclass, replace
 
+import pandas as pd
 import pytest
+import torch
 
 from lib.data.sentences import SETS
 from lib.measure.statistics import NotTestable
@@ -10,14 +12,17 @@ from lib.models import pretrained
 from lib.models.encoder_pretrained import special_last
 from lib.runs.results import Result, Results, Unavailable
 from lib.runs.spec import Spec, all_fields
-from lib.runs.store import Store, obtain
-from lib.studies.tickets import checkpoint, claims, needs
+from lib.runs.store import Session, Store, obtain
+from lib.studies.tickets import checkpoint, claims, needs, pretrain
 from lib.studies.tickets.checkpoint import Checkpoint, CheckpointRun
 from lib.studies.tickets.counted import uncounted
 from lib.studies.tickets.finetune import FinetuneRun
 from lib.studies.tickets.lth import IterativeRun, SubnetworkRun
 from lib.studies.tickets.studies import Parameters, studies
+from lib.studies.tickets.text import material, task_of
 from lib.studies.tickets.words import BagOfWordsRun
+from lib.studies.tickets.words_head import WordsHeadRun
+from lib.training.loop import Recipe
 from tests.models.test_encoder_pretrained import word_pieces
 
 PARENT = CheckpointRun()
@@ -37,18 +42,34 @@ def small(tmp_path, monkeypatch):
         for file, count in zip(files, (80, 40)):
             rows = [f"{file} bear {i} sees {'a film ' * (i % 4)}\t{i % classes}" for i in range(count)]
             (home / file).write_text("\n".join(["sentence\tlabel", *rows]) + "\n")
+    books = tmp_path / "childrens_books"
+    books.mkdir()
+    for split in ("train", "validation"):
+        passages = [f"who sees a film ? the bear sees {'a bear and ' * (i % 5)}the films ?" for i in range(60)]
+        pd.DataFrame({"text": passages}).to_parquet(books / f"{split}.parquet")
     monkeypatch.setenv("BOOK_DATA", str(tmp_path))
-    from lib.studies.tickets.text import task_of
-
-    task_of.cache_clear()
+    monkeypatch.setattr(pretrain, "EVALUATED", 64)
+    for cached in (task_of, material):
+        cached.cache_clear()
     yield
-    task_of.cache_clear()
+    for cached in (task_of, material):
+        cached.cache_clear()
 
 
 def shrunk(value):
     if not is_dataclass(value):
         return value
-    few = {"epochs": 1, "batch_size": 8, "train": 16, "looked": 8, "rounds": 2, "batches": (1, 4), "checks": 2, "sparsities": (0.3, 0.7)}
+    few = {
+        "epochs": 1,
+        "batch_size": 8,
+        "train": 16,
+        "looked": 8,
+        "rounds": 2,
+        "batches": (1, 4),
+        "checks": 2,
+        "sparsities": (0.3, 0.7),
+        "steps": 2,
+    }
     return replace(value, **{field.name: few.get(field.name, shrunk(getattr(value, field.name))) for field in fields(value)})
 
 
@@ -118,10 +139,26 @@ def test_cola_is_judged_by_matthews_correlation():
     assert "Matthews' correlation of 55.0%, counting words 60.0%" in uncounted(runs(words=0.6))["cola"]
 
 
-def test_a_claim_about_masked_words_needs_a_ticket_of_masked_words():
+def test_a_claim_about_masked_words_needs_a_network_that_guesses_them():
     found = runs()
-    with pytest.raises(NotTestable, match="head that predicts"):
-        needs.masked_words_are_a_task(found)
-    mlm = result(IterativeRun(parent=PARENT, task="mlm"), {})
-    needs.masked_words_are_a_task(found | {"tickets": Results((*found["tickets"], mlm))})
-    needs.masked_words_are_a_task(found | {"tickets": Results(())})  # nothing was run: that is said elsewhere
+
+    def with_words(accuracy):
+        words = result(IterativeRun(parent=WordsHeadRun(parent=PARENT), task="mlm"), {"dense_val_accuracy": accuracy})
+        return found | {"tickets": Results((*found["tickets"], words))}
+
+    with pytest.raises(NotTestable, match="no ticket was sought"):
+        needs.masked_words_are_guessed(found)
+    with pytest.raises(NotTestable, match="guesses 8.0% of the hidden words"):
+        needs.masked_words_are_guessed(with_words(0.08))
+    needs.masked_words_are_guessed(with_words(0.4))
+    needs.masked_words_are_guessed(found | {"tickets": Results(())})  # nothing was run: that is said elsewhere
+
+
+def test_a_new_head_leaves_the_checkpoint_as_it_is(small, tmp_path):
+    spec = shrunk(WordsHeadRun(parent=PARENT, recipe=Recipe(lr=0.1)))
+    session = Session(torch.device("cpu"), Store(tmp_path / "reference", tmp_path / "runs"), spec, lambda part, text: None)
+    headed, bare = spec.load(session), PARENT.load(session)
+    for (name, trained), (_, before) in zip(headed.encoder.named_parameters(), bare.encoder.named_parameters(), strict=True):
+        assert torch.equal(trained, before) and trained.requires_grad, name
+    assert not torch.equal(headed.transform.weight, bare.transform.weight)
+    assert (spec.pad, spec.geometry, spec.source) == (PARENT.pad, PARENT.geometry, PARENT.source)

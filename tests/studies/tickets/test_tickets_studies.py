@@ -24,6 +24,7 @@ from lib.studies.tickets.sizes import HOME_MADE, SIZES
 from lib.studies.tickets.studies import Parameters, studies
 from lib.studies.tickets.text import Source
 from lib.studies.tickets.words import BagOfWordsRun
+from lib.studies.tickets.words_head import WordsHeadRun
 
 #: Whose name says how they were measured, not what they are.
 UNNAMED = {"tickets-early-search", "tickets-early-time", "tickets-ebert-speed"}
@@ -48,12 +49,12 @@ def test_every_scale_has_its_specs_once(scale):
     every = [spec for specs in found.values() for spec in specs]
     assert all(found.values()) and len({spec.key for spec in every}) == len(every)
     inner = {one for spec in every for one in nested(spec)}
-    checkpoints = (PretrainRun, CheckpointRun)
-    assert {spec for spec in inner if isinstance(spec, checkpoints)} == set(found["pretrain"])  # one checkpoint
+    checkpoints = (PretrainRun, CheckpointRun, WordsHeadRun)
+    assert {spec for spec in inner if isinstance(spec, checkpoints)} == {*found["pretrain"], *found.get("words-head", ())}  # one checkpoint
     assert all(spec.seed == one.seed for spec in every for one in nested(spec) if not isinstance(one, checkpoints))
     assert {spec.ticket for spec in found["transfer"] if spec.ticket} <= set(found["tickets"])  # nothing is found twice
-    tasks, sources = SIZES[scale].tasks, len(SIZES[scale].tasks) + SIZES[scale].mlm  # those, and the smallest weights for its own
-    assert len(found["transfer"]) == SIZES[scale].seeds * len(tasks) * sources
+    tasks = SIZES[scale].tasks
+    assert len(found["transfer"]) == SIZES[scale].seeds * len(tasks) * (len(tasks) + 1)
     for spec in every:
         if spec.experiment not in UNNAMED:
             assert isinstance(method(result(spec)), str)
@@ -116,7 +117,7 @@ def shrunk(value):
     return replace(value, **changes)
 
 
-@pytest.mark.parametrize("study", studies(Parameters(scale="gpu")))
+@pytest.mark.parametrize("study", studies(Parameters(scale="laptop")))
 def test_what_is_meant_for_a_gpu_runs(study, tmp_path_factory, monkeypatch):
     """The book's own encoder at its largest, shrunk, on a CPU: bf16 included."""
     monkeypatch.setattr(tickets_pretrain, "EVALUATED", 64)
