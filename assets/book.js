@@ -1,5 +1,5 @@
-/* Draws the figures of a page, offers their data as CSV, and makes search work from disk.
-   plotly.js lies beside this file and is loaded only by pages that hold a figure. */
+/* Draws the figures of a page, with HTML controls where they have any, and offers their data as CSV.
+   plotly.js lies beside this file and is loaded only by pages that hold a figure; so do the scripts of the ledger and of search. */
 (() => {
   const assets = new URL(".", document.currentScript.src);
 
@@ -40,9 +40,32 @@
       base[axis] = { ...base[axis], gridcolor: page.grid, zerolinecolor: page.grid, linecolor: page.muted,
                      tickcolor: page.muted };
     }
-    /* A menu unfolds over the plot: it has the page's colour. */
-    layout.updatemenus?.filter(({ type }) => type !== "buttons").forEach((menu) => { menu.bgcolor = page.paper; });
     return { ...layout, template, width: undefined, autosize: true };
+  };
+
+  /* A colour of a method stays recognisable and is moved towards the ink until it stands out from the page, 3 to 1. */
+  const channels = (colour) => /^#[0-9a-f]{6}$/i.test(colour) ? [1, 3, 5].map((at) => parseInt(colour.slice(at, at + 2), 16)) : null;
+  const light = (parts) => parts.map((part) => part / 255).map((part) => part <= 0.03928 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, part, at) => sum + part * [0.2126, 0.7152, 0.0722][at], 0);
+  const standingOut = (colour, paper) => {
+    let parts = typeof colour === "string" ? channels(colour) : null;
+    if (!parts) return colour;
+    const ground = light(paper), end = ground > 0.5 ? 0 : 255;
+    const contrast = () => (Math.max(light(parts), ground) + 0.05) / (Math.min(light(parts), ground) + 0.05);
+    for (let step = 0; step < 20 && contrast() < 3; step++) parts = parts.map((part) => Math.round(part + (end - part) * 0.08));
+    return `#${parts.map((part) => part.toString(16).padStart(2, "0")).join("")}`;
+  };
+  const legible = (traces) => {
+    const paper = channels(pageColours().paper);
+    if (!paper) return traces;
+    const told = (part) => {
+      const copy = { ...part };
+      if (copy.color !== undefined) copy.color = Array.isArray(copy.color) ? copy.color.map((one) => standingOut(one, paper)) : standingOut(copy.color, paper);
+      if (copy.line) copy.line = told(copy.line);
+      return copy;
+    };
+    return traces.map((trace) => ({ ...trace, ...Object.fromEntries(["line", "error_x", "error_y", "marker"]
+      .filter((part) => trace[part]).map((part) => [part, told(trace[part])])) }));
   };
 
   /* On a telephone a legend beside the curves would leave no room for them: it goes below. */
@@ -81,8 +104,112 @@
     const { place, content } = figure;
     figure.width = place.clientWidth;
     place.querySelector(".book-plot-words")?.remove();
-    return Plotly.react(place, content.data, fitted(themed(content.layout), place.clientWidth), content.config);
+    return Plotly.react(place, legible(content.data), fitted(themed(content.layout), place.clientWidth), content.config);
   };
+
+  /* plotly's own sliders and menus become HTML controls above the figure: a keyboard reaches them, and a screen reader tells
+     what they say.  What a control would have had plotly do is done to the figure's own data, so that it stays when the
+     figure is drawn again. */
+  const MODE_BAR = 34, SLIDER = { below: 84, alone: 70 };   // pixels that lib/figures leaves for plotly's own
+
+  const setAt = (target, path, value) => {
+    const keys = path.replace(/\[(\d+)\]/g, ".$1").split(".");
+    const last = keys.pop();
+    keys.reduce((inner, key) => inner[key] ??= {}, target)[last] = value;
+  };
+
+  const make = (tag, properties, ...children) => {
+    const element = Object.assign(document.createElement(tag), properties);
+    element.append(...children);
+    return element;
+  };
+
+  const addControls = (figure) => {
+    const { place, content } = figure, { data, layout } = content;
+    const { sliders = [], updatemenus: menus = [] } = layout;
+    if (!sliders.length && !menus.length) return;
+    delete layout.sliders;
+    delete layout.updatemenus;
+    const bar = make("div", { className: "book-controls" });
+
+    /* Words that a slider changes stand below it as a status, not in the plot. */
+    const said = new Map();
+    for (const { steps } of sliders) for (const { args } of steps) for (const key of Object.keys(args[1] ?? {})) {
+      const at = Number(key.match(/^annotations\[(\d+)\]\.text$/)?.[1] ?? NaN);
+      if (!Number.isNaN(at) && !said.has(at)) said.set(at, make("p", { className: "book-said", role: "status" }));
+    }
+    const plain = (text) => text.replace(/<(?!\/?b>|br>)/g, "&lt;");
+    for (const [at, line] of said) {
+      line.innerHTML = plain(layout.annotations[at].text);
+      line.hidden = layout.annotations[at].visible === false;
+      layout.annotations[at].visible = false;
+    }
+
+    const ranges = sliders.map((slider) => {
+      const output = make("output", { textContent: slider.steps[slider.active ?? 0].label });
+      const input = make("input", { type: "range", min: 0, max: slider.steps.length - 1, step: 1, value: slider.active ?? 0 });
+      const name = (slider.currentvalue?.prefix ?? "").trim().replace(/:$/, "") || "step";
+      const label = make("label", { className: "book-range", hidden: slider.visible === false }, make("span", { textContent: name }), input, output);
+      const tell = () => {
+        output.textContent = slider.steps[input.value].label;
+        input.setAttribute("aria-valuetext", output.textContent);
+      };
+      tell();
+      input.addEventListener("input", () => { tell(); act(slider.steps[input.value]); });
+      return label;
+    });
+
+    const act = ({ method, args }) => {
+      const [traces, words, which] = method === "restyle" ? [args[0], {}, args[1]] : method === "relayout" ? [{}, args[0]] : args;
+      const places = which ?? data.map((_, at) => at);
+      for (const [path, value] of Object.entries(traces ?? {}))
+        places.forEach((trace, turn) => setAt(data[trace], path, Array.isArray(value) ? value[turn % value.length] : value));
+      for (const [path, value] of Object.entries(words ?? {})) {
+        const [, kind, at, what] = path.match(/^(sliders|annotations)\[(\d+)\]\.(visible|text)$/) ?? [];
+        const line = kind === "annotations" && said.get(Number(at));
+        if (kind === "sliders") ranges[at].hidden = !value;
+        else if (line && what === "text") line.innerHTML = plain(value);
+        else if (line) line.hidden = !value;
+        else setAt(layout, path, value);
+      }
+      if (figure.drawn) draw(figure);
+    };
+
+    for (const menu of menus) {
+      const chosen = menu.active ?? 0;
+      if (menu.type === "buttons") {
+        const group = make("div", { className: "book-choice", role: "group", ariaLabel: menu.name ?? "Show" });
+        group.append(...menu.buttons.map((button, at) => {
+          const one = make("button", { type: "button", textContent: button.label, ariaPressed: String(at === chosen) });
+          one.addEventListener("click", () => {
+            [...group.children].forEach((other) => { other.ariaPressed = String(other === one); });
+            act(button);
+          });
+          return one;
+        }));
+        bar.append(group);
+      } else {
+        const select = make("select", {}, ...menu.buttons.map((button, at) => new Option(button.label, at, at === chosen, at === chosen)));
+        select.addEventListener("change", () => act(menu.buttons[select.value]));
+        bar.append(make("label", { className: "book-choice" }, make("span", { textContent: menu.name ?? "Show" }), select));
+      }
+    }
+    bar.append(...ranges, ...said.values());
+    place.before(bar);
+
+    const { t = MODE_BAR, b } = layout.margin ?? {};
+    const above = menus.length || said.size ? t - MODE_BAR : 0;
+    const below = !sliders.length ? 0 : b ? SLIDER.below : SLIDER.alone;
+    layout.margin = { ...layout.margin, t: t - above, ...(b && { b: b - below }) };
+    layout.height -= above + below;
+    place.style.height = `${layout.height}px`;
+  };
+
+  const hover = matchMedia("(hover: hover)").matches;   // a finger needs no mode bar: it covers the plot
+  for (const figure of figures) {
+    addControls(figure);
+    if (!hover) figure.content.config = { ...figure.content.config, displayModeBar: false };
+  }
 
   /* CSV: one row per point of each trace, whatever arrays the trace has. */
   const TYPES = { f8: Float64Array, f4: Float32Array, i1: Int8Array, u1: Uint8Array, i2: Int16Array,
@@ -197,82 +324,6 @@
   for (const formula of document.querySelectorAll('main math[display="block"]'))   // whose role stays: it is read as a formula
     if (formula.scrollWidth > formula.clientWidth) formula.tabIndex = 0;
 
-  /* The ledger of claims: sorted by a click on a head, filtered by words, taken along as a file. */
-  for (const ledger of document.querySelectorAll(".book-ledger")) {
-    const body = ledger.querySelector("tbody");
-    const rows = [...body.rows];
-    const packed = JSON.parse(ledger.querySelector(".book-ledger-data").textContent);
-    const records = packed.rows.map((values, at) => ({
-      ...Object.fromEntries(packed.columns.map((name, column) => [name, values[column]])),
-      text: rows[at].cells[1].innerText.trim(), paper_figure: rows[at].cells[2].innerText.trim(),
-    }));
-
-    const bar = document.createElement("div");
-    bar.className = "book-ledger-bar";
-    const filter = Object.assign(document.createElement("input"), { type: "search", placeholder: "filter: a word, or several" });
-    filter.setAttribute("aria-label", "Filter the claims");
-    const count = Object.assign(document.createElement("span"), { role: "status" });
-    const narrow = () => {
-      const words = filter.value.toLowerCase().split(/\s+/).filter(Boolean);
-      let shown = 0;
-      rows.forEach((row, at) => {
-        const text = `${row.innerText || row.textContent} ${records[at].claim} ${records[at].paper}`.toLowerCase();
-        row.hidden = !words.every((word) => text.includes(word));
-        shown += !row.hidden;
-      });
-      count.textContent = `${shown} of ${rows.length} claims`;
-    };
-    filter.addEventListener("input", narrow);
-    bar.append(filter, count);
-    for (const [name, make, type] of [["csv", csv, "text/csv"], ["json", (all) => JSON.stringify(all, null, 1), "application/json"]]) {
-      const button = Object.assign(document.createElement("button"), { type: "button", textContent: name.toUpperCase() });
-      button.setAttribute("aria-label", `All claims as ${name.toUpperCase()}`);
-      button.addEventListener("click", () => offer(make(records), type, `claims.${name}`));
-      bar.append(button);
-    }
-    ledger.prepend(bar);
-
-    ledger.querySelectorAll("thead th").forEach((head, column) => {
-      const button = Object.assign(document.createElement("button"), { type: "button", textContent: head.textContent });
-      head.replaceChildren(button);
-      button.addEventListener("click", () => {
-        const rising = head.getAttribute("aria-sort") !== "ascending";
-        ledger.querySelectorAll("th").forEach((other) => other.removeAttribute("aria-sort"));
-        head.setAttribute("aria-sort", rising ? "ascending" : "descending");
-        const text = (row) => row.cells[column].textContent.trim();
-        const sorted = [...rows].sort((a, b) => text(a).localeCompare(text(b), undefined, { numeric: true }));
-        body.append(...(rising ? sorted : sorted.reverse()));
-      });
-    });
-    narrow();
-    const called = () => {   /* a link to a claim leads to it even when it was filtered away */
-      const row = location.hash.startsWith("#claim-") && document.getElementById(location.hash.slice(1))?.closest("tr");
-      if (row?.hidden) { filter.value = ""; narrow(); row.scrollIntoView(); }
-    };
-    addEventListener("hashchange", called);
-  }
-
-  /* "Hide all code" hides the library's listings too, on this page and on those that are opened later. */
-  const listings = [...document.querySelectorAll("main details")].filter((fold) => fold.querySelector("pre.sourceCode, div.sourceCode"));
-  const openAll = (open) => listings.forEach((fold) => { fold.open = open; });
-  const remembered = (value) => { try { return value === undefined ? localStorage.getItem("book-code") : localStorage.setItem("book-code", value); } catch { return null; } };
-  for (const [id, open] of [["quarto-show-all-code", true], ["quarto-hide-all-code", false]]) {
-    document.getElementById(id)?.addEventListener("click", () => { openAll(open); remembered(open ? "shown" : "hidden"); });
-  }
-  if (remembered() === "hidden") openAll(false);
-
-  /* A page opened from disk may not fetch the search index, but it may run it as a script: once a reader begins to act,
-     since it is as large as the rest of a page. */
-  if (location.protocol === "file:" && document.getElementById("quarto-search")) {
-    const acts = ["pointermove", "pointerdown", "focusin", "keydown"];
-    const read = () => {
-      acts.forEach((act) => removeEventListener(act, read, true));
-      load(new URL("../search-index.js", assets)).then(() => {
-        const index = new Fuse([], kFuseIndexOptions);
-        window.bookSearchIndex.forEach((entry) => index.add(entry));
-        window.fuseIndex = index;
-      }, () => { /* a page rendered alone has no index yet */ });
-    };
-    acts.forEach((act) => addEventListener(act, read, true));
-  }
+  window.bookTools = { csv, offer, make };
+  if (document.querySelector(".book-ledger")) load(new URL("ledger.js", assets));
 })();

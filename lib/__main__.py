@@ -58,14 +58,13 @@ def plainly() -> Iterator[None]:
         yield
     except WrongUse as error:
         raise click.UsageError(str(error)) from error
-    except PermissionError as error:
-        raise click.ClickException(str(error)) from error
     except OSError as error:
-        from lib.system.whole_file import NO_ROOM
+        from lib.system.whole_file import unwritable
 
-        if error.errno not in NO_ROOM:
+        told = unwritable(error) or (str(error) if isinstance(error, PermissionError) else None)
+        if told is None:
             raise
-        raise click.ClickException(error.strerror or str(error)) from error
+        raise click.ClickException(told) from error
 
 
 CHAPTERS = click.option(

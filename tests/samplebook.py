@@ -18,10 +18,12 @@ from lib.studies.base.parameters import ChapterParameters
 #: What Quarto needs of the real book to render another one.
 SETTINGS = ("_quarto.yml", "_variables.yml", "index.qmd", "references.qmd", "references.bib")
 SCRIPTS = (
+    "book/notes.py",
     "__init__.py",
     "book/__init__.py",
     "book/filters.py",
     "book/dark_sheet.py",
+    "book/search_index.py",
     "book/prerender.py",
     "book/postrender.py",
     "runs/scales.py",

@@ -303,7 +303,7 @@ def test_what_is_left_after_rewinding_is_no_longer_than_the_whole():
 # Chapter 9
 
 
-def test_what_is_compressed_had_half_of_the_dense_networks_arithmetic():
+def test_what_is_compressed_had_half_of_the_dense_networks_compute():
     found = of(benchmarks)
     dense = [spec for spec in found["dense"] if spec.seed == 0 and spec.method == Dense()]
     assert {spec.family for spec in dense} == set(FAMILIES) and all(spec.share == 1 for spec in dense)

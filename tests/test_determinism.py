@@ -3,9 +3,11 @@
 import pytest
 import torch
 
+from conftest import ROOT
 from lib.data.augment import Augmentation
 from lib.data.images import ImageBatches, load_images
 from lib.runs.store import Store, obtain
+from lib.system import device as devices
 from store_specs import Trained
 
 
@@ -46,3 +48,29 @@ def test_threads_change_no_batch(threads):
             batches.append(made.batch(epoch=1, step=step))
         for one, other in zip(*batches):
             torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.skipif(devices.pick(None).type == "cpu", reason="this machine has a CPU only")
+def test_another_device_draws_the_same_batches_and_changes_the_last_digits_only(tmp_path):
+    place = devices.pick(None)
+    images = [load_images("digits", device) for device in ("cpu", place)]
+    for step in range(3):
+        batches = [ImageBatches(one.train, one, 32, Augmentation(crop=1, flip=True, mixup=0.2), seed=3).batch(1, step) for one in images]
+        for one, other in zip(*batches, strict=True):
+            torch.testing.assert_close(one, other.cpu(), rtol=1e-5, atol=1e-5)
+    found = [
+        obtain([Trained(epochs=1)], store=Store(tmp_path / device, tmp_path / device / "own"), device=device)[0]
+        for device in ("cpu", place.type)
+    ]
+    assert found[0].metrics["weight"] == pytest.approx(found[1].metrics["weight"], rel=1e-2)
+
+
+def test_readme_says_what_repeats_and_what_need_not():
+    text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    for words in (
+        "same machine, device, PyTorch and number of threads repeats to the bit",
+        "also when it was stopped and resumed",
+        "Other threads, processors, devices or versions of PyTorch",
+        "Times and memory never repeat exactly",
+    ):
+        assert words in text, words

@@ -179,6 +179,9 @@ def test_parameters_reach_the_specs():
     runs = studies["accuracy"]
     assert {spec.moe.experts for spec in runs if spec.moe} == {8}
     assert {spec.recipe.batch_size for spec in runs} == {32} and {spec.d_model for spec in runs} == {24}
+    usual = module.studies(module.Parameters(scale="smoke"))
+    assert {spec.d_model for spec in studies["layer"]} == {24} and {spec.batch_size for spec in studies["steps"]} == {32}
+    assert {spec.hidden / spec.d_model for spec in studies["layer"]} == {spec.hidden / spec.d_model for spec in usual["layer"]}
     assert {spec.recipe.epochs for spec in runs} == {3, 6} and {spec.seed for spec in runs} == {0, 1}
     only = module.studies(module.Parameters(scale="smoke", dense_only=True))
     assert only.keys() == studies.keys() and only["accuracy"] and not only["capacity"]

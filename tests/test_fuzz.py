@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import tempfile
+import time
 import zlib
 from pathlib import Path
 
@@ -18,6 +19,9 @@ from torch import nn
 from lib.claims.origin import provenance_line
 from lib.cli.names import value_of
 from lib.models.mlp import MLP, MLPConfig
+from lib.models.vit import ViT, ViTConfig
+from lib.models.vit_file import load_vit
+from lib.moe.layer import MoEConfig
 from lib.quantization import packed
 from lib.quantization.fold import fold
 from lib.runs import checkpoint as training_state
@@ -244,6 +248,55 @@ def test_a_packed_file_with_any_body(network, changes, end):
 def test_a_packed_file_of_anything(content):
     is_a_network_or_unreadable(content)
     is_a_network_or_unreadable(packed.MAGIC + content)
+
+
+# Files of a vision transformer
+
+
+@pytest.fixture(scope="module")
+def vit(tmp_path_factory):
+    """The configuration and the weights of a small one with experts."""
+    torch.manual_seed(0)
+    config = ViTConfig(image_size=8, patch=4, width=8, depth=2, heads=2, hidden=(8, 12), classes=3, moe=(None, MoEConfig(experts=2)))
+    return dataclasses.asdict(config), ViT(config).state_dict()
+
+
+def is_a_vit_or_refused(config, state):
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.safetensors"
+        path.write_bytes(save(state, metadata={"vit": config if isinstance(config, str) else json.dumps(config)}))
+        began = time.monotonic()
+        try:
+            model = load_vit(path)
+        except ValueError as error:
+            assert str(path) in str(error) or "another version" in str(error)
+        else:
+            assert {name: tensor.shape for name, tensor in model.state_dict().items()} == {name: t.shape for name, t in state.items()}
+        assert time.monotonic() - began < 5
+
+
+@given(data=st.data())
+def test_a_vit_of_any_configuration(vit, data):
+    config, state = vit
+    is_a_vit_or_refused(data.draw(harmed(config)), state)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"width": 10**9}, {"depth": 10**6}, {"hidden": [8, 10**7]}, {"classes": 10**8}, {"image_size": 4 * 10**6}, {"positions": 10**9}]
+    + [{"channels": 10**7}, {"head_dim": 10**7}, {"head_hidden": 10**8}, {"heads": 0}, {"patch": 0}, {"width": "8"}, {"depth": 2.5}],
+)
+def test_a_vit_takes_no_more_than_its_file(vit, change):
+    """Neither memory nor time for what the file has no weights for."""
+    config, state = vit
+    is_a_vit_or_refused(config | change, state)
+
+
+def test_a_vit_of_anything(vit):
+    for text in ("", "[]", "null", "{" * 5000, "[" * 100_000, '"text"', "{}"):
+        is_a_vit_or_refused(text, vit[1])
+    is_a_vit_or_refused(vit[0], {name: tensor for name, tensor in list(vit[1].items())[1:]})
+    is_a_vit_or_refused(vit[0], {})
 
 
 # Parameters

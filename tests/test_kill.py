@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+import kill_book
 from conftest import ROOT
 from lib.runs.store import Store, obtain
 from store_specs import SETS
@@ -59,3 +60,19 @@ def test_kill_at_five_random_moments(tmp_path):
     undisturbed = obtain(specs, store=Store(tmp_path / "reference", tmp_path / "undisturbed"), device="cpu")
     for result, expected in zip(obtain(specs, store=store), undisturbed, strict=True):
         assert (result.metrics, result.curves) == (expected.metrics, expected.curves)
+
+
+def test_what_a_killed_book_is_compared_by(tmp_path):
+    """`kill_book.py` passes over what a clock gave, and over nothing else."""
+    one = {"metrics": {"test_accuracy": 0.5, "train_seconds": 3.0}, "arrays": {"load": [[1, 2], [3, 4]]}, "curves": {}}
+    other = {"metrics": {"test_accuracy": 0.5, "train_seconds": 9.0}, "arrays": {"load": [[1, 2], [3, 4]]}, "curves": {}}
+    assert list(kill_book.differences(one, other, "moe-vit 00")) == []
+    timed = {"metrics": {"ratio": 1.5}}
+    assert list(kill_book.differences(timed, {"metrics": {"ratio": 1.6}}, "moe-layer-cost 0a")) == []
+    assert len(list(kill_book.differences(timed, {"metrics": {"ratio": 1.6}}, "pruning-packed 0a"))) == 1
+    for changed in (other | {"arrays": {"load": [[1, 2], [3, 5]]}}, other | {"arrays": {}}, other | {"metrics": {"test_accuracy": 0.6}}):
+        assert list(kill_book.differences(one, changed, "moe-vit 00"))
+    for name in ("a/.weights.safetensors.0f", "a/state", "a/0.damaged-1.json", "a/weights.safetensors"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert sorted(kill_book.left_over(tmp_path)) == ["a/.weights.safetensors.0f", "a/0.damaged-1.json", "a/state"]

@@ -31,7 +31,7 @@ class Running:
     def update(self, s: Tensor, v: Tensor) -> Running:
         """With one more block of scores s [..., r, c] of values v [..., c, d]  (Algorithm 1, lines 10 to 13)."""
         m = torch.maximum(self.m, s.amax(-1, keepdim=True))
-        base = m.masked_fill(m == -torch.inf, 0.0)  # where still nothing was seen: -∞ - -∞ is no number
+        base = m.masked_fill(m == -torch.inf, 0.0)  # where still nothing was seen: -∞ - -∞ is not a number
         p = torch.exp(s - base)
         rescale = torch.exp(self.m - base)
         return Running(m, rescale * self.l + p.sum(-1, keepdim=True), rescale * self.a + p @ v)

@@ -14,7 +14,7 @@ from lib.system.checks import require
 class Advice:
     """A piece of advice and what holds it up.
 
-    ``text``     Markdown; ``{}`` in it is the value that was measured
+    ``text``     Markdown; ``{}`` in it is the value that was measured, ``{abs}`` the same without its sign
     ``claim``    id of the claim whose verdict holds it up
     ``holds``    verdicts of that claim with which it holds; with another one it is not shown
     """
@@ -38,6 +38,8 @@ def box(advice: Iterable[Advice], judged: Callable[[str], Verdict], chip: Callab
     for piece in advice:
         verdict = judged(piece.claim)
         if verdict.verdict in piece.holds and verdict.estimate:
-            lines.append(f"- {piece.text.replace('{}', verdict.measured)} {chip(verdict)}")
+            lines.append(f"- {piece.text.replace('{abs}', verdict.measured.lstrip('+-')).replace('{}', verdict.measured)} {chip(verdict)}")
+    if len(lines) == 1:
+        return f'<div class="in-practice">\n\n**In practice.** {lines[0].removeprefix("- ")}\n\n</div>'
     listed = "\n".join(lines)
     return f'<div class="in-practice">\n\n**In practice**\n\n{listed}\n\n</div>' if lines else ""

@@ -50,7 +50,7 @@ def build(
         with FileLock(folder / ".lock", timeout=0):
             executions = execute_shown(project, chapters, given, folder, jobs, console)
             report(executions, console)
-            rendering = render(project, folder, scale)
+            rendering = render(project, folder, scale, [execution.chapter for execution in executions if not execution.failure])
     except Timeout:
         print(f"another build at scale {scale} is under way in {folder}", file=sys.stderr)
         return 1

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from filelock import FileLock, Timeout
 from rich.console import Console
 
 from lib.book import notebooks, social
@@ -18,6 +18,7 @@ from lib.book.notebooks import Project
 from lib.runs.scales import REFERENCE_SCALES, REPLAYS
 from lib.runs.store import Store
 from lib.studies import Chapter
+from lib.system.whole_file import copied, replacing
 
 
 def make_edition(
@@ -40,29 +41,39 @@ def make_edition(
     if problem := cannot_execute(project):
         print(problem, file=sys.stderr)
         return 1
+    folder = project.build("edition")
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / ".lock", timeout=0):
+            return refreshed(project, store, chapters, folder, jobs, console)
+    except Timeout:
+        print(f"another edition is being made in {folder}", file=sys.stderr)
+        return 1
+
+
+def refreshed(project: Project, store: Store, chapters: Sequence[Chapter], folder: Path, jobs: int | None, console: Console) -> int:
+    """Do what :func:`make_edition` says, in ``folder``; returns the exit status."""
     given = {}
     for chapter in chapters:
         promoted = promote(chapter, store)
         scale = best_scale(chapter, store, project.chapters)
         given |= chapter_parameters([chapter], scale, {})
-        copied = f", {len(promoted)} results to data/results" if promoted else ""
-        console.print(f"{chapter.slug}: scale {scale}{copied}", highlight=False)
-    folder = project.build("edition")
+        told = f", {len(promoted)} results to data/results" if promoted else ""
+        console.print(f"{chapter.slug}: scale {scale}{told}", highlight=False)
     os.environ[REPLAYS] = "1"
     try:
         executions = execute_shown(project, chapters, given, folder, jobs, console)
     finally:
         del os.environ[REPLAYS]
-    for execution in executions:
-        if not execution.failure:
-            committed = project.source(execution.chapter)
-            shutil.copyfile(folder / "chapters" / committed.name, committed)
-    entries = write_headlines(project.root, project, REFERENCE_SCALES[-1], store)
-    (project.root / "assets").mkdir(exist_ok=True)
-    (project.root / "assets" / "social.png").write_bytes(social.picture(entries))
+    whole = [execution.chapter for execution in executions if not execution.failure]
+    for chapter in whole:
+        copied(folder / "chapters" / project.source(chapter).name, project.source(chapter))
+    shown = write_headlines(project.root, project, REFERENCE_SCALES[-1], store, whole)
+    with replacing(project.root / "assets" / "social.png", movable=None) as part:
+        part.write_bytes(social.picture(shown))
     write_manifests(project.root / "data" / "editions", project.chapters, store)
     report(executions, console)
-    return 1 if any(execution.failure for execution in executions) else 0
+    return 0 if len(whole) == len(executions) else 1
 
 
 def promote(chapter: Chapter, store: Store) -> list[Path]:
@@ -72,9 +83,7 @@ def promote(chapter: Chapter, store: Store) -> list[Path]:
         for spec in specs_of(chapter, scale):
             own, reference = store.path(spec), store.reference_path(spec)
             if store.get_own(spec) and not (reference.exists() and reference.read_bytes() == own.read_bytes()):
-                reference.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(own, reference)
-                new.append(reference)
+                new.append(copied(own, reference))
     return new
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,12 +17,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TextIO
 
+import nbformat
 from nbformat import NotebookNode
 
 from lib.book import notebooks
 from lib.book.notebooks import Project
 from lib.studies import Chapter
-from lib.system import folders
+from lib.system import attended, folders
 from lib.system.device import cores
 
 POLL_SECONDS = 0.2
@@ -66,6 +68,7 @@ def execute(
     far as it came, and the others are executed all the same.
     """
     threads = max(1, cores() // jobs)
+    shutil.rmtree(working(folder), ignore_errors=True)  # of a build that was killed: nothing can be written there any more
     waiting = [
         Run(project, chapter, parameters[chapter], folder, threads) for chapter in sorted(chapters, key=lambda chapter: chapter.summarises)
     ]
@@ -109,12 +112,15 @@ class Run:
         self.source = self.project.source(self.chapter)
         self.target = self.folder / "chapters" / self.source.name
         self.log = self.folder / "logs" / f"{self.chapter.slug}.log"
-        self.events = self.folder / "logs" / f"{self.chapter.slug}.progress"
+        # What a killed build's papermill may still write to is in no other build's way: these names are this process's own.
+        self.made = working(self.folder) / f"{self.chapter.slug}.{os.getpid()}.ipynb"
+        self.events = self.made.with_suffix(".progress")
 
     def start(self, watcher: Watcher) -> None:
-        for path in (self.target, self.log):
+        for path in (self.target, self.log, self.made):
             path.parent.mkdir(parents=True, exist_ok=True)
-        self.target.unlink(missing_ok=True)
+        for path in (self.target, self.log):
+            path.unlink(missing_ok=True)
         self.events.write_text("")
         log = self.open_files.enter_context(open(self.log, "w", encoding="utf-8"))
         self.lines = Tail(self.open_files.enter_context(open(self.log, encoding="utf-8", errors="replace")))
@@ -129,10 +135,10 @@ class Run:
         # Written at the end or at a failure, not after each of some 70 cells: that takes as long as a replay itself.
         return [
             sys.executable,
-            "-m",
+            attended.__file__,
             "papermill",
             str(self.source),
-            str(self.target),
+            str(self.made),
             "-k",
             "python3",
             "--no-progress-bar",
@@ -159,14 +165,24 @@ class Run:
 
     def end(self) -> Execution:
         seconds = time.monotonic() - self.begin
-        failure = None
-        if self.process.returncode != 0:
-            failure = find_failure(self.target if self.target.exists() else self.source, self.log)
-        if self.target.exists():
-            notebook = notebooks.finished(notebooks.read(self.target), self.chapter, self.parameters, self.project.root)
-            notebooks.write(notebook, self.target)
-        self.open_files.close()
+        made = self.read_made()
+        failure = find_failure(made or notebooks.read(self.source), self.log) if self.process.returncode != 0 or made is None else None
+        if made:
+            notebooks.write(notebooks.finished(made, self.chapter, self.parameters, self.project.root), self.target)
+        self.tidy()
         return Execution(self.chapter, seconds, self.log, self.rerun(), failure)
+
+    def read_made(self) -> NotebookNode | None:
+        """What papermill wrote; None where it wrote nothing, or was killed while it wrote."""
+        try:
+            return notebooks.read(self.made)
+        except (OSError, ValueError, AttributeError, KeyError, TypeError, nbformat.ValidationError):  # nbformat says so of other JSON
+            return None
+
+    def tidy(self) -> None:
+        self.open_files.close()
+        for path in (self.made, self.events):
+            path.unlink(missing_ok=True)
 
     def rerun(self) -> str:
         """The command that executes this chapter alone, for people to type."""
@@ -182,7 +198,7 @@ class Run:
             self.process.wait(timeout=10)
         except subprocess.TimeoutExpired:
             self.process.kill()
-        self.open_files.close()
+        self.tidy()
 
 
 @dataclass
@@ -197,12 +213,17 @@ class Tail:
         return lines
 
 
-def find_failure(notebook: Path, log: Path) -> Failure:
+def working(folder: Path) -> Path:
+    """Where papermill writes while it executes, within the folder of a build."""
+    return folder / "running"
+
+
+def find_failure(notebook: NotebookNode, log: Path) -> Failure:
     """The cell with an error.  Without one (its kernel died, say) the last cell begun, and the log's last line.
 
     ``notebook`` is what papermill wrote, or the chapter itself where it could not write anything.
     """
-    cells = notebooks.with_injected(notebooks.read(notebook).cells)
+    cells = notebooks.with_injected(notebook.cells)
     for index, cell in enumerate(cells):
         for output in cell.get("outputs", []):
             if output.output_type == "error":

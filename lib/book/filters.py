@@ -17,11 +17,13 @@ import re
 import sys
 from pathlib import Path
 
+if __name__ == "__main__":  # Quarto starts this file, not the package
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from lib.book.notes import FINDING, below, note_html, said_once
+
 PLOTLY = "application/vnd.plotly.v1+json"
 FIGURE_HEIGHT = 420  # pixels, of a figure whose layout states none
-
-#: How a chapter's finding begins, see :func:`lib.book.page.finding`.
-FINDING = "**Finding.** "
 
 PLUMBING = (
     "## Parameters and set-up {.unnumbered}\n\nIn the notebook these cells come first: what can be changed, and what the others need."
@@ -36,18 +38,23 @@ def present(notebook: Notebook, repository: str = "") -> Notebook:
     stamp = notebook["metadata"].get("book", {})
     notebook["metadata"].pop("papermill", None)
     notebook["cells"] = merge_parameters(notebook["cells"], stamp.get("parameters", {}))
-    figures = 0
+    seeds = said_once(notebook["cells"])
+    figures, cells = 0, []
     for cell in notebook["cells"]:
         drop_run_metadata(cell)
+        cell_outputs, notes = below(cell.get("outputs", []), repository)
         outputs = []
-        for output in cell.get("outputs", []):
+        for output in cell_outputs:
             if PLOTLY in output.get("data", {}):
                 figures += 1
             outputs.append(present_output(output, f"figure-{figures}", repository))
         if cell["cell_type"] == "code":
             cell["outputs"] = outputs
-    add_chapter_line(notebook["cells"], stamp, repository)
-    notebook["cells"] = plumbing_last(notebook["cells"])
+        cells.append(cell)
+        if notes:
+            cells.append({"cell_type": "markdown", "id": f"{cell.get('id', 'cell')}-below", "metadata": {}, "source": ["\n\n".join(notes)]})
+    add_chapter_line(cells, stamp, repository, seeds)
+    notebook["cells"] = plumbing_last(cells)
     if repository:
         link_sources(notebook["cells"], repository)
     return notebook
@@ -179,52 +186,20 @@ def figure_html(figure: dict, figure_id: str, repository: str = "") -> str:
     """
     layout = dict(figure.get("layout", {}))
     meta = dict(layout.get("meta") or {})
-    way = runs_html(meta.pop("runs", None) or {}, repository)
+    runs = meta.pop("runs", None) or {}
     if "meta" in layout:
         layout["meta"] = meta
     alt = meta.get("alt") or title_of(layout) or "Interactive figure"
     height = layout.get("height") or FIGURE_HEIGHT
     content = {"data": figure.get("data", []), "layout": layout, "config": {"displaylogo": False}}
-    # Texts of result files have their entities already.
-    provenance = html.escape(html.unescape(str(meta.get("provenance") or "")))
-    note = f'<span class="book-provenance">{provenance}</span>' if provenance else ""
+    offer = '<button type="button" class="book-data" aria-label="Download the data of this figure as CSV">data (CSV)</button>'
+    note = note_html(str(meta.get("provenance") or ""), runs, repository, offer)
     return (
         f'<div class="book-figure" id="{figure_id}">\n'
         f'<div class="book-plot" role="figure" aria-label="{html.escape(alt)}" style="height:{int(height)}px">'
         f'<p class="book-plot-words">{html.escape(alt)}</p></div>\n'
         f'<script type="application/json">{script_json(content)}</script>\n'
-        f'<div class="book-figure-note">{note}'
-        f'<button type="button" class="book-data" aria-label="Download the data of this figure as CSV">data (CSV)'
-        f"</button>{way}</div>\n</div>"
-    )
-
-
-def runs_html(runs: dict, repository: str) -> str:
-    """From a figure to the code that ran its results and to their files, folded; empty where nothing was run."""
-    if not runs.get("names"):
-        return ""
-
-    def link(path: str, text: str) -> str:
-        return (
-            f'<a href="{html.escape(repository)}/blob/main/{html.escape(path)}">{html.escape(text)}</a>'
-            if repository
-            else html.escape(text)
-        )
-
-    code = ", ".join(
-        link(path, path) if repository else f'<a href="../{html.escape(path)}">{html.escape(path)}</a>' for path in runs.get("code", ())
-    )
-    files = "".join(
-        f"<dt>{html.escape(experiment)}</dt><dd>"
-        + " ".join(f"<code>{link(f'data/results/{experiment}/{key}.json', key)}</code>" for key in keys)
-        + "</dd>"
-        for experiment, keys in runs["names"].items()
-    )
-    more = f"<p>and {runs['more']} more.</p>" if runs.get("more") else ""
-    return (
-        f'<details class="book-runs"><summary>runs</summary><p>Run by {code or "code that is gone"}. '
-        f"<code>python -m lib show NAME</code> prints a result, its settings and the command that makes it again.</p>"
-        f"<dl>{files}</dl>{more}</details>"
+        f"{note}\n</div>"
     )
 
 
@@ -265,7 +240,7 @@ def without_overwritten(text: str) -> str:
 # Links
 
 
-def add_chapter_line(cells: list[Cell], stamp: dict, repository: str) -> None:
+def add_chapter_line(cells: list[Cell], stamp: dict, repository: str, seeds: int = 0) -> None:
     """Below the chapter's title: its notebook, Colab where there is an address for it, and what was run."""
     if "chapter" not in stamp:
         return
@@ -278,6 +253,8 @@ def add_chapter_line(cells: list[Cell], stamp: dict, repository: str) -> None:
         parts.append(f'<a href="https://colab.research.google.com/github/{where}/blob/main/chapters/{name}">Open in Colab</a>')
     scale, version = html.escape(stamp["scale"]), html.escape(stamp["lib"])
     parts.append(f"<span>Run at scale <b>{scale}</b> with library {version}</span>")
+    if seeds:
+        parts.append(f"<span>± is half of a 95 % interval over {seeds} runs where no other number stands</span>")
     line = raw_html(f'<p class="chapter-line">{" ".join(parts)}</p>')
     for cell in cells:
         if cell["cell_type"] == "markdown" and (title := re.search(r"^# .*$", source(cell), flags=re.MULTILINE)):

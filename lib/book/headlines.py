@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from lib.book.filters import FINDING
-from lib.book.ledger import Entry, by_chapter, of_chapter, tally
+from lib.book.ledger import Shown, by_chapter, of_chapter, tally
 from lib.book.mosaic import ledger_address, mosaic
 from lib.book.notebooks import Project
+from lib.book.notes import FINDING
+from lib.claims.entries import Claim, claims
 from lib.claims.verdict import MARKS
 from lib.runs.markdown import pipe_table
 from lib.runs.store import Store
+from lib.studies import Chapter
+from lib.system.whole_file import write_text
 
 TITLE = re.compile(r"# (.+?)(?: \{.*)?$", re.MULTILINE)
 
 #: How many seeds a number has, which the page says once.
 SEEDS = re.compile(r" \(n=\d+\)")
+
+#: Where the ledger's page holds its numbers.
+PACKED = re.compile(r'<script type="application/json" class="book-ledger-data">(.*?)</script>', re.DOTALL)
 
 #: Files that the first page includes.
 MOSAIC, TABLE = "_mosaic.md", "_headlines.md"
@@ -36,7 +44,7 @@ def findings(root: Path) -> dict[str, tuple[str, str]]:
     return found
 
 
-def table(root: Path, entries: Sequence[Entry]) -> str:
+def table(root: Path, entries: Sequence[Shown]) -> str:
     """Return a row for each finding: the chapter, what it found, and how its claims came out."""
     verdicts = {f"chapters/{chapter.slug}.ipynb": dots(tally(own)) for chapter, own in by_chapter(entries).items()}
     rows = [
@@ -59,14 +67,68 @@ def markdown(output: dict) -> str:
     return "".join(output.get("data", {}).get("text/markdown", "")).strip()
 
 
-def write_headlines(root: Path, project: Project, scale: str, store: Store | None = None) -> list[Entry]:
+def write_headlines(
+    root: Path, project: Project, scale: str, store: Store | None = None, executed: Collection[Chapter] = ()
+) -> Sequence[Shown]:
     """Write what the first page includes, and return the claims that it shows.  Files that would not change are left alone: nothing is rendered anew then.
+
+    ``executed``  chapters of ``root`` that were executed just now; where the ledger is among them, its verdicts are taken over
 
     They have to be there before Quarto starts, which looks at includes before it runs any script of the project.
     """
-    entries = [entry for chapter in project.chapters for entry in of_chapter(chapter, scale, store or Store.default(), project)]
-    for name, text in ((MOSAIC, mosaic(entries, ledger_address(project.chapters)) or "\n"), (TABLE, table(root, entries))):
-        target = root / name
-        if not target.exists() or target.read_text(encoding="utf-8") != text:
-            target.write_text(text, encoding="utf-8")
-    return entries
+    shown: Sequence[Shown] | None = None
+    for chapter in executed:
+        if chapter.summarises:
+            shown = recalled(root / "chapters" / f"{chapter.slug}.ipynb", scale, project.chapters)
+    if shown is None:
+        shown = [entry for chapter in project.chapters for entry in of_chapter(chapter, scale, store or Store.default(), project)]
+    write_text(mosaic(shown, ledger_address(project.chapters)) or "\n", root / MOSAIC)
+    write_text(table(root, shown), root / TABLE)
+    return shown
+
+
+@dataclass(frozen=True)
+class Told:
+    """A verdict in the words of the ledger's page; ``measured`` is empty where nothing was."""
+
+    verdict: str
+    measured: str
+
+    @property
+    def estimate(self) -> bool:
+        return bool(self.measured)
+
+
+@dataclass(frozen=True)
+class Recalled:
+    """A claim as the ledger's page shows it."""
+
+    claim: Claim
+    chapter: Chapter
+    best: Told | None
+
+
+def recalled(notebook: Path, scale: str, chapters: Sequence[Chapter]) -> list[Recalled] | None:
+    """Return the claims of an executed ledger; None where it shows none, was executed at another scale, or knows other claims."""
+    content = json.loads(notebook.read_text(encoding="utf-8")) if notebook.exists() else {"cells": [], "metadata": {}}
+    if content["metadata"].get("book", {}).get("scale") != scale:
+        return None
+    outputs = (markdown(output) for cell in content["cells"] for output in cell.get("outputs", ()))
+    packed = next((match[1] for output in outputs if (match := PACKED.search(output))), None)
+    if packed is None:
+        return None
+    table, number = json.loads(packed), {chapter.number: chapter for chapter in chapters}
+    rows = [dict(zip(table["columns"], row)) for row in table["rows"]]
+    if [row["claim"] for row in rows] != [
+        claim.id for chapter in chapters for claim in claims().values() if claim.subject == chapter.subject
+    ]:
+        return None
+    return [Recalled(claims()[row["claim"]], number[row["chapter"]], told(row)) for row in rows]
+
+
+def told(row: Mapping[str, Any]) -> Told | None:
+    """The edition's verdict where there is one, else the reader's own, as :attr:`lib.book.ledger.Entry.best`."""
+    for who in ("edition", "own"):
+        if row[f"{who}_verdict"]:
+            return Told(row[f"{who}_verdict"], row[f"{who}_measured"] or "")
+    return None

@@ -5,9 +5,9 @@ Nothing is run.  What the chapters stored is read and judged again, so the ledge
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from lib.book import notebooks
 from lib.book.notebooks import Project
@@ -22,6 +22,31 @@ from lib.studies import CHAPTERS, Chapter
 
 #: In place of a verdict, where nothing that the claim reads is stored.
 NOT_RUN = "not run"
+
+
+class Outcome(Protocol):
+    """What became of a claim: a :class:`lib.claims.judge.Verdict`, or what a page says of one."""
+
+    @property
+    def verdict(self) -> str: ...
+    @property
+    def measured(self) -> str: ...
+    @property
+    def estimate(self) -> object: ...
+
+
+class Shown(Protocol):
+    """A claim with its outcome: an :class:`Entry`, or what a page shows of one."""
+
+    @property
+    def claim(self) -> Claim: ...
+    @property
+    def chapter(self) -> Chapter: ...
+    @property
+    def best(self) -> Outcome | None: ...
+
+
+S = TypeVar("S", bound=Shown)
 
 
 @dataclass(frozen=True)
@@ -66,9 +91,23 @@ class Entry:
             "unit": self.claim.unit,
             "criterion": self.claim.criterion.spelled(self.claim.unit),
             **columns("edition", self.edition),
+            "distance": significant(distance(self.best)),
             "edition_devices": self.devices,
             **columns("own", self.own),
         }
+
+
+def distance(verdict: Verdict | None) -> float | None:
+    """How far the mean lies beyond the criterion, in half-widths of the interval: beyond ±1 the interval is all on one side.
+
+    Negative where the criterion is missed; None without an interval of some width.
+    """
+    estimate = verdict and verdict.decided
+    if not estimate or not estimate.half_width:
+        return None
+    criterion = verdict.claim.criterion
+    ahead = estimate.mean - criterion.value if criterion.at_least is not None else criterion.value - estimate.mean
+    return ahead / estimate.half_width
 
 
 def columns(prefix: str, verdict: Verdict | None) -> dict[str, Any]:
@@ -78,9 +117,13 @@ def columns(prefix: str, verdict: Verdict | None) -> dict[str, Any]:
         "verdict": verdict.verdict,
         "n": verdict.n,
         **{name: None if (value := getattr(verdict, name)) is None else value * factor for name in ("mean", "low", "high")},
+        "measured": verdict.measured if verdict.estimate else None,
         "why": verdict.text,
     }
-    return {f"{prefix}_{name}": significant(found[name]) if found else None for name in ("verdict", "n", "mean", "low", "high", "why")}
+    return {
+        f"{prefix}_{name}": significant(found[name]) if found else None
+        for name in ("verdict", "n", "mean", "low", "high", "measured", "why")
+    }
 
 
 def entries(scale: str, store: Store | None = None, project: Project | None = None) -> list[Entry]:
@@ -138,7 +181,7 @@ def claim_sections(chapter: Chapter, project: Project) -> dict[str, str]:
     return found
 
 
-def tally(found: Sequence[Entry]) -> dict[str, int]:
+def tally(found: Iterable[Shown]) -> dict[str, int]:
     """How many claims have each verdict; those with nothing stored are :data:`NOT_RUN`, and identities are left out."""
     counts = dict.fromkeys((*MARKS, NOT_RUN), 0)
     for entry in judged(found):
@@ -146,18 +189,18 @@ def tally(found: Sequence[Entry]) -> dict[str, int]:
     return counts
 
 
-def judged(found: Iterable[Entry]) -> list[Entry]:
+def judged(found: Iterable[S]) -> list[S]:
     """The entries that have or could have a verdict: all but the identities."""
     return [entry for entry in found if not is_identity(entry)]
 
 
-def is_identity(entry: Entry) -> bool:
+def is_identity(entry: Shown) -> bool:
     """Return whether the claim holds by construction; a broken identity counts as a claim, so that nobody overlooks it."""
     return entry.claim.identity is not None and (entry.best is None or entry.best.verdict in (IDENTITY, "not testable"))
 
 
-def by_chapter(found: Iterable[Entry]) -> dict[Chapter, list[Entry]]:
-    grouped: dict[Chapter, list[Entry]] = {}
+def by_chapter(found: Iterable[S]) -> dict[Chapter, list[S]]:
+    grouped: dict[Chapter, list[S]] = {}
     for entry in found:
         grouped.setdefault(entry.chapter, []).append(entry)
     return grouped

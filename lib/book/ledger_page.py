@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from pkgutil import resolve_name
 from types import ModuleType
+from typing import Any
 
 from lib import ROOT
 from lib.book.ledger import NOT_RUN, Entry
-from lib.claims.entries import Paper
+from lib.claims.entries import Paper, papers
 from lib.claims.judge import Verdict
 from lib.runs.markdown import details, escaped, pipe_table
 from lib.system.checks import require
@@ -26,19 +28,40 @@ def ledger(entries: Sequence[Entry]) -> str:
     """
     require(entries, "there is no claim to show")
     rows = [[escaped(cell) for cell in row_of(entry)] for entry in entries]
-    table = pipe_table(("Verdict", "Claim", "The paper", "Reference edition", "This run"), rows, widths=(14, 34, 24, 16, 14))
+    header, widths = ("Verdict", "Claim", "The paper", "Reference edition", "This run"), (14, 34, 24, 16, 14)
+    if {row[-1] for row in rows} <= {"the same", "–"}:  # a column that says nothing
+        rows, header, widths = [row[:-1] for row in rows], header[:-1], (14, 38, 28, 20)
+    table = pipe_table(header, rows, widths=widths)
     # What the table does not show in full: the script joins both when a reader takes them along.
-    numbers = [
-        {"claim": entry.claim.id, "chapter": entry.chapter.number, "paper": entry.claim.paper} | entry.numbers() for entry in entries
-    ]
-    packed = json.dumps({"columns": list(numbers[0]), "rows": [list(row.values()) for row in numbers]}, ensure_ascii=False)
+    numbers = [packed(entry) for entry in entries]
+    data = json.dumps({"columns": list(numbers[0]), "rows": [list(row.values()) for row in numbers]}, ensure_ascii=False)
     return (
         '<div class="book-ledger">\n\n'
         + table
         + '\n\n<script type="application/json" class="book-ledger-data">'
-        + packed.replace("</", "<\\/")
+        + data.replace("</", "<\\/")
         + "</script>\n\n</div>"
     )  # a closing tag in a text would end the script early
+
+
+def packed(entry: Entry) -> dict[str, Any]:
+    """What a row unfolds to: the numbers, what is measured and what decides, and the function that reads the values."""
+    claim = entry.claim
+    function = inspect.unwrap(claim.function())
+    return {
+        "claim": claim.id,
+        "chapter": entry.chapter.number,
+        "chapter_title": entry.chapter.title,
+        "paper": claim.paper,
+        "paper_title": papers()[claim.paper].title,
+        **entry.numbers(),
+        "metric": " ".join(claim.metric.split()),
+        "rule": claim.rule,
+        "studies": ", ".join(claim.study),
+        "subject": claim.subject,
+        "values": function.__qualname__,
+        "code": Path(inspect.getsourcefile(function) or "").resolve().relative_to(ROOT).as_posix(),
+    }
 
 
 def row_of(entry: Entry) -> list[str]:

@@ -19,6 +19,7 @@ from lib.runs.scales import REFERENCE_SCALES
 from lib.runs.spec import Spec
 from lib.runs.store import Store
 from lib.studies import Chapter
+from lib.system.whole_file import write_text
 
 #: What of the provenance tells editions apart, in the manifest's words.
 VERSIONS = ("python", "torch", "cuda", "platform")
@@ -33,12 +34,10 @@ def write_manifests(folder: Path, chapters: Sequence[Chapter], store: Store) -> 
             continue
         path = folder / f"{made['date']}-{made['name']}.json"
         text = json.dumps(made, indent=1, ensure_ascii=False) + "\n"
+        write_text(text, path)
         for older in folder.glob("*.json"):
             if older != path and json.loads(older.read_text(encoding="utf-8"))["scale"] == scale:
                 older.unlink()
-        folder.mkdir(parents=True, exist_ok=True)
-        if not path.exists() or path.read_text(encoding="utf-8") != text:
-            path.write_text(text, encoding="utf-8")
         written.append(path)
     return written
 

@@ -10,8 +10,8 @@ import html
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from lib.book.ledger import NOT_RUN, Entry, by_chapter, judged, tally
-from lib.claims.verdict import MARKS
+from lib.book.ledger import NOT_RUN, Shown, by_chapter, judged, tally
+from lib.claims.verdict import MARKS, css_class
 from lib.studies import Chapter
 
 #: Side of a cell and the gap to the next one, in pixels of the page.
@@ -38,7 +38,7 @@ class Layout:
 LAYOUTS = (Layout("wide", 860, 262), Layout("narrow", 344, 0))
 
 
-def mosaic(entries: Sequence[Entry], ledger: str) -> str:
+def mosaic(entries: Sequence[Shown], ledger: str) -> str:
     """Return the mosaic and its legend as a block of raw HTML for Pandoc; empty where there is no claim.
 
     ``ledger``  address of the page that has every claim
@@ -58,7 +58,7 @@ def mosaic(entries: Sequence[Entry], ledger: str) -> str:
     return f'`````{{=html}}\n<div class="book-mosaic">\n{drawings}\n<p class="book-mosaic-legend">{legend}</p>\n</div>\n`````\n'
 
 
-def drawing(entries: Sequence[Entry], ledger: str, layout: Layout, told: str) -> str:
+def drawing(entries: Sequence[Shown], ledger: str, layout: Layout, told: str) -> str:
     parts, top = [], 0
     for chapter, own in by_chapter(entries).items():
         parts.append(chapter_name(chapter, layout, top))
@@ -89,13 +89,13 @@ def shortened(title: str, most: int = 32) -> str:
     return title[:most].rsplit(" ", 1)[0].rstrip(",") + " …"
 
 
-def linked(entry: Entry, ledger: str, x: int, y: int) -> str:
+def linked(entry: Shown, ledger: str, x: int, y: int) -> str:
     """Return a claim's cell, which says in words what it shows and leads to the ledger."""
     words = html.escape(described(entry))
     return f'<a href="{ledger}#claim-{html.escape(entry.claim.id)}"><title>{words}</title>{cell(verdict_of(entry), x, y)}</a>'
 
 
-def described(entry: Entry) -> str:
+def described(entry: Shown) -> str:
     """``"weaker: the claim. The paper: its figure. Here: the value."``"""
     best = entry.best
     here = f" Here: {best.measured}." if best and best.estimate else ""
@@ -106,12 +106,12 @@ def cell(verdict: str, x: int, y: int) -> str:
     """Return the square of a verdict: filled where it decides, and its mark, so that it can be read without colours."""
     mark = MARKS.get(verdict, "")
     return (
-        f'<rect class="{verdict.replace(" ", "-")}" x="{x + 1}" y="{y + 1}" width="{CELL - 2}" height="{CELL - 2}" rx="3"/>'
+        f'<rect class="{css_class(verdict)}" x="{x + 1}" y="{y + 1}" width="{CELL - 2}" height="{CELL - 2}" rx="3"/>'
         f'<text class="mark" x="{x + CELL / 2:g}" y="{y + CELL / 2 + 4.5:g}" aria-hidden="true">{mark}</text>'
     )
 
 
-def verdict_of(entry: Entry) -> str:
+def verdict_of(entry: Shown) -> str:
     return entry.best.verdict if entry.best else NOT_RUN
 
 

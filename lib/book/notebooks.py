@@ -17,6 +17,7 @@ from nbformat import NotebookNode
 from lib import ROOT, __version__
 from lib.book.filters import repository_address, without_overwritten
 from lib.studies import CHAPTERS, Chapter
+from lib.system.whole_file import replacing
 
 LABEL = re.compile(r"\{#([a-z]+-[\w-]+)[^}]*\}|^#\|\s*label:\s*[\"']?([a-z]+-[\w-]+)", flags=re.MULTILINE)
 
@@ -50,10 +51,8 @@ def read(path: Path) -> NotebookNode:
 
 
 def write(notebook: NotebookNode, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".part")
-    nbformat.write(notebook, temporary)
-    temporary.replace(path)
+    with replacing(path, movable=None) as part:
+        nbformat.write(notebook, part)
 
 
 def code_hash(notebook: NotebookNode) -> str:

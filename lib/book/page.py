@@ -6,11 +6,12 @@ Jupyter, Colab and Quarto, and neither makes Quarto load scripts from elsewhere.
 
 from __future__ import annotations
 
+import html
 import inspect
 import re
 import sys
 import textwrap
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,9 @@ from IPython.display import Markdown, display
 
 from lib import ROOT
 from lib.book.advice import Advice, box
-from lib.book.filters import FINDING
+from lib.book.claim_table import LEDGER, chip, claim_table, told
 from lib.book.launch import run_parallel
+from lib.book.notes import FINDING, RESULT
 from lib.claims.entries import find
 from lib.claims.judge import Verdict, judge
 from lib.claims.mix import check_unmixed
@@ -43,11 +45,11 @@ from lib.system.device import device_name
 #: How plotly behaves in a notebook: it fits its cell and offers no upload of the figure to other servers.
 CONFIG = {"responsive": True, "displaylogo": False, "showSendToCloud": False, "plotlyServerURL": ""}
 
-#: Where each claim stands beside all others.
-LEDGER = "11-papers-and-claims.ipynb"
+#: Results that cells have asked for, by name: tables made by :func:`summary` name those they were made from.
+SEEN: dict[str, Result] = {}
 
 #: Longer listings are shown folded.
-FOLD_LINES = 60
+FOLD_LINES = 10
 
 
 def open_chapter(subject: str, namespace: dict[str, Any]) -> ChapterRun:
@@ -120,10 +122,11 @@ class ChapterRun:
             self._recomputed.update(lacking)
             self._results[study] = obtain(specs, store=self.store, cannot_run=reason)
             check_unmixed(self._results[study])
+            SEEN.update((result.key, result) for result in self._results[study])
         return self._results[study]
 
     def study(self, name: str) -> list[Spec]:
-        """Its Specs; none where this run's parameters leave the study out.  ValueError for a name that is no study."""
+        """Its Specs; none where this run's parameters leave the study out.  ValueError for a name that is not one of a study."""
         if name in self.specs:
             return self.specs[name]
         usual = self.module.studies(type(self.parameters)(scale=self.parameters.scale))
@@ -173,37 +176,9 @@ class ChapterRun:
         prose(details("How these are judged: the metric, the criterion, and why this run got its verdict", "\n".join(notes)))
 
 
-def claim_table(rows: Sequence[tuple[str, str, str, str | None]], places: str) -> str:
-    """Return claims as a table; a column for this run only where some of its results are not the reference edition's."""
-    if all(own is None for *_, own in rows):
-        header, widths = ("Claim", "The paper", "What we measured"), (34, 24, 42)
-        cells = [row[:3] for row in rows]
-    else:
-        header = ("Claim", "The paper", f"Reference edition{f' ({places})' if places else ''}", "This run")
-        widths = (30, 20, 25, 25)
-        cells = [(*row[:3], row[3] or "the same") for row in rows]
-    return pipe_table(header, [[escaped(cell) for cell in row] for row in cells], widths=widths)
-
-
 def contents(results_by_study: Mapping[str, Results]) -> dict[str, dict]:
     """What the results hold, by key: equal where this run replays the reference edition, from either store."""
     return {result.key: result.content() for results in results_by_study.values() for result in results}
-
-
-def told(verdict: Verdict) -> str:
-    """Return a verdict for a table's cell: a chip that leads to the ledger, the value, and why in a sentence."""
-    value = verdict.measured if verdict.estimate and verdict.verdict != "not testable" else ""
-    return "<br>".join(filter(None, (f"{chip(verdict)} {value}".strip(), f"<small>{first_sentence(verdict.text)}</small>")))
-
-
-def chip(verdict: Verdict) -> str:
-    """Return a verdict's mark and word as a link to the ledger, in its colour on the page."""
-    return f'<span class="verdict {verdict.verdict.replace(" ", "-")}">[{verdict.marked}]({LEDGER}#claim-{verdict.claim.id})</span>'
-
-
-def first_sentence(text: str) -> str:
-    """Return the beginning of a reason up to its first full stop that ends a sentence."""
-    return re.split(r"(?<=[.:])\s+(?=[A-Z])", text, maxsplit=1)[0]
 
 
 def devices(results_by_study: Mapping[str, Results]) -> str:
@@ -224,6 +199,13 @@ def finding(sentence: str) -> None:
     prose(FINDING + " ".join(sentence.split()))
 
 
+def conclude(*sentences: str) -> None:
+    """Say in one line below a figure what it shows; :mod:`lib.book.sentences` computes such sentences.  Nothing for no words."""
+    told_here = " ".join(" ".join(sentence.split()) for sentence in sentences if sentence)
+    if told_here:
+        prose(RESULT + told_here)
+
+
 def source(*objects: Any) -> None:
     """Show the library's own source of functions, classes or modules, each with a link to its file."""
     for item in objects:
@@ -231,7 +213,9 @@ def source(*objects: Any) -> None:
         fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", code)), default=0))
         link = f"[{path}](../{path})" + (f", line {line}" if line else "")
         listing = f"{fence}python\n{code}\n{fence}\n\n{link}"
-        prose(details(f"<code>{dotted(item)}</code>", listing, is_open=code.count("\n") < FOLD_LINES))
+        lines, said = code.count("\n") + 1, (inspect.getdoc(item) or "").split("\n\n")[0].replace("\n", " ").rstrip(".")
+        told_of = f"{lines} lines" + (f": {html.escape(said)}" if said and len(said) <= 110 else "")
+        prose(details(f"<code>{dotted(item)}</code>, {told_of}", listing, is_open=lines <= FOLD_LINES))
 
 
 def located(item: Any) -> tuple[str, int, str]:
@@ -255,30 +239,36 @@ def dotted(item: Any) -> str:
     return item.__name__ if inspect.ismodule(item) else f"{item.__module__}.{item.__qualname__}"
 
 
-def table(frame: pd.DataFrame, formats: Mapping[str, str | Callable] | None = None) -> None:
-    """Show a frame as a Markdown table, its columns in order and its index left out.
+def table(frame: pd.DataFrame, formats: Mapping[str, str | Callable] | None = None, results: Iterable[Result] = ()) -> None:
+    """Show a frame as a Markdown table, its columns in order and its index left out; columns without any value are left out too.
 
+    results: what the numbers were read from; a line below the table leads to their runs.
     formats: column → format specification (``".1%"``) or a function of one value.  Missing values are dashes.
     Columns of numbers stand right, also of numbers that are spelled out already, everything else left.
     """
     unknown = set(formats or {}) - set(frame.columns)
     if unknown:
         raise ValueError(f"formats for columns that are not there: {', '.join(sorted(unknown))}")
-    columns, right = [], []
+    header, columns, right = [], [], []
     for name in frame.columns:
         how = (formats or {}).get(name, "")
         spell = how if callable(how) else lambda value, how=how: format(value, how)
-        columns.append([escaped("–" if pd.isna(value) else spell(value)) for value in frame[name].tolist()])
-        right.append(bool(columns[1:]) and all(re.match(r"[-+–\d]", cell) for cell in columns[-1]))  # never the first
-    header = [str(name) for name in frame.columns]
+        cells = [escaped("–" if pd.isna(value) else spell(value)) for value in frame[name].tolist()]
+        if columns and cells and set(cells) == {"–"}:
+            continue  # a column that says nothing
+        right.append(bool(columns) and all(re.match(r"[-+–\d]", cell) for cell in cells))  # never the first
+        columns.append(cells)
+        header.append(str(name))
     widths = [min(30, max(len(cell) for cell in [name, *column])) for name, column in zip(header, columns)]
-    prose(pipe_table(header, zip(*columns), widths, right))
+    found = list(results) or [SEEN[key] for key in dict.fromkeys(frame.attrs.get("keys", ())) if key in SEEN]
+    note = {"book": {"provenance": provenance_line(found), "runs": walk(found)}} if found else {}
+    display(Markdown(pipe_table(header, zip(*columns), widths, right)), metadata=note)
 
 
 def summary(frame: pd.DataFrame, by: str | list[str], columns: Mapping[str, Callable]) -> pd.DataFrame:
     """One row per configuration, in order of appearance, with each column's values over its runs spelled out.
 
-    A column ``method`` gets the names that figures use too.
+    A column ``method`` gets the names that figures use too.  The frame remembers its runs, which :func:`table` names.
 
     ``table(summary(results.frame(), by="method", columns={"accuracy": percent, "seconds": number}))``
     """
@@ -291,7 +281,9 @@ def summary(frame: pd.DataFrame, by: str | list[str], columns: Mapping[str, Call
     rows = groups.apply(
         lambda part: pd.Series({name: spell(part[name], how) for name, how in columns.items()}), include_groups=False
     ).reset_index()
-    return rows.assign(method=rows["method"].map(label)) if "method" in rows else rows
+    rows = rows.assign(method=rows["method"].map(label)) if "method" in rows else rows
+    rows.attrs["keys"] = tuple(frame["key"]) if "key" in frame else ()
+    return rows
 
 
 def show(figure: go.Figure, results: Iterable[Result] | str, alt: str | None = None) -> None:

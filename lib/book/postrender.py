@@ -57,13 +57,6 @@ def add_skip_links(book: Path) -> None:
             page.write_text(TEXT.sub('<main tabindex="-1"', text, count=1), encoding="utf-8")
 
 
-def write_search_script(book: Path) -> None:
-    """The search index as a script: a page opened from disk may not fetch the JSON file."""
-    index = book / "search.json"
-    if index.exists():
-        (book / "search-index.js").write_text(f"window.bookSearchIndex = {index.read_text(encoding='utf-8')};\n", encoding="utf-8")
-
-
 def without_modules(book: Path) -> None:
     """Give each page Quarto's JavaScript modules as ordinary scripts: a browser loads no module from disk."""
     tag = re.compile(r'<script src="([^":]+\.js)" type="module"></script>')
@@ -125,6 +118,7 @@ def main() -> int:
     root = Path(__file__).resolve().parents[2]
     sys.path.insert(0, str(root))  # Quarto starts this file, not the package
     from lib.book.dark_sheet import thin_dark_sheets
+    from lib.book.search_index import write_search_script
 
     book = Path(os.environ.get("QUARTO_PROJECT_OUTPUT_DIR", root / "_book"))
     copy_notebooks(root, book)

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from lib.book import notebooks, preview
 from lib.book.headlines import write_headlines
 from lib.book.notebooks import Project
 from lib.book.postrender import unresolved
+from lib.studies import Chapter
 
 QUARTO_NEEDED = (1, 7)
 
@@ -51,15 +53,17 @@ def find_quarto() -> tuple[str | None, str]:
     return found, ""
 
 
-def render(project: Project, folder: Path, scale: str = "laptop") -> Rendering:
+def render(project: Project, folder: Path, scale: str = "laptop", executed: Collection[Chapter] = ()) -> Rendering:
     """Render the chapters in ``folder/chapters`` (committed ones where it lacks any) to ``project.book``.
+
+    ``executed``  those that were executed just now, to their end
 
     The pages are made in ``folder`` and replace the previous book only when they are complete.
     """
     with FileLock(folder.parent / ".publish.lock"):
         recover(project.book)
     stage(project, folder)
-    write_headlines(folder, project, scale)
+    write_headlines(folder, project, scale, executed=executed)
     executed = {c.slug: notebooks.read(folder / "chapters" / f"{c.slug}.ipynb") for c in project.chapters}
     problems = notebooks.repeated_labels(executed)
     quarto, why = find_quarto()

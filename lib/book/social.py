@@ -7,20 +7,20 @@ from collections.abc import Sequence
 
 from PIL import Image, ImageDraw, ImageFont
 
-from lib.book.ledger import Entry, judged, tally
+from lib.book.ledger import Shown, judged, tally
 from lib.book.mosaic import verdict_of
+from lib.claims.verdict import FILLS
 
 #: Width and height that most sites show whole, the space around, and where the mosaic begins.
 SIZE, MARGIN, TOP = (1200, 630), 64, 200
 
 PAPER, INK, MUTED = "#fdfcf9", "#1d232b", "#5a6470"
 
-#: Of verdicts that decide; of the others the outline.
-FILLS = {"reproduced": "#3fae72", "weaker": "#c9b32b", "not seen": "#e58a4d"}
+#: Of verdicts that do not decide.
 OUTLINES = {"undecided": "#5a6470"}
 
 
-def picture(entries: Sequence[Entry]) -> bytes:
+def picture(entries: Sequence[Shown]) -> bytes:
     """Return a PNG of 1200 × 630 pixels; equal entries give equal bytes."""
     entries = judged(entries)
     image = Image.new("RGB", SIZE, PAPER)

@@ -82,17 +82,21 @@ class Claim:
     @classmethod
     def of(cls, entry: Mapping[str, Any]) -> Claim:
         study = entry["study"]
-        return cls(
-            **{
-                "no_effect": NO_EFFECT.get(entry["unit"]),
-                "items": "test" if entry["unit"] == "points" else None,
-                **entry,
-                "study": (study,) if isinstance(study, str) else tuple(study),
-                "criterion": Bound(**entry["criterion"]),
-                "goal": Bound(**entry["goal"]) if "goal" in entry else None,
-                "needs": tuple(map(Need.of, entry.get("needs", ()))),
-            }
-        )
+        fields: dict[str, Any] = {
+            "no_effect": NO_EFFECT.get(entry["unit"]),
+            "items": "test" if entry["unit"] == "points" else None,
+            **entry,
+            "study": (study,) if isinstance(study, str) else tuple(study),
+            "criterion": Bound(**entry["criterion"]),
+            "goal": Bound(**entry["goal"]) if "goal" in entry else None,
+            "needs": tuple(map(Need.of, entry.get("needs", ()))),
+        }
+        return cls(**fields)
+
+    @property
+    def by_abstract(self) -> bool:
+        """Whether the paper's figure is what its abstract says, without the conditions and spreads of a table."""
+        return self.where == "abstract"
 
     @property
     def rule(self) -> str:
@@ -131,11 +135,11 @@ class Paper:
 
     @classmethod
     def of(cls, entry: Mapping[str, Any]) -> Paper:
-        lists = {name: tuple(entry[name]) for name in ("authors", "sections", "implements", "corrections") if name in entry}
+        lists: dict[str, Any] = {name: tuple(entry[name]) for name in ("authors", "sections", "implements", "corrections") if name in entry}
         return cls(**{**entry, **lists})
 
 
-def read_entries(path: Path, make: Callable, key: str) -> dict[str, Any]:
+def read_entries(path: Path, make: Callable[[Any], Any], key: str) -> dict[str, Any]:
     """Entries of a YAML list by their key.  Raises ValueError naming the entry at fault."""
     found: dict[str, Any] = {}
     for entry in yaml.safe_load(path.read_text(encoding="utf-8")):

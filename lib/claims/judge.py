@@ -15,7 +15,7 @@ from lib.claims.mix import MixedData, check_unmixed
 from lib.claims.verdict import MARKS, ORDER, decide, in_unit, seeds_to_decide
 from lib.measure.statistics import UNITS, Estimate, NotTestable, exactly, items_alone, student, why
 
-#: Of what holds by construction, which is no verdict.
+#: Instead of a verdict, for what holds by construction.
 IDENTITY = "holds by construction"
 
 
@@ -162,13 +162,13 @@ def of_values(claim: Claim, values: Values | NotTestable, items: int | None, stu
             Estimate(seeds.mean, None, None, seeds.n),
         )
     estimate, least = items_alone(seeds, items)
-    return told(claim, estimate, seeds_to_decide(seeds, claim.criterion, least), items if least > (seeds.half_width or 0.0) else None)
+    return told(claim, estimate, seeds_to_decide(seeds, claim.criterion, least), items if estimate != seeds else None)
 
 
 def told(claim: Claim, estimate: Estimate, seeds: int | None = None, items: int | None = None) -> Verdict:
     """Return the verdict on this interval, with the sentence that says why.
 
-    ``seeds``  how many would decide, None where no number would; ``items``: how many were tested, where they set the width
+    ``seeds``  how many would decide, None where no number would; ``items``: how many were tested, where they make it wider
     """
     asked = claim.criterion.spelled(claim.unit)
     verdict = decide(estimate, claim.criterion, claim.no_effect)
@@ -195,7 +195,7 @@ def told(claim: Claim, estimate: Estimate, seeds: int | None = None, items: int 
         else:
             text += " No number of seeds that could be run would decide, if mean and spread stayed as they are."
     if items:
-        text += f" The interval is as wide as {items:,} test items leave it at the least."
+        text += f" The {items:,} test items, which all seeds share, make the interval wider."
     if claim.goal:
         text += f" The book's own goal, {claim.goal.spelled(claim.unit)}, is {'' if claim.goal.met_by_all_of(estimate) else 'not '}met."
     return Verdict(claim, verdict, text, estimate)

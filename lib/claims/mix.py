@@ -18,7 +18,7 @@ def check_unmixed(results: Iterable[Result]) -> None:
 
     Different data sets may be compared.  Results that record no data pass.
     """
-    first: dict[tuple, tuple[str, Result]] = {}
+    first: dict[tuple[str, ...], tuple[str, Result]] = {}
     for result in results:
         for of, value in marks(result.provenance.get("data") or {}):
             known, other = first.setdefault(of, (value, result))
@@ -29,7 +29,7 @@ def check_unmixed(results: Iterable[Result]) -> None:
                 )
 
 
-def marks(data: Mapping[str, Any]) -> Iterator[tuple[tuple, str]]:
+def marks(data: Mapping[str, Any]) -> Iterator[tuple[tuple[Any, ...], str]]:
     """Yield pairs (of what, value): where two results speak of the same thing, the values must be equal."""
     if not data:
         return

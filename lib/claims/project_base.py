@@ -13,7 +13,7 @@ Studies = Mapping[str, Results]
 VALUES: dict[str, Callable[..., list[float]]] = {}
 
 
-def value(function: Callable) -> Callable:
+def value(function: Callable[..., list[float]]) -> Callable[..., list[float]]:
     """Make a function known to ``data/projects.yml`` by its name."""
     VALUES[function.__name__] = function
     return function

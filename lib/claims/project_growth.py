@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from lib.claims.project_base import Studies, metric, value
 from lib.runs.results import Results
+from lib.studies.base.seeds import each_seed
 from lib.studies.growth import claims as growth_claims
 from lib.studies.growth.names import ordered
 from lib.studies.pruning.pairs import difference
@@ -44,5 +45,5 @@ def change_by_fault(studies: Studies) -> list[float]:
 @value
 def gain_of_last_phase(studies: Studies) -> list[float]:
     """Validation loss at the end of phase 4 minus that at the end of phase 3, in nats per token."""
-    third, fourth = ({run.fields["seed"]: run.metrics["val_loss"] for run in after(studies, step)} for step in (2, 3))
+    third, fourth = (each_seed(after(studies, step), lambda run: run.metrics["val_loss"], f"phase {step + 1}") for step in (2, 3))
     return difference(fourth, third, studies["pipeline"])

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from lib.claims.project_base import Studies, value
 from lib.measure.statistics import NotTestable, why
 from lib.runs.results import Result, Results
+from lib.studies.base.seeds import each_seed
 from lib.studies.pruning.names import OURS, method
 from lib.studies.pruning.pairs import TEST, difference
 
@@ -21,11 +23,8 @@ def near(density: float, ratio: float) -> bool:
 
 def pruned(studies: Studies, ratio: float, structure: str = "unstructured") -> dict[int, float]:
     """Test accuracies of our recipe at this ratio, by seed."""
-    return {
-        run.fields["seed"]: run.metrics[TEST]
-        for run in studies["ratios"]
-        if own_recipe(run, structure) and near(run.spec["plan"]["density"], ratio)
-    }
+    own = (run for run in studies["ratios"] if own_recipe(run, structure) and near(run.spec["plan"]["density"], ratio))
+    return each_seed(own, lambda run: run.metrics[TEST], f"{OURS} at {ratio:g}×")
 
 
 def there(found: dict[int, float], what: str, runs: Results) -> list[float]:
@@ -44,7 +43,7 @@ def lost_between(studies: Studies, first: float, second: float) -> list[float]:
     return difference(pruned(studies, second), pruned(studies, first), studies["ratios"])
 
 
-def is_coded(spec: Mapping, bits: int, sections: int) -> bool:
+def is_coded(spec: Mapping[str, Any], bits: int, sections: int) -> bool:
     """A network of our recipe that got codes after pruning."""
     return (
         spec.get("bits") == bits
@@ -67,7 +66,7 @@ def coded_files(runs: Iterable[Result], bits: int, sections: int, ratio: float |
     return at_ratio(found, lambda run: run.spec["parent"]["parent"], ratio)
 
 
-def at_ratio(runs: list[Result], pruned_by: Callable[[Result], Mapping], ratio: float | None) -> list[Result]:
+def at_ratio(runs: list[Result], pruned_by: Callable[[Result], Mapping[str, Any]], ratio: float | None) -> list[Result]:
     least = min((pruned_by(run)["plan"]["density"] for run in runs), default=None)
     return [
         run for run in runs if (near(pruned_by(run)["plan"]["density"], ratio) if ratio else pruned_by(run)["plan"]["density"] == least)
@@ -76,14 +75,14 @@ def at_ratio(runs: list[Result], pruned_by: Callable[[Result], Mapping], ratio: 
 
 @value
 def coded_at(studies: Studies, ratio: float, bits: int, sections: int) -> list[float]:
-    found = {run.fields["seed"]: run.metrics[TEST] for run in coded(studies["quantize"], bits, sections, ratio)}
+    found = each_seed(coded(studies["quantize"], bits, sections, ratio), lambda run: run.metrics[TEST], f"{bits} bits")
     return there(found, f"network pruned to {ratio:g}× got codes of {bits} bits", studies["quantize"])
 
 
 @value
 def lost_by_codes(studies: Studies, bits: int, sections: int) -> list[float]:
     found = coded(studies["quantize"], bits, sections)
-    with_codes = {run.fields["seed"]: run.metrics[TEST] for run in found}
+    with_codes = each_seed(found, lambda run: run.metrics[TEST], f"{bits} bits")
     before = pruned(studies, 1 / found[0].spec["parent"]["plan"]["density"]) if found else {}
     return difference(with_codes, before, studies["quantize"], studies["ratios"])
 
@@ -91,26 +90,27 @@ def lost_by_codes(studies: Studies, bits: int, sections: int) -> list[float]:
 @value
 def size_of_pruned(studies: Studies, ratio: float, structure: str = "unstructured") -> list[float]:
     runs = studies["files"]
-    found = {
-        run.fields["seed"]: run.metrics["weights_ratio"]
+    meant = (
+        run
         for run in runs
         if run.spec["parent"].get("rest")
         and run.spec["parent"]["plan"]["structure"] == structure
         and near(run.spec["parent"]["plan"]["density"], ratio)
-    }
+    )
+    found = each_seed(meant, lambda run: run.metrics["weights_ratio"], f"file of {ratio:g}×")
     return there(found, f"file was written of a network pruned to {ratio:g}×", runs)
 
 
 @value
 def size_of_coded(studies: Studies, ratio: float, bits: int, sections: int) -> list[float]:
-    found = {run.fields["seed"]: run.metrics["weights_ratio"] for run in coded_files(studies["files"], bits, sections, ratio)}
+    found = each_seed(
+        coded_files(studies["files"], bits, sections, ratio), lambda run: run.metrics["weights_ratio"], f"file of {bits} bits"
+    )
     return there(found, f"file was written of a network pruned to {ratio:g}× with codes of {bits} bits", studies["files"])
 
 
 @value
 def real_share(studies: Studies, bits: int, sections: int) -> list[float]:
-    found = {
-        run.fields["seed"]: run.metrics["weights_ratio"] / run.metrics["claimed_ratio"]
-        for run in coded_files(studies["files"], bits, sections)
-    }
+    coded_runs = coded_files(studies["files"], bits, sections)
+    found = each_seed(coded_runs, lambda run: run.metrics["weights_ratio"] / run.metrics["claimed_ratio"], f"file of {bits} bits")
     return there(found, f"file was written with codes of {bits} bits", studies["files"])

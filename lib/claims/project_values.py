@@ -5,7 +5,7 @@ the unit's base (accuracies and shares are fractions, parameters are counted one
 :class:`lib.measure.statistics.NotTestable` with the reason.
 """
 
-from lib.claims import project_elastic, project_growth, project_moe, project_pruning  # noqa: F401  importing them fills VALUES
+from lib.claims import project_elastic, project_growth, project_moe, project_pruning  # noqa: F401  # pyright: ignore[reportUnusedImport] - importing them fills VALUES
 from lib.claims.project_base import VALUES, Studies
 
 __all__ = ["VALUES", "Studies"]

@@ -93,20 +93,26 @@ class Table:
     def of(cls, entry: Mapping[str, Any]) -> Table:
         """A table from its YAML entry.  Raises ValueError, KeyError or TypeError for what is wrong with it."""
         one_of("subject", entry["subject"], [chapter.subject for chapter in CHAPTERS])
-        columns = {name: Column(id=name, **{**column, "study": tuple(column["study"])}) for name, column in entry["columns"].items()}
+        columns = {name: column_of(name, column) for name, column in entry["columns"].items()}
         for column in columns.values():
             one_of(f"unit of column {column.id!r}", column.unit, units())
         rows = tuple(line_of(row, columns) for row in entry["rows"])
         require(rows, "a table needs rows")
         unused = columns.keys() - {row.column.id for row in rows}
         require(not unused, f"no row is in column {', '.join(sorted(unused))}")
-        return cls(**{**entry, "columns": columns, "rows": rows})
+        fields: dict[str, Any] = {**entry, "columns": columns, "rows": rows}
+        return cls(**fields)
+
+
+def column_of(name: str, column: Mapping[str, Any]) -> Column:
+    return Column(id=name, study=tuple(column["study"]), **{key: value for key, value in column.items() if key != "study"})
 
 
 def line_of(row: Mapping[str, Any], columns: Mapping[str, Column]) -> Line:
     one_of(f"column of row {row['label']!r}", row["column"], columns)
     corrected = Correction(**row["corrected"]) if "corrected" in row else None
-    return Line(**{**row, "column": columns[row["column"]], "corrected": corrected})
+    fields: dict[str, Any] = {**row, "column": columns[row["column"]], "corrected": corrected}
+    return Line(**fields)
 
 
 def check_call(label: str, name: str, given: Mapping[str, Any]) -> None:

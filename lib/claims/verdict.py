@@ -16,6 +16,19 @@ from lib.measure.statistics import Estimate
 #: The verdicts, from what held to what did not, each with its mark: shape and word together need no colour to be read.
 MARKS = {"reproduced": "●", "weaker": "◐", "not seen": "○", "undecided": "?", "not testable": "–"}
 
+#: Fills of cells and chips, which carry dark text; a verdict without one is an outline.  `assets/book.scss` has the same (tested).
+FILLS = {"reproduced": "#3fae72", "weaker": "#c9b32b", "not seen": "#e58a4d"}
+
+#: Bars and intervals in figures: the three that decide in colours, a little darker, so that thin lines stand out; the others grey.
+COLOURS = {
+    "reproduced": "#2f9e62",
+    "weaker": "#a3930f",
+    "not seen": "#d9742b",
+    "undecided": "#8a8f94",
+    "not testable": "#b4b8bb",
+    "not run": "#dcdee0",
+}
+
 #: From the least favourable: where tasks disagree, the first of these that one of them got is the claim's.
 ORDER = ("not seen", "undecided", "weaker", "reproduced")
 
@@ -64,8 +77,17 @@ class Bound:
 
 
 def in_unit(value: float, unit: str) -> str:
-    number = {"points": f"{100 * value:g} points", "percent": f"{100 * value:g} %", "times": f"{value:g}×"}
+    number = {
+        "points": f"{100 * value:g} point{'s' * (round(100 * abs(value), 9) != 1)}",
+        "percent": f"{100 * value:g} %",
+        "times": f"{value:g}×",
+    }
     return number.get(unit, f"{value:g}")
+
+
+def css_class(verdict: str) -> str:
+    """Return the verdict's name in style sheets: ``not-seen``."""
+    return verdict.replace(" ", "-")
 
 
 def decide(estimate: Estimate, criterion: Bound, no_effect: float | None = None) -> str:
@@ -88,17 +110,21 @@ def decide(estimate: Estimate, criterion: Bound, no_effect: float | None = None)
     return "weaker" if criterion.beyond(no_effect).met_by_all_of(estimate) else "not seen"
 
 
-def seeds_to_decide(estimate: Estimate, criterion: Bound, least_half_width: float = 0.0) -> int | None:
+def seeds_to_decide(estimate: Estimate, criterion: Bound, of_items: float = 0.0) -> int | None:
     """Return with how many seeds the interval would leave the criterion out, if mean and spread stayed as they are.
 
-    ``least_half_width``  what more seeds cannot make smaller: what the test items alone leave open
+    ``estimate``  over seeds alone
+    ``of_items``  half of the width that the test items alone leave, which more seeds cannot make smaller
 
     None where that takes more than :data:`MOST_SEEDS` seeds, or more test items, or where one run says nothing of a spread.
     """
     distance = abs(estimate.mean - criterion.value)
-    if estimate.half_width is None or distance <= least_half_width:
+    if estimate.half_width is None or distance <= of_items:
         return None
     n = np.arange(2, MOST_SEEDS + 1)
-    spread = estimate.half_width * np.sqrt(estimate.n) / stats.t.ppf(0.975, estimate.n - 1)
-    enough = n[stats.t.ppf(0.975, n - 1) * spread / np.sqrt(n) < distance]
+    of_seeds = (estimate.half_width * np.sqrt(estimate.n) / stats.t.ppf(0.975, estimate.n - 1)) ** 2 / n
+    both = of_seeds + (of_items / stats.norm.ppf(0.975)) ** 2
+    freedom = np.divide(both, of_seeds, out=np.full(len(n), np.inf), where=of_seeds > 0) ** 2 * (n - 1)
+    half = np.maximum(stats.t.ppf(0.975, n - 1) * np.sqrt(of_seeds), stats.t.ppf(0.975, freedom) * np.sqrt(both))
+    enough = n[half < distance]
     return int(enough[0]) if len(enough) else None

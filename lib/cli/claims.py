@@ -20,6 +20,9 @@ from lib.runs.store import Store
 from lib.studies import CHAPTERS
 from lib.system.checks import did_you_mean
 
+#: Said of a figure that only an abstract gives.
+ABSTRACT = ". This is what the abstract says; the tables behind it were not at hand"
+
 
 def show(chapter: str | None, scale: str | None, verdicts: tuple[str, ...], form: str | None) -> None:
     one = chapter if chapter in claims() else None
@@ -56,7 +59,7 @@ def about(claim_id: str, scale: str) -> list[str]:
     paper = papers()[claim.paper]
     lines = [
         f"{claim.id}: {claim.claim}",
-        f"paper      {paper.title} ({paper.year}), {claim.where}: {claim.figure}",
+        f"paper      {paper.title} ({paper.year}), {claim.where}: {claim.figure}{ABSTRACT if claim.by_abstract else ''}",
         f"measured   {claim.metric} (lib/studies/{claim.subject}/claims.py, {claim.values}; studies {', '.join(claim.study)})",
         f"rule       {claim.rule}",
     ]

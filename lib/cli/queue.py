@@ -27,6 +27,7 @@ from lib.runs.spec import Spec
 from lib.runs.store import Store, obtain
 from lib.studies import Chapter
 from lib.studies.base.worth import in_order_of_worth
+from lib.system import attended
 from lib.system import device as devices
 
 #: Marks a process that the queue has started.
@@ -51,6 +52,7 @@ def run(scale: str, processes: int | None, device: str | None, time_limit: float
         click.echo(f"nothing is run: {reason}", err=True)
         return 2
     if os.environ.get(WORKER):
+        attended.end_with_parent(signal.SIGTERM)
         with shown(Console()):
             obtain([spec for _, _, spec in listed], store=store, device=device, deadline=deadline_of(time_limit))
         return 0

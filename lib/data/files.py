@@ -31,7 +31,9 @@ from lib.data.formats import (
     read_pickles,
 )
 from lib.data.parts import all_or_none, first_whole, parquet_splits, with_subfolders
+from lib.runs import tensor_file
 from lib.system import folders
+from lib.system.whole_file import replacing
 
 
 @dataclass(frozen=True)
@@ -220,16 +222,11 @@ def _read_cache(path: Path) -> Decoded | None:
 
 def _write_cache(path: Path, decoded: Decoded) -> bool:
     """Write atomically; False where the folder cannot be written."""
-    from safetensors.torch import save_file
-
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-            part = Path(folder) / path.name
+        with replacing(path) as part:
             tensors = {key: getattr(decoded, key).contiguous() for key in ("train_images", "train_labels", "test_images", "test_labels")}
-            save_file(tensors, part, metadata={"variant": decoded.variant, "fingerprint": decoded.fingerprint})
+            tensor_file.save(tensors, part, {"variant": decoded.variant, "fingerprint": decoded.fingerprint})
             part.chmod(0o644)  # safetensors makes it private; others who share the checkout may read it
-            os.replace(part, path)
         return True
     except OSError:
         return False

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 from torch import Tensor
 
 from lib.data.files import cache_folders
+from lib.runs import tensor_file
+from lib.system.whole_file import replacing
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,19 +56,14 @@ def read(name: str) -> Encoded | None:
 
 def write(name: str, encoded: Encoded) -> None:
     """Write atomically into the first cache folder that can be written; nothing happens where none can."""
-    from safetensors.torch import save_file
-
     fields = asdict(encoded)
     tensors = {key: fields.pop(key) for key in ("train", "validation", "test")}
     about = {"about": json.dumps(fields), "fingerprint": encoded.fingerprint}
     for path in (folder / name for folder in cache_folders()):
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-                part = Path(folder) / path.name
-                save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, part, metadata=about)
+            with replacing(path) as part:
+                tensor_file.save({key: tensor.contiguous() for key, tensor in tensors.items()}, part, about)
                 part.chmod(0o644)  # safetensors makes it private; others who share the checkout may read it
-                os.replace(part, path)
             return
         except OSError:
             continue

@@ -34,7 +34,7 @@ def hinton_loss(teacher: nn.Module, temperature: float = 4.0, alpha: float = 0.7
     """A loss for :func:`lib.training.loop.fit`: α · T² · KL(teacher ‖ student, both at T) + (1 - α) · CE(labels).
 
     The paper leaves both weights open and advises a small one for the labels.  Label smoothing is applied
-    to them alone.  Puts the teacher into evaluation mode; it gets no gradient and is no part of the model.
+    to them alone.  Puts the teacher into evaluation mode; it gets no gradient and does not belong to the model.
     Logs ``train_accuracy``, against the likeliest class of soft targets, and ``agreement``: how often both
     predict the same class.  Raises ValueError for a temperature or an α out of range.
     """

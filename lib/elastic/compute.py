@@ -1,4 +1,4 @@
-"""Training everything with the same arithmetic: how much a sampler's step costs, and epochs of another length."""
+"""Training everything with the same compute: how much a sampler's step costs, and epochs of another length."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from lib.moe.ffn import Mlp
 def extract(model: ElasticViT, subnet: Subnet | None = None) -> ViT:
     """A standalone copy of a sub-network (None: the one switched on), in evaluation mode.
 
-    Every tensor is sliced: what was left out is gone, from memory, from the file and from the arithmetic.
+    Every tensor is sliced: what was left out is gone, from memory, from the file and from the compute.
     Its outputs are the sub-network's, up to the order in which sums are taken.
     """
     subnet = subnet or model.subnet

@@ -1,4 +1,4 @@
-"""Rows held against a reference: how far they are apart, and whether a count predicts a time."""
+"""Rows compared with a reference: how far they are apart, and whether a count predicts a time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A training that goes through phases: loss against compute, with what was grown marked where it was."""
+"""A run that goes through phases: loss against compute, with what was grown marked where it was."""
 
 from __future__ import annotations
 

@@ -6,12 +6,11 @@ from collections.abc import Sequence
 
 import plotly.graph_objects as go
 
-from lib.claims.verdict import Bound, decide
+from lib.claims.verdict import COLOURS, Bound, decide
 from lib.figures.theme import INK, canvas, listed
-from lib.figures.verdicts import COLOURS
 from lib.measure.statistics import Estimate
 
-#: Intervals of a claim that asks for 1 at least, where 0 is no effect; the last has a precondition that fails.
+#: Intervals of a claim that asks for 1 at least, where 0 means no effect; the last has a precondition that fails.
 CASES = ((1.15, 1.75), (0.25, 0.8), (-0.45, 0.35), (0.55, 1.45), None)
 
 #: The paper's figure and no effect on the axis.
@@ -31,7 +30,7 @@ def verdict_logic(cases: Sequence[tuple[float, float] | None] = CASES) -> go.Fig
     told = [
         f"{verdict} from {case[0]:g} to {case[1]:g}" if case else f"{verdict} without an interval" for verdict, case in zip(verdicts, cases)
     ]
-    alt = f"Intervals on an axis where 0 is no effect and 1 is the paper's figure: {listed(told)}."
+    alt = f"Intervals on an axis where 0 means no effect and 1 is the paper's figure: {listed(told)}."
     figure = canvas("effect", "", 70 + 42 * len(cases), alt)
     for row, (verdict, case) in enumerate(zip(reversed(verdicts), reversed(cases))):
         if case is None:

@@ -6,18 +6,8 @@ from collections.abc import Mapping
 
 import plotly.graph_objects as go
 
+from lib.claims.verdict import COLOURS
 from lib.figures.theme import canvas, listed, tick, wrapped
-
-#: Three verdicts that decide, in colours; those that do not are grey.
-COLOURS = {
-    "reproduced": "#2f9e62",
-    "weaker": "#a3930f",
-    "not seen": "#d9742b",
-    "undecided": "#8a8f94",
-    "not testable": "#b4b8bb",
-    "not run": "#dcdee0",
-}
-
 
 #: A part of a bar that is smaller than this share of the longest one has no number in it.
 LEAST_WRITTEN = 0.02

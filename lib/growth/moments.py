@@ -1,4 +1,4 @@
-"""What AdamW remembers of a training, by parameter name: read before growing, installed in the grown model's optimiser."""
+"""What AdamW remembers of a run, by parameter name: read before growing, installed in the grown model's optimiser."""
 
 from __future__ import annotations
 

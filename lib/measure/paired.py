@@ -116,7 +116,7 @@ def mcnemar(first: ArrayLike, second: ArrayLike) -> float:
 def marked(difference: Estimate) -> str:
     """``"above"`` or ``"below"`` where the whole interval of a difference is, ``"like"`` where it holds 0 or there is none.
 
-    "like" means not told apart at this number of seeds and images; it is no proof of being equal.
+    "like" means not told apart at this number of seeds and images; it does not prove that they are equal.
     """
     if difference.low is None or difference.low <= 0 <= difference.high:
         return "like"

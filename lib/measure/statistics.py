@@ -24,7 +24,7 @@ class NotTestable(Exception):
 class Estimate:
     """A mean over n runs with its interval; ``low`` and ``high`` are None where n = 1 allows none.
 
-    ``exact``  the values are counted or computed, not drawn: the interval is their range, and n is no number of seeds
+    ``exact``  the values are counted or computed, not drawn: the interval is their range, and n does not count seeds
     """
 
     mean: float
@@ -62,19 +62,31 @@ def exactly(values: Iterable[float]) -> Estimate:
 
 
 def items_alone(estimate: Estimate, items: int | None, level: float = 0.95) -> tuple[Estimate, float]:
-    """Return the estimate, no narrower than ``items`` test items leave it at the least, and half of that least width.
+    """Return the estimate with an interval that allows for the test items too, and half of the width that they alone leave it.
 
-    A difference d of two accuracies is at least as uncertain as if every other item had been answered alike: d (1 - |d|) / N is
-    then the variance, with the same few items for each seed.  It is a floor, for results that do not hold their answers; where
-    they do, :func:`lib.measure.paired.crossed` says how uncertain it really is.
+    All seeds answer the same items, so what is peculiar to these items does not show in the spread over seeds.  Where results hold
+    their answers, :func:`lib.measure.paired.crossed` measures how much that is.  Elsewhere a difference d of two accuracies on N items
+    is taken to vary by d (1 - |d|) / N over sets of items, as if every item that tells the two apart did so for each seed.  Over
+    the 1,128 pairs of chapter 9's networks whose answers are stored, that is 1.2 times what their items really share in the
+    median, and 0.6 to 3.4 times in nine cases of ten.
+
+    The two variances add up, with the degrees of freedom of a crossed table (Hillis 2007); the interval is never narrower than
+    that over seeds alone.
     """
     if not items:
         return estimate, 0.0
     size = min(abs(estimate.mean), 1.0)
-    least = float(stats.norm.ppf((1 + level) / 2) * math.sqrt(size * (1 - size) / items))
-    if estimate.half_width is None or estimate.half_width >= least:
+    of_items = size * (1 - size) / items
+    least = float(stats.norm.ppf((1 + level) / 2) * math.sqrt(of_items))
+    if estimate.half_width is None or of_items == 0:
         return estimate, least
-    return replace(estimate, low=estimate.mean - least, high=estimate.mean + least), least
+    of_seeds = (estimate.half_width / stats.t.ppf((1 + level) / 2, estimate.n - 1)) ** 2
+    both = of_seeds + of_items
+    freedom = (both / of_seeds) ** 2 * (estimate.n - 1) if of_seeds else math.inf
+    half = float(stats.t.ppf((1 + level) / 2, freedom) * math.sqrt(both))
+    if half <= estimate.half_width:
+        return estimate, least
+    return replace(estimate, low=estimate.mean - half, high=estimate.mean + half), least
 
 
 def bootstrap(
@@ -171,11 +183,35 @@ def times(values: Iterable[float] | Estimate) -> str:
 
 
 def number(values: Iterable[float] | Estimate) -> str:
-    """Anything else, to three significant digits or so: ``0.0312 ± 0.0008 (n=3)``."""
+    """Anything else, to three significant digits, and no more than two of its interval: ``0.0312 ± 0.0008 (n=3)``.
+
+    Numbers below a thousandth are written with a power of ten: ``(4.6 ± 3.0) × 10⁻⁶ (n=3)``.
+    """
     estimate = values if isinstance(values, Estimate) else student(values)
-    size = abs(estimate.mean) or abs(estimate.half_width or 0)
-    digits = max(0, 2 - math.floor(math.log10(size))) if size else 0
+    half = 0.0 if estimate.exact else estimate.half_width or 0.0
+    size = max(abs(estimate.mean), half)
+    if 0 < size < 1e-3:
+        power = math.floor(math.log10(size))
+        text, _, count = spelled(estimate, factor=10.0**-power, digits=1).partition(" (")
+        return f"{f'({text})' if ' ' in text else text} × 10{str(power).translate(SUPERSCRIPT)} ({count}"
+    digits = max(0, 2 - math.floor(math.log10(abs(estimate.mean) or half))) if size else 0
+    if half:
+        digits = min(digits, max(0, 1 - math.floor(math.log10(half))))
     return spelled(estimate, digits=min(digits, 8))
+
+
+SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+#: Divisors and letters of large counts.
+LETTERS = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
+
+
+def amount(values: Iterable[float] | float) -> str:
+    """A count that is the same in all runs, to three significant digits: ``2.51 M`` parameters.  Of several the first is written."""
+    value = float(values) if isinstance(values, (int, float)) else float(next(iter(values)))
+    divisor, letter = next((large for large in LETTERS if abs(value) >= large[0]), (1.0, ""))
+    digits = max(0, 2 - math.floor(math.log10(abs(value / divisor)))) if letter else 0
+    return f"{value / divisor:.{digits}f}" + (f"\N{NO-BREAK SPACE}{letter}" if letter else "")
 
 
 #: How a claim's unit prints its values.

@@ -1,7 +1,7 @@
 """A few convolutions in place of a transformer's patch embedding (Xiao et al., arXiv 2106.14881).
 
 What a linear map of raw patches must learn slowly, local filters bring along: at a budget of minutes the stem is worth
-several points of accuracy for about a tenth of the arithmetic.
+several points of accuracy for about a tenth of the compute.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Arithmetic of a GPT, counted from its geometry: 2 FLOPs per multiplication in matrix products, nothing else.
+"""Compute of a GPT, counted from its geometry: 2 FLOPs per multiplication in matrix products, nothing else.
 
 Equal to what ``torch.utils.flop_counter`` finds for a dense model; that counter does not know grouped products, which
 mixtures are made of.

@@ -23,7 +23,7 @@ class ResNetConfig:
 
     ``widths``   channels of each stage; from the second stage on, each halves the image
     ``blocks``   residual blocks of each stage, two convolutions each
-    ``stride``   of the first convolution: 2 halves the image at once, for a quarter of the arithmetic
+    ``stride``   of the first convolution: 2 halves the image at once, for a quarter of the compute
     ``channels`` of the images
     ``inner``    channels between the two convolutions of each block, first to last; None: as many as the block gives out
     """

@@ -141,7 +141,7 @@ class ViT(nn.Module):
     def initialise(self) -> None:
         """Experts get the same distribution as the dense FFN that they replace; routers keep their own.
 
-        Patches enter at unit scale and positions at half of it: with the usual 0.02 a short training is
+        Patches enter at unit scale and positions at half of it: with the usual 0.02 a short run is
         over before the model can tell positions apart.
         """
         for module in self.modules():

@@ -82,6 +82,6 @@ def between(first: nn.Module, second: nn.Module, part: float) -> nn.Module:
 
 def barrier(errors: list[float]) -> float:
     """Highest error on the line minus the mean of its ends (Frankle et al. 2020, arXiv 1912.05671, section 2): about 0 when
-    two trainings found the same valley, so the network was stable to the noise of SGD where they parted."""
+    two runs found the same valley, so the network was stable to the noise of SGD where they parted."""
     require(len(errors) >= 3, f"{len(errors)} errors: a line needs its two ends and a point between them")
     return max(errors) - (errors[0] + errors[-1]) / 2

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,12 +20,12 @@ from lib.runs import tensor_file
 FILE = "training.safetensors"
 
 
-def save(folder: Path, tensors: dict[str, Tensor], record: dict) -> None:
+def save(folder: Path, tensors: dict[str, Tensor], record: dict[str, Any]) -> None:
     """Write ``tensors`` and ``record`` (JSON data) to ``folder``, in one step, over what was there."""
     tensor_file.write(folder / FILE, tensors, record)
 
 
-def load(folder: Path) -> tuple[dict[str, Tensor], dict] | None:
+def load(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
     """What :func:`save` wrote, on the CPU; None when there is nothing.  A damaged file is set aside."""
     try:
         return tensor_file.read(folder / FILE)
@@ -106,7 +107,7 @@ def optimizer_states(tensors: dict[str, Tensor], optimizers: list[Optimizer]) ->
 
 def untied(model: nn.Module) -> dict[str, Tensor]:
     """The model's state, each piece of memory under its first name only."""
-    first: dict[tuple, tuple[str, Tensor]] = {}
+    first: dict[tuple[Any, ...], tuple[str, Tensor]] = {}
     for name, tensor in model.state_dict().items():
         if isinstance(tensor, Tensor):
             key = (tensor.data_ptr(), tensor.shape, tensor.stride()) if tensor.numel() else (name,)

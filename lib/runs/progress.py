@@ -7,15 +7,17 @@ Specs in its own process, hangs a function into ``watchers`` instead.  Under ``t
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from lib.system import distributed
 
-watchers: list[Callable[[dict], None]] = []
+watchers: list[Callable[[dict[str, Any]], None]] = []
 
 
 @dataclass
@@ -44,5 +46,6 @@ class Progress:
         for watch in watchers:
             watch(event)
         if path := os.environ.get("BOOK_PROGRESS"):
-            with open(path, "a", encoding="utf-8") as out:
+            # Nothing is lost with it: a full disk must not stop what it tells of, nor a build that was killed and its folder.
+            with contextlib.suppress(OSError), open(path, "a", encoding="utf-8") as out:
                 out.write(json.dumps(event) + "\n")

@@ -40,8 +40,8 @@ class Outcome:
     """
 
     metrics: dict[str, Any]
-    curves: dict[str, list] = field(default_factory=dict)
-    arrays: dict[str, list] = field(default_factory=dict)
+    curves: dict[str, list[Any]] = field(default_factory=dict)
+    arrays: dict[str, list[Any]] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)
 
 
@@ -53,8 +53,8 @@ class Result:
     key: str
     spec: dict[str, Any]
     metrics: dict[str, Any]
-    curves: dict[str, list]
-    arrays: dict[str, list]
+    curves: dict[str, list[Any]]
+    arrays: dict[str, list[Any]]
     provenance: dict[str, Any]
     origin: str = "own"
 
@@ -125,7 +125,7 @@ def read_result(path: Path, origin: str) -> Result:
     """
     try:
         content = json.loads(read_bounded(path))
-        require(isinstance(content, dict) and depth(content) <= DEEPEST, f"it is no object, or nested more than {DEEPEST} deep")
+        require(isinstance(content, dict) and depth(content) <= DEEPEST, f"it is not an object, or nested more than {DEEPEST} deep")
         stated = content.pop("sha256")
         require(stated == checksum(content), "its checksum does not fit its content")
         schema = content.pop("schema")
@@ -144,14 +144,14 @@ def read_result(path: Path, origin: str) -> Result:
 
 def read_bounded(path: Path) -> str:
     """The text of a file that is no larger than a result may be."""
-    require(path.is_file() or not path.exists(), "it is no file")
+    require(path.is_file() or not path.exists(), "it is not a file")
     with open(path, "rb") as file:
         content = file.read(LARGEST + 1)
     require(len(content) <= LARGEST, f"it is larger than {LARGEST >> 20} MB")
     return content.decode("utf-8")
 
 
-def depth(value: dict | list) -> int:
+def depth(value: dict[str, Any] | list[Any]) -> int:
     """Levels of nesting, counted no further than one beyond :data:`DEEPEST`."""
     levels, parts = 0, [value]
     while parts and levels <= DEEPEST:
@@ -202,13 +202,13 @@ class Missing:
 
 
 @dataclass(frozen=True)
-class Results(Sequence):
+class Results(Sequence[Result]):
     """Results in the order of the Specs asked for; those that could not be had are in ``missing``."""
 
     found: tuple[Result, ...]
     missing: tuple[Missing, ...] = ()
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: Any) -> Any:
         return self.found[index]
 
     def __len__(self) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -30,7 +31,7 @@ class Spec:
 
     seed: int = 0
 
-    def run(self, session) -> Outcome:
+    def run(self, session: Any) -> Outcome:
         """Do the work; ``session`` is a :class:`lib.runs.store.Session`.  Subclasses define it."""
         raise TypeError(f"{type(self).__name__} does not say what running it means")
 
@@ -44,7 +45,18 @@ class Spec:
     @property
     def builds_on(self) -> tuple[Spec, ...]:
         """Specs whose weights running this one may ask for: those among its fields, unless a subclass knows better."""
-        return tuple(part for field in dataclasses.fields(self) if isinstance(part := getattr(self, field.name), Spec))
+        parts = (getattr(self, name) for name in self.fields_with_runs)
+        return tuple(one for part in parts for one in (part if isinstance(part, tuple) else (part,)) if isinstance(one, Spec))
+
+    @property
+    def fields_with_runs(self) -> tuple[str, ...]:
+        """Names of the fields that hold a Spec, or several in a tuple."""
+        held = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return tuple(
+            name
+            for name, part in held.items()
+            if isinstance(part, Spec) or (isinstance(part, tuple) and any(isinstance(one, Spec) for one in part))
+        )
 
     @property
     def label(self) -> str:
@@ -71,7 +83,7 @@ def all_fields(value: Any) -> dict[str, Any]:
     return {f.name: plain(getattr(value, f.name), f.name, all_fields) for f in dataclasses.fields(value)}
 
 
-def plain(item: Any, name: str, nested) -> Any:
+def plain(item: Any, name: str, nested: Callable[[Any], dict[str, Any]]) -> Any:
     """``item`` as JSON data.  Raises TypeError for anything whose address would not be stable."""
     if dataclasses.is_dataclass(item):
         version = getattr(item, "version", 1)  # of a Spec, or of a part whose meaning has changed

@@ -33,6 +33,7 @@ from lib.runs.results import Damaged, Missing, Outcome, Result, Results, Unavail
 from lib.runs.spec import Spec
 from lib.system import device as devices
 from lib.system import distributed, folders
+from lib.system.whole_file import PART
 
 __all__ = ["Missing", "Outcome", "Result", "Results", "Session", "Spec", "Store", "Unavailable", "obtain"]
 
@@ -185,6 +186,8 @@ def set_aside(path: Path) -> Path:
 
 def run(spec: Spec, session: Session) -> Result:
     """Run one Spec now and write its result.  Under ``torchrun`` every rank computes and rank 0 writes."""
+    if distributed.is_main():
+        sweep(session.store, spec)
     where = provenance(session.device)
     if session.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(session.device)
@@ -200,6 +203,13 @@ def run(spec: Spec, session: Session) -> Result:
         session.store.put(spec, result)
         shutil.rmtree(session.checkpoint, ignore_errors=True)
     return result
+
+
+def sweep(store: Store, spec: Spec) -> None:
+    """Remove what a process that was killed while it wrote a file of this Spec left of it.  Its lock is held: nobody else writes there."""
+    result = store.path(spec)
+    for part in [*store.scratch(spec).rglob(f".*.{PART}"), *result.parent.glob(f".{result.name}.{PART}")]:
+        part.unlink(missing_ok=True)
 
 
 def outcome_of(spec: Spec, session: Session) -> Outcome:

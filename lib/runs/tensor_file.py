@@ -29,10 +29,15 @@ def write(path: Path, tensors: Mapping[str, Tensor], record: Any = None) -> None
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     text = json.dumps(record)
     with replacing(path) as part:
-        try:
-            save_file(plain, part, metadata={"record": text, "sha256": checksum(plain, text)})
-        except SafetensorError as error:
-            raise as_os_error(error, path) from error
+        save(plain, part, {"record": text, "sha256": checksum(plain, text)})
+
+
+def save(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str]) -> None:
+    """Write one file of safetensors.  Raises OSError where the operating system did, which safetensors hides."""
+    try:
+        save_file(dict(tensors), path, metadata=dict(metadata))
+    except SafetensorError as error:
+        raise as_os_error(error, path) from error
 
 
 def read(path: Path, needs_checksum: bool = True) -> tuple[dict[str, Tensor], Any]:

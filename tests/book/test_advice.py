@@ -24,10 +24,13 @@ def test_advice_is_shown_with_its_value_while_the_verdict_holds_it_up():
     for verdict in ("reproduced", "weaker"):
         text = box([piece], judged(verdict), chip)
         assert "Use it: it gains +2.00 ± 1.00 points (n=3)." in text and f"#claim-{CLAIM}" in text and text.startswith("<div")
+    assert "gains 2.00 ± 1.00" in box([Advice("Use it: it gains {abs}.", CLAIM)], judged("reproduced"), chip), (
+        "the words have the direction"
+    )
     for verdict in ("not seen", "undecided", "not testable"):
         assert box([piece], judged(verdict), chip) == ""
     assert box([piece], judged("reproduced", None), chip) == "", "without a value nothing is advised"
-    assert box([Advice("Leave it.", CLAIM, ("not seen",))], judged("not seen"), chip).count("- Leave it.") == 1
+    assert box([Advice("Leave it.", CLAIM, ("not seen",))], judged("not seen"), chip).count("**In practice.** Leave it.") == 1
 
 
 def test_what_could_not_be_tested_holds_nothing_up():

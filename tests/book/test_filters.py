@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from lib import ROOT
-from lib.book.filters import present, present_output, repository_address, with_values
+from lib.book.filters import present, present_output, repository_address, text_of, with_values
 from samplebook import first
 
 FIGURE = {
@@ -98,6 +98,27 @@ def test_a_figure_leads_to_the_code_and_the_files_of_its_runs():
     assert 'href="https://github.com/owner/name/blob/main/data/results/moe-vit/0123456789abcdef.json"' in there
     assert 'href="https://github.com/owner/name/blob/main/lib/studies/moe/vit.py"' in there
     assert "book-runs" not in present_output(plotly(FIGURE), "figure-1")["data"]["text/markdown"]
+
+
+def test_what_stands_below_a_cell_gets_a_cell_of_its_own():
+    """In a cell with a caption Quarto would make figures (a) and (b) of two outputs."""
+    noted = output(**{"text/markdown": "| a |"})
+    noted["metadata"] = {"book": {"provenance": "2 results", "runs": {"code": [], "names": {"toy": ["k1"]}, "more": 0}}}
+    told = output(**{"text/markdown": ["**Result.** A leads."]})
+    cell, below = present(notebook(code("1") | {"outputs": [noted, told]}))["cells"]
+    assert [text_of(one["data"]["text/markdown"]) for one in cell["outputs"]] == ["| a |"] and "book" not in cell["outputs"][0]["metadata"]
+    assert below["cell_type"] == "markdown" and "**Result.** A leads." in shown(below) and "<code>k1</code>" in shown(below)
+
+
+def test_the_usual_number_of_runs_is_said_once():
+    parts = [
+        output(**{"text/markdown": "1.0 ± 0.1 (n=3), 2.0 ± 0.1 (n=3)"}),
+        output(**{"text/markdown": "**Result.** 4.0 ± 0.1 (n=5), 3 ± 1 (n=3)."}),
+    ]
+    title, cell, below = present(notebook(text("# Title"), code("1") | {"outputs": parts}, **STAMP))["cells"]
+    assert "over 3 runs" in shown(title)
+    assert [one["data"]["text/markdown"] for one in cell["outputs"]] == ["1.0 ± 0.1, 2.0 ± 0.1"]
+    assert "4.0 ± 0.1 (n=5), 3 ± 1." in shown(below), "in the sentence below the figure too"
 
 
 def test_a_figure_without_description_is_named_by_its_title():

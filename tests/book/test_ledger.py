@@ -16,7 +16,7 @@ from lib.book.notebooks import Project
 from lib.claims.entries import claims, papers
 from lib.claims.verdict import Bound
 from lib.cli.claims import most_run
-from lib.measure.statistics import UNITS
+from lib.measure.statistics import UNITS, Estimate
 from lib.runs.replay import Edition
 from lib.runs.results import Outcome, Result, write_result
 from lib.runs.store import Store
@@ -146,7 +146,7 @@ def test_own_results_are_judged_at_the_scale_that_was_run(tmp_path):
 
 def test_criteria_are_spelled_out(committed):
     entry = replace(committed[0], claim=replace(committed[0].claim, unit="points", criterion=Bound(at_least=0.01)))
-    assert entry.row()["criterion"] == "at least 1 points"
+    assert entry.row()["criterion"] == "at least 1 point"
 
 
 def test_numbers_of_the_export_are_in_the_unit_beside_them(committed):
@@ -160,6 +160,26 @@ def test_numbers_of_the_export_are_in_the_unit_beside_them(committed):
         assert row["edition_mean"] == pytest.approx(factor * verdict.estimate.mean, rel=1e-6)
         shown = re.match(r"[+-]?[\d.]+", (verdict.measured if not verdict.parts else UNITS[row["unit"]](verdict.estimate)))
         assert float(shown[0]) == pytest.approx(row["edition_mean"], rel=0.06, abs=0.006), entry.claim.id
+
+
+def test_the_distance_to_the_criterion_is_in_half_widths(committed):
+    claim = replace(committed[0].claim, unit="points", criterion=Bound(at_most=0.02))
+    verdict = replace(committed[0].edition, claim=claim, verdict="reproduced", estimate=Estimate(0.01, 0.005, 0.015, 3))
+    assert ledger.distance(verdict) == pytest.approx(2), "the interval ends half way to the criterion"
+    assert ledger.distance(replace(verdict, claim=replace(claim, criterion=Bound(at_least=0.02)))) == pytest.approx(-2)
+    assert ledger.distance(replace(verdict, estimate=Estimate(0.01, None, None, 1))) is None and ledger.distance(None) is None
+    for entry in committed:  # intervals are not always symmetrical, so about one decides
+        if entry.edition and (found := ledger.distance(entry.edition)) is not None and not is_identity(entry):
+            assert entry.edition.verdict == "reproduced" or found < 1.1, entry.claim.id
+            assert entry.edition.verdict != "reproduced" or found > 0.9, entry.claim.id
+
+
+def test_the_page_leads_from_a_claim_to_the_function_that_reads_it(committed):
+    packed = json.loads(re.search(r"<script[^>]*>(.*?)</script>", ledger_page.ledger(committed), re.DOTALL)[1])
+    for row in packed["rows"]:
+        found = dict(zip(packed["columns"], row))
+        code = (Project().root / found["code"]).read_text(encoding="utf-8")
+        assert found["values"].rpartition(".")[2] in code and found["rule"].startswith("Reproduced if"), found["claim"]
 
 
 def test_an_interval_with_the_criterion_in_it_is_undecided(committed):

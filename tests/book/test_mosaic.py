@@ -12,8 +12,8 @@ from conftest import ROOT
 from lib.book.ledger import by_chapter, entries, judged
 from lib.book.mosaic import CELL, GAP, LAYOUTS, STEP, ledger_address, mosaic, shortened, verdict_of
 from lib.book.notebooks import Project
-from lib.book.social import FILLS, SIZE, picture
-from lib.claims.verdict import MARKS
+from lib.book.social import SIZE, picture
+from lib.claims.verdict import COLOURS, FILLS, MARKS, css_class
 from lib.runs.store import Store
 from lib.studies import CHAPTERS
 
@@ -60,6 +60,19 @@ def test_nothing_is_drawn_of_nothing_and_long_titles_end_at_a_word():
     assert mosaic([], "ledger.html") == ""
     assert shortened("Pruning, lottery tickets, quantization") == "Pruning, lottery tickets …"
     assert all(len(shortened(chapter.title)) <= 34 for chapter in CHAPTERS)
+
+
+def test_style_sheets_know_each_verdict_by_the_colours_of_its_home():
+    """Neither sheets nor figures have a colour of their own for a verdict."""
+    style = (ROOT / "assets" / "book.scss").read_text(encoding="utf-8")
+    chips = dict(re.findall(r"^\.verdict\.([a-z-]+) a \{ background: (#[0-9a-f]{6}); border-color: \2;", style, flags=re.MULTILINE))
+    cells = dict(re.findall(r"^  \.([a-z-]+) \{ fill: (#[0-9a-f]{6}); \}", style, flags=re.MULTILINE))
+    assert chips == cells == {css_class(verdict): colour for verdict, colour in FILLS.items()}
+    assert all(f".{css_class(verdict)}" in style for verdict in MARKS) and set(MARKS) < set(COLOURS)
+    elsewhere = [
+        path for path in (ROOT / "lib").rglob("*.py") if any(colour in path.read_text(encoding="utf-8") for colour in FILLS.values())
+    ]
+    assert elsewhere == [ROOT / "lib" / "claims" / "verdict.py"]
 
 
 def test_the_picture_for_links_has_the_colours_of_the_verdicts_and_repeats_itself(found):

@@ -58,7 +58,7 @@ def shown(monkeypatch, tmp_path) -> list:
     out = []
     module = types.SimpleNamespace(Parameters=Parameters, studies=studies)
     monkeypatch.setattr(page, "chapter", lambda name: types.SimpleNamespace(module=module))
-    monkeypatch.setattr(page, "display", lambda item, raw=False: out.append(item if raw else item.data))
+    monkeypatch.setattr(page, "display", lambda item, raw=False, metadata=None: out.append(item if raw else item.data))
     monkeypatch.setattr(
         page.Store, "default", classmethod(lambda cls, own=None: cls(tmp_path / "reference", Path(own or tmp_path / "own")))
     )
@@ -247,8 +247,9 @@ def test_replaying_the_reference_is_said(shown, tmp_path, toy_claim):
 
 
 def test_source_is_the_librarys_own_with_a_link_and_a_line(shown):
-    page.source(claims.judge, Results)
-    assert shown[0].startswith("<details open>\n<summary><code>lib.claims.judge.judge</code>")
+    page.source(claims.judge, Results, page.finding)
+    assert shown[0].startswith("<details>\n<summary><code>lib.claims.judge.judge</code>, ") and " lines" in shown[0].split("</summary>")[0]
+    assert shown[2].startswith("<details open>\n<summary><code>lib.book.page.finding</code>, 3 lines: Show what the chapter found")
     line = next(i for i, text in enumerate((ROOT / "lib/claims/judge.py").read_text().splitlines(), 1) if text.startswith("def judge("))
     assert f"[lib/claims/judge.py](../lib/claims/judge.py), line {line}" in shown[0]
     assert "```python\ndef judge(" in shown[0] and "class Results(Sequence)" in shown[1]
@@ -283,6 +284,28 @@ def test_table_is_a_pipe_table(shown):
     assert [rule.endswith(":") for rule in lines[1].strip("| ").split(" | ")] == [False, True, True]
     with pytest.raises(ValueError, match="acuracy"):
         page.table(frame, {"acuracy": ".1%"})
+
+
+def test_a_column_that_says_nothing_is_left_out(shown):
+    page.table(pd.DataFrame({"method": ["a", "b"], "device": [None, None], "n": [1, 2]}))
+    assert shown[0].splitlines()[0] == "| method | n |"
+
+
+def test_a_table_of_a_summary_leads_to_its_runs(shown, monkeypatch):
+    run = page.ChapterRun("toy", Parameters(scale="smoke"))
+    results, notes = run.results("main"), []
+    monkeypatch.setattr(page, "display", lambda item, metadata=None: notes.append(metadata["book"]))
+    frame = results.frame().assign(method="a")
+    page.table(page.summary(frame.iloc[:2], "method", {"seed": number}).rename(columns={"seed": "its seed"}))
+    page.table(pd.DataFrame({"method": ["a"]}), results=results)
+    assert [sorted(note["runs"]["names"]["toy"]) for note in notes] == [sorted(frame["key"][:2]), sorted(frame["key"])]
+    assert "2 results of toy" in notes[0]["provenance"]
+
+
+def test_a_result_is_one_line_of_its_own(shown):
+    page.conclude("A leads\n   by 1.", "", "B follows.")
+    page.conclude("", "")
+    assert shown == ["**Result.** A leads by 1. B follows."]
 
 
 def test_summary_spells_numbers_with_their_intervals():

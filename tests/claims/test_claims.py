@@ -246,3 +246,19 @@ def test_without_results_a_claim_is_not_testable(entry):
 def test_no_verdict_is_typed_in_the_ledger():
     text = (ROOT / "data" / "claims.yml").read_text(encoding="utf-8")
     assert "verdict:" not in text
+
+
+def test_what_only_an_abstract_says_is_said_to_be(monkeypatch):
+    from click.testing import CliRunner
+
+    from lib.__main__ import main
+
+    wheres = {claim.id: (claim.where, claim.by_abstract) for claim in claims.claims().values()}
+    assert wheres["hash-switch"] == ("abstract", True) and not wheres["switch-quality"][1] and not wheres["skeptical-plain"][1]
+    assert 20 < sum(only for _, only in wheres.values()) < len(wheres) / 2
+    monkeypatch.setattr(
+        "lib.cli.claims.of_chapter",
+        lambda *words: [type("Entry", (), {"claim": claims.find("hash-switch"), "edition": None, "own": None})()],
+    )
+    told = CliRunner().invoke(main, ["claims", "hash-switch", "--scale", "smoke"]).output
+    assert "This is what the abstract says; the tables behind it were not at hand" in told

@@ -51,7 +51,7 @@ def test_whole_splits_are_found_in_order(place, names):
         (["train-00000-of-00002.parquet", "train-00001-of-00002.parquet", "train-00000-of-00001.parquet"], "announce 1 and 2 parts"),
         (["train-00000-of-00001.parquet", "train-00001-of-00001.parquet"], "train-00001-of-00001.parquet has a number too many"),
         (["train.parquet", "train-00000-of-00001.parquet"], "train.parquet and train-00000-of-00001.parquet hold it twice"),
-        (["train-00000-of-00001.parquet", "train-mine.parquet"], "train-mine.parquet is no part of it"),
+        (["train-00000-of-00001.parquet", "train-mine.parquet"], "train-mine.parquet is not a part of it"),
     ],
 )
 def test_a_missing_doubled_or_foreign_part_is_refused_by_name(place, names, words):

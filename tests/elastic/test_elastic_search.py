@@ -206,7 +206,7 @@ def test_the_latency_table_adds_up(network):
         table.predict(Size(1, 5, 8, 1, 1))
 
 
-def test_where_time_is_arithmetic_the_parts_predict_whole_networks(network, monkeypatch):
+def test_where_time_is_compute_the_parts_predict_whole_networks(network, monkeypatch):
     """With FLOPs for seconds, which no other process disturbs; experts one by one, so that none are padding."""
 
     def count(calls, rounds, device):

@@ -230,7 +230,7 @@ def test_an_elastic_run_reports_its_subnetworks(trained):
         assert {f"test_accuracy_{name}" for name in ("large", "medium", "small", "smallest")} <= set(result.metrics)
         assert result.metrics["parameters_small"] < result.metrics["parameters_medium"] < result.metrics["parameters_large"]
         assert result.arrays["wall_k"] == [1, 2, 3, 4, 6, 8]
-    # Equal arithmetic, up to the rounding of an epoch to whole steps.
+    # Equal compute, up to the rounding of an epoch to whole steps.
     assert elastic.metrics["train_flops"] == pytest.approx(rigid.metrics["train_flops"], rel=0.08)
     assert elastic.metrics["steps"] > rigid.metrics["steps"] and elastic.metrics["step_cost"] < 1
 

@@ -1,4 +1,4 @@
-"""Chapter 3's trainings survive what happens to them: interruption, lost weights, divergence, another precision."""
+"""Chapter 3's runs survive what happens to them: interruption, lost weights, divergence, another precision."""
 
 import os
 import shutil
@@ -25,7 +25,7 @@ from lib.training.loop import Recipe, Training, fit
 from lib.training.losses import language_model_loss
 from lib.training.schedule import warmup_cosine
 
-#: Dropout draws in every step, so a training that goes on with other random numbers is found out.
+#: Dropout draws in every step, so a run that goes on with other random numbers is found out.
 TINY = GPTConfig(vocabulary=300, context=16, width=16, depth=2, heads=2, hidden=16, dropout=0.1)
 RECIPE = Recipe(epochs=3, batch_size=4, lr=5e-3, warmup=0.25, final_lr=0.1)
 
@@ -75,7 +75,7 @@ def same_tensors(some, others):
 
 
 def numbers(result):
-    """All that a training measured but its time."""
+    """All that a run measured but its time."""
     return [
         {name: value for name, value in part.items() if "seconds" not in name} for part in (result.metrics, result.curves, result.arrays)
     ]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lib.measure.statistics import Estimate, bootstrap, number, percent, points, student, times
+from lib.measure.statistics import Estimate, amount, bootstrap, number, percent, points, student, times
 
 
 def test_student_interval_is_the_textbook_one():
@@ -47,3 +47,15 @@ def test_numbers_carry_interval_and_count():
     assert number([0.03121]) == "0.0312 (n=1)"
     assert number([1234.5, 1235.5]) == "1235 ± 6 (n=2)"
     assert number([0.0, 0.0]) == "0 ± 0 (n=2)"
+    assert number([0.2, 0.3, 0.5]) == "0.33 ± 0.38 (n=3)", "no more digits than the interval has"
+    assert number([4e-6, 5e-6]) == "(4.5 ± 6.4) × 10⁻⁶ (n=2)" and number([2e-5]) == "2.0 × 10⁻⁵ (n=1)"
+
+
+def test_large_counts_have_three_digits_and_a_letter():
+    assert [amount(value).replace("\xa0", " ") for value in (2512345, [124_000.0, 1.0], 12, 999, 3.4e9)] == [
+        "2.51 M",
+        "124 k",
+        "12",
+        "999",
+        "3.40 G",
+    ]

@@ -13,7 +13,7 @@ from lib.measure.statistics import Estimate, percent, points, student
 def answers(random, seeds, images, lead=0.1, image=0.3, seed=0.05, both=0.5):
     """Two sides that find the same images hard, ``lead`` apart in their logits, and their true difference of accuracies.
 
-    Standard deviations: ``image`` of what a side makes of an image, ``seed`` of a training, ``both`` of the rest.
+    Standard deviations: ``image`` of what a side makes of an image, ``seed`` of a run, ``both`` of the rest.
     """
     hard = random.normal(size=images)
     spread = np.sqrt(1 + image**2 + seed**2 + both**2)

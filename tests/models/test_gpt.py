@@ -105,13 +105,13 @@ def test_grouped_queries_share_keys():
 
 
 @pytest.mark.parametrize("changes", VARIANTS[::3])
-def test_arithmetic_is_what_the_counter_finds(changes):
+def test_compute_is_what_the_counter_finds(changes):
     net = model(**changes)
     assert flops(net, tokens()) == forward_flops(net.config, 32)
     assert training_flops(net.config, 32) == 3 * forward_flops(net.config, 32)
 
 
-def test_arithmetic_of_a_mixture_is_its_active_part():
+def test_compute_of_a_mixture_is_its_active_part():
     whole, alone = replace(SMALL, moe=MoEConfig(experts=8, k=2)), replace(SMALL, moe=MoEConfig(experts=8, k=1))
     ffn = 2 * 32 * SMALL.depth * 3 * SMALL.width * SMALL.hidden
     assert forward_flops(whole, 32) - forward_flops(alone, 32) == ffn

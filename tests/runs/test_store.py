@@ -20,6 +20,7 @@ from lib.runs.results import LARGEST, Damaged, check_spec, checksum, contradicti
 from lib.runs.spec import Spec
 from lib.runs.store import OUT_OF_TIME, Outcome, Session, Store, obtain
 from lib.system import distributed
+from lib.system.whole_file import replacing
 from store_specs import SETS, Logged, Pupil, Teacher
 
 SPECS_PROGRAM = ROOT / "tests" / "store_specs.py"
@@ -434,6 +435,25 @@ def test_a_crash_while_writing_leaves_the_old_result_or_none(store, monkeypatch,
         obtain([spec], store=store, recompute=True)
     assert store.get(spec) == old
     assert list(store.path(spec).parent.iterdir()) == [store.path(spec)]
+
+
+def test_parts_that_a_killed_process_left_are_removed_when_the_spec_is_run_again(store, log, monkeypatch):
+    """Of this Spec and of no other, whose holder may be writing."""
+    spec, other = Teacher(), Logged(name="one")
+    left = []
+    for one in (spec, other):
+        for path in (store.scratch(one) / "weights.safetensors", store.scratch(one) / "state" / "training.safetensors", store.path(one)):
+            with pytest.raises(KeyboardInterrupt), monkeypatch.context() as patch, replacing(path) as part:
+                part.write_text("half of it")
+                patch.setattr(type(part), "unlink", lambda *words, **more: None)  # nobody tidies up after kill -9
+                raise KeyboardInterrupt
+            left.append(part)
+    kept = store.scratch(spec) / ".mine"
+    kept.touch()
+    assert all(part.exists() for part in left)
+    obtain([spec], store=store)
+    assert [part.exists() for part in left] == [False] * 3 + [True] * 3 and kept.exists()
+    assert store.get(spec) is not None
 
 
 # Sharing

@@ -35,7 +35,7 @@ def losses(places: Mapping[str, Mapping[str, float]]) -> Drawing:
 def exits(thresholds: Sequence[float], sure: Sequence[Sequence[float]], left: Sequence[int], work: Sequence[float]) -> Drawing:
     """Classifiers in a row, the last the ensemble: each image's highest probability there, and where it leaves.
 
-    sure: [images, classifiers]; left: the classifier where each image leaves; work: share of all arithmetic up to there.
+    sure: [images, classifiers]; left: the classifier where each image leaves; work: share of all compute up to there.
     """
     names = [*(f"block {i + 1}" for i in range(len(thresholds))), "the rest"]
     parts, start, step, wide = [], 92, 128, 112

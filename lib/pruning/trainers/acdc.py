@@ -1,7 +1,8 @@
 """AC/DC (Peste et al. 2021, "AC/DC: alternating compressed/decompressed training of deep neural networks",
 arXiv 2106.12379): phases with all weights and phases with the largest ones take turns; the last phase is sparse.
 
-A weight that is pruned starts from zero in the next dense phase, so it can grow back if the loss wants it.
+A weight that is pruned starts from zero in the next dense phase, so it can grow back if the loss wants it.  Momentum is cleared at
+both switches; the authors' released code clears it only where weights come back.
 """
 
 from __future__ import annotations

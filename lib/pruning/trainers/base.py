@@ -1,4 +1,4 @@
-"""What trainings of sparse networks share: the plan, and what each method adds to :func:`lib.training.loop.fit`.
+"""What runs of sparse networks share: the plan, and what each method adds to :func:`lib.training.loop.fit`.
 
     trainer = GraNet(model, Plan(density=0.01), recipe, batches, loss)
     fit(model, batches, trainer.loss, recipe, seed=0, optimizers=trainer.optimizers, after_step=trainer.after_step)
@@ -30,7 +30,7 @@ from lib.training.losses import Loss
 
 @dataclass(frozen=True)
 class Plan:
-    """When, how far and in which shape a training becomes sparse.  Raises ValueError for what makes no sense.
+    """When, how far and in which shape a run becomes sparse.  Raises ValueError for what makes no sense.
 
     ``density``     share of the weights that are there at the end
     ``begin``       share of the training after which weights begin to go

@@ -3,6 +3,9 @@ gradual pruning in which, each time, survivors are exchanged for weights that th
 
 Also here, because it is this method with more care: purging.  At hundreds of times fewer weights many lie on no path from
 the input to the output.  They cost budget and do nothing, so they go first and others stay in their place.
+
+The chapter starts it from a trained network, as its other trainers.  The released code starts from random weights that are sparse
+already, and lets the share that is exchanged fall along a cosine over all of the training, to 0.005.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@ arXiv 2105.01571): each weight has a probability of being there, and the probabi
 
 Masks are drawn anew at each step from a relaxed Bernoulli distribution, so that probabilities get a gradient; after the
 step they are projected onto {0 ≤ p ≤ 1, Σ p ≤ K}.  Where a layer's weights go is decided by the loss, not by a rule.
+The paper trains the network that is left for some more epochs under its last mask; no such training follows here.
 """
 
 from __future__ import annotations

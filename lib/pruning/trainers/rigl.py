@@ -1,7 +1,7 @@
 """RigL (Evci et al. 2020, "Rigging the lottery", arXiv 1911.11134): sparse from the first step, by exchanging weights.
 
 Each ΔT steps every layer drops its smallest weights and grows as many where the gradient is largest.  The number of
-weights never changes, so neither memory nor arithmetic ever needs the dense network but for that gradient.
+weights never changes, so neither memory nor compute ever needs the dense network but for that gradient.
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ class AnchorRun(Spec):
     def __post_init__(self) -> None:
         require(
             1 <= self.pieces <= max(1, self.recipe.epochs),
-            f"pieces is {self.pieces}: a training of {self.recipe.epochs} epochs has 1 to {self.recipe.epochs}",
+            f"pieces is {self.pieces}: a run of {self.recipe.epochs} epochs has 1 to {self.recipe.epochs}",
         )
 
     @property
@@ -145,7 +145,7 @@ class AnchorPiece(Spec):
     def __post_init__(self) -> None:
         require(
             1 <= self.number < self.parent.pieces,
-            f"number is {self.number}: a training in {self.parent.pieces} pieces has 1 to {self.parent.pieces - 1} before the last",
+            f"number is {self.number}: a run in {self.parent.pieces} pieces has 1 to {self.parent.pieces - 1} before the last",
         )
 
     @property
@@ -171,7 +171,7 @@ class AnchorPiece(Spec):
 
 
 def pieces(run: AnchorRun) -> list[Spec]:
-    """The Specs of a training in order, the run itself last."""
+    """The Specs of a run in order, the run itself last."""
     return [*(AnchorPiece(parent=run, number=number, seed=run.seed) for number in range(1, run.pieces)), run]
 
 

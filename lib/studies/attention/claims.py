@@ -127,7 +127,10 @@ def sparsity_exponent(studies: Studies) -> list[float]:
 
 
 def approximate_crossing(studies: Studies) -> list[float]:
-    """The length up to which fused exact attention is faster than Linformer and Performer; the longest timed if it always is."""
+    """The length up to which fused exact attention is faster than Linformer and Performer.
+
+    The longest timed if it always is, and the shortest if it never is: beyond both ends nothing was timed.
+    """
     table = chosen(timings(studies["timing"]), passes="training")
     if len(table) and table["length"].max() < 1024:
         raise NotTestable("nothing was timed at 1,024 tokens, where the paper finds the crossing")

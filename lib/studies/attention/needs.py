@@ -12,7 +12,7 @@ Studies = Mapping[str, Results]
 
 
 def story_models_have_tokens(studies: Studies) -> None:
-    """Need models of stories that read 20 training tokens per parameter: else unfinished trainings are compared."""
+    """Need models of stories that read 20 training tokens per parameter: else unfinished runs are compared."""
     at_least(
         [r.spec["tokens"] * r.spec["steps"] / r.metrics["parameters"] for r in studies["stories"]],
         TOKENS_PER_PARAMETER,

@@ -48,8 +48,8 @@ class Scale:
     ``engines``                lengths at which engines that have to be compiled are compared too, once: compiling takes its time
     ``tiles``                  sizes of tiles that are compared, at a length of ``tiled`` tokens
     ``step``                   the GPT whose training step is timed, at this batch size
-    ``recall``, ``contexts``   a training on the recall task, and the contexts that it is repeated with
-    ``stories``, ``windows``   a training on stories, and its contexts
+    ``recall``, ``contexts``   a run on the recall task, and the contexts that it is repeated with
+    ``stories``, ``windows``   a run on stories, and its contexts
     """
 
     setting: Setting

@@ -1,4 +1,4 @@
-"""A training cut into pieces of its own: the same batches in the same order, counted otherwise."""
+"""A run cut into pieces of its own: the same batches in the same order, counted otherwise."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lib.training.loop import Batches
 class Portions:
     """The same batches in the same order, but in "epochs" of ``steps``, from batch number ``first`` on.
 
-    So that a curve has a point every ``steps`` steps, and a training can go on from the middle of an epoch.
+    So that a curve has a point every ``steps`` steps, and a run can go on from the middle of an epoch.
     """
 
     batches: Batches

@@ -146,7 +146,7 @@ class ChainRun(Spec):
         return stage.end(model).eval(), phase, extra
 
     def spent(self, phases: list[Phase], extra: float, before: dict) -> dict[str, float | bool | None]:
-        """Metrics of the trainings, the parent's included where the name says so."""
+        """Metrics of the runs, the parent's included where the name says so."""
         if phases:
             own = Trained(None, tuple(phases)).spent
         else:
@@ -207,7 +207,7 @@ def check_order(stages: tuple[Stage, ...]) -> None:
         )
         require(
             not any(isinstance(other, Exits) for other in earlier),
-            "Exits need a training of their own kind, which no other stage goes on with: put them last",
+            "Exits need a run of their own kind, which no other stage goes on with: put them last",
         )
         require(
             not (isinstance(stage, (Quantize, Replace)) and any(type(other) is type(stage) for other in earlier)),

@@ -38,7 +38,7 @@ def by_seed(runs: Iterable[Results], of: str, called: str, value: Callable[[Resu
     if not found:
         raise NotTestable(f"there is no {called!r}{why(*runs)}")
     if any(result.metrics["diverged"] for result in found):
-        raise NotTestable(f"a training of {called!r} diverged")
+        raise NotTestable(f"a run of {called!r} diverged")
     return seeds.by_seed(found, called, lambda result: name(result.spec), value)
 
 
@@ -99,12 +99,15 @@ def learnt(studies: Studies, families: Iterable[str] = ("vit", "cnn")) -> None:
 def orders(studies: Studies) -> dict[tuple[str, ...], dict[int, Scores]]:
     """The chains of all three steps: their kinds in order → validation and test accuracy by seed."""
     learnt(studies, ["vit"])
-    found: dict[tuple[str, ...], dict[int, Scores]] = {}
+    grouped: dict[tuple[str, ...], list[Result]] = {}
     for result in studies["orders"]:
         kinds = tuple(stage["type"] for stage in result.spec["stages"])
         if len(kinds) == 3:
-            accuracies = result.metrics["val_accuracy"], result.metrics["test_accuracy"]
-            found.setdefault(kinds, {})[result.spec["seed"]] = accuracies
+            grouped.setdefault(kinds, []).append(result)
+    found = {
+        kinds: seeds.each_seed(runs, lambda run: (run.metrics["val_accuracy"], run.metrics["test_accuracy"]), " → ".join(kinds))
+        for kinds, runs in grouped.items()
+    }
     if len(found) < 6:
         raise NotTestable(f"not all six orders are there{why(studies['orders'])}")
     return found

@@ -1,4 +1,4 @@
-"""Chapter 9's rows held against each other: by answers to the same images, by time, and as one would wrongly do it."""
+"""Chapter 9's rows compared with each other: by answers to the same images, by time, and as one would wrongly do it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ COUNTS = {
 
 
 def compared(results: Iterable[Result], scale: str) -> pd.DataFrame:
-    """:func:`~lib.studies.benchmarks.names.frame` with what each row is, held against dense networks of its family.
+    """:func:`~lib.studies.benchmarks.names.frame` with what each row is, compared with dense networks of its family.
 
     ``apart``, ``low``, ``high``  test accuracy minus the whole dense network's, and its 95 % interval for seeds and images
                                   (:func:`lib.measure.paired.crossed`); ``against_dense`` marks it "above", "below", "like"

@@ -3,7 +3,7 @@
     Files(32)  Rounded(8)  Codes(4)  Sparse(1 / 4)  SparseCodes(1 / 4, 4)  Channels((16, 64, 64))  LowRank(1 / 2)
     Student((16, 64, 64))  Tuned()
 
-Each says what geometry it leaves, how it begins from the trained network, and what it adds to a training, if there is one.
+Each says what geometry it leaves, how it begins from the trained network, and what it adds to a run, if there is one.
 """
 
 from __future__ import annotations

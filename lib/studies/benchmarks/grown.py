@@ -31,7 +31,7 @@ class Grown(Method):
     """A small network is trained with ``before`` of the budget, grown (chapter 3), and trained on with the rest.
 
     ``growth`` is applied in order and must lead to the family's dense network; the small one follows from it, see
-    :func:`shrunk`.  Both trainings have a warm-up and a schedule of their own, at the family's learning rate.  AdamW's
+    :func:`shrunk`.  Both runs have a warm-up and a schedule of their own, at the family's learning rate.  AdamW's
     moments grow with the weights, as is chapter 3's default; those of new blocks start from zero.
     """
 

@@ -1,6 +1,6 @@
 """How a network of chapter 9 is trained from new weights: dense, with experts or elastic.
 
-Grown ones have a file of their own, :mod:`lib.studies.benchmarks.grown`.  All spend the same arithmetic and train at
+Grown ones have a file of their own, :mod:`lib.studies.benchmarks.grown`.  All spend the same compute and train at
 their family's learning rate, as in chapter 2: it is tuned for none of them.
 
 FLOPs are those of products, and a training step costs three forward passes.  What an optimiser, a norm or an average of

@@ -22,7 +22,7 @@ KINDS = {
     "pruning and codebooks": "the smallest file counts and speed does not",
     "channels": "time counts on any hardware: the network that is left is an ordinary, narrower one",
     "low rank": "time counts and the widths must stay as they are",
-    "distillation": "a narrower network is wanted and there is compute for a longer training",
+    "distillation": "a narrower network is wanted and there is compute for a longer run",
     "labels alone": "never, where the trained network is at hand: it is the control of distillation",
     "channels and int8": "both the file and the time must shrink",
 }

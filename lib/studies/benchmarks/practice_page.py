@@ -45,7 +45,7 @@ def factor(ratio: float) -> str:
 
 
 def share_of_training(part: float) -> str:
-    """Return a training's arithmetic over that of the network's own, in per cent."""
+    """Return a run's compute over that of the network's own, in per cent."""
     return f"{100 * part:.1f} %" if part else "none"
 
 
@@ -225,6 +225,7 @@ def in_practice(table: pd.DataFrame) -> str:
         )
     if tuned := rows.get("trained on, 16 bits"):
         advice.append(
-            f"Hold every trained method against the same training without compression, which alone is worth {points(tuned)} points."
+            f"Compare every trained method with the same training without compression, which alone is worth {points(tuned)} points."
         )
-    return "" if not advice else "::: {.callout-tip}\n## In practice\n\n" + "\n".join(f"- {line}" for line in advice) + "\n:::"
+    listed = "\n".join(f"- {line}" for line in advice)
+    return f'<div class="in-practice">\n\n**In practice**\n\n{listed}\n\n</div>' if advice else ""

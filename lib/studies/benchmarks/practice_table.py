@@ -33,7 +33,7 @@ MEANS = [
 
 def runs(results: Iterable[Result], scale: str) -> pd.DataFrame:
     """Return a row per run: ``name``, ``kind``, ``seed``, ``key``, ``command`` and the metrics; ``smaller`` than the file in 32 bits
-    (times) and ``training``, its arithmetic over that of the trained network's own training."""
+    (times) and ``training``, its compute over that of the trained network's own training."""
     results = list(results)
     found = pd.DataFrame(
         [

@@ -1,4 +1,4 @@
-"""The stages of chapter 9's chains: each is a training that brings one more constraint, and keeps those that are there.
+"""The stages of chapter 9's chains: each is a run that brings one more constraint, and keeps those that are there.
 
     Remove(0.5)  Prune(0.25)  Quantize(4)  Distil()  Replace(0.1)  Exits((1, 2))
 
@@ -39,7 +39,7 @@ TEMPERATURE, ALPHA = 4.0, 0.7
 #: hysteresis is, and the weight of the number of ReLUs.
 MOVING, TRAVEL, HYSTERESIS, PENALTY = 0.6, 4.0, 3.0, 100.0
 
-#: Share of a stage's arithmetic that goes into finding out which units matter.
+#: Share of a stage's compute that goes into finding out which units matter.
 LOOKING = 0.02
 
 
@@ -102,7 +102,7 @@ class Quantize(Stage):
     See :mod:`lib.quantization.codebook`.
     """
 
-    version = 2  # 1 renewed codes twenty times in a training, not after each step
+    version = 2  # 1 renewed codes twenty times in a run, not after each step
 
     bits: int
     grid: tuple[int, int] = (1, 1)
@@ -174,7 +174,7 @@ class Replace(Stage):
             layer.threshold = HYSTERESIS * rate
 
         def finish(model: nn.Module) -> None:
-            if not masked_relus(model)[0].frozen:  # a training that diverged before its masks were cut
+            if not masked_relus(model)[0].frozen:  # a run that diverged before its masks were cut
                 follow(budget, 1)(model, 1)
 
         return Training(

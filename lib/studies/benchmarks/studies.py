@@ -2,7 +2,7 @@
 
 The first regime, what to do with a network that is trained already, is in :mod:`lib.studies.benchmarks.practice_sizes`.  In
 the second everything is a :class:`StartRun`, a network trained from new weights by one method, or a :class:`ChainRun`, one that goes
-on from there in stages.  All runs of a family spend the same arithmetic on training, but for the halves that compression
+on from there in stages.  All runs of a family spend the same compute on training, but for the halves that compression
 starts from and the cut that no stage follows.
 """
 

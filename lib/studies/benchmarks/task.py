@@ -1,4 +1,4 @@
-"""One task for every method: the same images, two families of networks, and the same arithmetic for each training.
+"""One task for every method: the same images, two families of networks, and the same compute for each training.
 
     task.whole("vit")                          # the family's dense network, the measure of all others
     task.training_flops("vit")                 # what all methods of that family may spend on training
@@ -98,7 +98,7 @@ class Task:
         return TRAINING * self.forward_flops(self.whole(family)) * batch * self.steps(images, family)
 
     def phase(self, images: ImageSet, family: str, share: float, step_flops: float, seed: int, first: int = 0) -> tuple[Paced, Recipe]:
-        """Batches and recipe of a training that spends ``share`` of the budget.
+        """Batches and recipe of a run that spends ``share`` of the budget.
 
         step_flops: of one image of one training step, everything included (a teacher's pass, say).
         first: batches that an earlier phase has seen, which this one goes on after.

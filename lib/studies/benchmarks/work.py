@@ -1,4 +1,4 @@
-"""What a method of chapter 9 is, what it works with, and what a training that was paid for left behind."""
+"""What a method of chapter 9 is, what it works with, and what a run that was paid for left behind."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from lib.training.losses import Loss
 
 @dataclass(frozen=True, eq=False)
 class Phase:
-    """A training that is over.
+    """A run that is over.
 
     ``share``  of the method's budget that it was given;  ``steps`` that were taken;  ``step_flops`` of each of them
     ``peak_bytes``  see :func:`step_memory`
@@ -44,7 +44,7 @@ class Phase:
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """What a method gives back: the weights that are kept, the trainings in their order, further metrics."""
+    """What a method gives back: the weights that are kept, the runs in their order, further metrics."""
 
     model: nn.Module
     phases: tuple[Phase, ...]
@@ -52,7 +52,7 @@ class Trained:
 
     @property
     def spent(self) -> dict[str, float | bool | None]:
-        """Metrics of the trainings together: FLOPs and seconds in all, the largest of their memories."""
+        """Metrics of the runs together: FLOPs and seconds in all, the largest of their memories."""
         flops = sum(phase.flops for phase in self.phases)
         seconds = sum(phase.history.seconds for phase in self.phases)
         peaks = [phase.peak_bytes for phase in self.phases]
@@ -68,7 +68,7 @@ class Trained:
 
     @property
     def curves(self) -> dict[str, list]:
-        """Those of the trainings one after the other; ``seconds`` and ``flops`` go on counting."""
+        """Those of the runs one after the other; ``seconds`` and ``flops`` go on counting."""
         names = set.intersection(*(set(phase.history.curves) for phase in self.phases))
         found: dict[str, list] = {name: [] for name in sorted(names | {"flops"})}
         seconds = flops = 0.0

@@ -9,6 +9,7 @@ import numpy as np
 from lib.measure.statistics import NotTestable
 from lib.runs.results import Result, Results
 from lib.studies.base.needs import above_floor, above_linear, at_least, better, flat
+from lib.studies.base.seeds import each_seed
 from lib.studies.distillation.names import method
 from lib.studies.distillation.students_claims import NASTY, by_seed
 from lib.studies.distillation.students_names import student
@@ -57,8 +58,8 @@ def network_with_exits_has_learnt(studies: Studies) -> None:
 
 def network_with_exits_is_flat(studies: Studies, margin: float) -> None:
     """Need a plain network to which twice the training brings less than ``margin``."""
-    usual = {r.fields["seed"]: r.metrics["test_accuracy"] for r in studies["self"] if not r.spec.get("places")}
-    longer = {r.fields["seed"]: r.metrics["test_accuracy"] for r in studies["self longer"]}
+    usual = each_seed((r for r in studies["self"] if not r.spec.get("places")), lambda r: r.metrics["test_accuracy"], "plain network")
+    longer = each_seed(studies["self longer"], lambda r: r.metrics["test_accuracy"], "longer network")
     flat(usual, longer, margin, "the plain network")
 
 

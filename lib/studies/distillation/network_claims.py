@@ -74,7 +74,7 @@ def early_exit_speedup(studies: Studies) -> list[float]:
     images.
     """
     runs, searches = studies["self"], studies["thresholds"]
-    plain = {r.fields["seed"]: r for r in runs if method(r) == "plain network"}
+    plain = seeds.each_seed((r for r in runs if method(r) == "plain network"), lambda r: r, "plain network")
     found = []
     for search in searches:
         if (base := plain.get(search.fields["seed"])) is None:
@@ -100,9 +100,10 @@ def spread_of_references(studies: Studies) -> list[float]:
 
 def spread_of_places(studies: Studies) -> list[float]:
     runs, others = studies["self"], studies["places"]
-    groups: dict[tuple, dict[int, Scores]] = {}
+    grouped: dict[tuple, list[Result]] = {}
     for r in others:
-        groups.setdefault(tuple(r.spec["places"]), {})[r.fields["seed"]] = both(r)
+        grouped.setdefault(tuple(r.spec["places"]), []).append(r)
+    groups = {places: seeds.each_seed(found, both, f"exits at {places}") for places, found in grouped.items()}
     return spread([by_seed(runs, "self-distillation", both), *groups.values()], runs, others)
 
 
@@ -163,7 +164,7 @@ def dense(runs: Results, longest: bool) -> dict[int, float]:
     if len(epochs) < 2:
         raise NotTestable(f"there are not two dense networks to compare with{why(runs)}")
     chosen = epochs[-1] if longest else epochs[0]
-    return {r.fields["seed"]: tested(r) for r in plain if r.spec["recipe"]["epochs"] == chosen}
+    return seeds.each_seed((r for r in plain if r.spec["recipe"]["epochs"] == chosen), tested, "dense")
 
 
 def share_of_gain_kept(studies: Studies) -> list[float]:

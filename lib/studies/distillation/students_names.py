@@ -46,7 +46,7 @@ def detail(spec: Mapping[str, Any]) -> str:
 
 
 def taught_by(spec: Mapping[str, Any]) -> str:
-    """Who taught, where it is no normally trained network."""
+    """Who taught, where that is not a normally trained network."""
     parent = spec["parent"]
     if parent["type"] == "PlainRun":
         return " of a teacher with smoothed labels" if smoothed(parent) else ""

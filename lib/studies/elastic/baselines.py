@@ -76,7 +76,7 @@ class CNNRun(Spec):
         return preset(self.size, channels=images.shape[0], classes=images.classes)
 
     def trained(self, images: ImageSet, session: Session) -> BaselineCNN:
-        """This run's network with its final weights; it is run first when they are not at hand."""
+        """This run's network with its final weights; it is run first when they are missing."""
         weights = session.weights(self)
         model = BaselineCNN(self.geometry(images)).to(session.device)
         load_model(model, str(weights))
@@ -98,7 +98,7 @@ class CNNRun(Spec):
 class PrunedRun(Spec):
     """Remove the weakest channels of a trained CNN, then train what is left; data are those of ``parent``.
 
-    The metric ``train_flops`` is of both trainings, ``val_accuracy_before_finetuning`` from between the two.
+    The metric ``train_flops`` is of both runs, ``val_accuracy_before_finetuning`` from between the two.
 
     ``keep``    the largest fraction of the parent's parameters to keep, see :func:`lib.pruning.channels.prune_to`
     ``recipe``  and ``augmentation``: of the fine-tuning

@@ -47,8 +47,8 @@ class ElasticRun(Spec):
     ``moe``       the mixture, but for its experts and k; None: dense FFNs
     ``d_model``, ``patch``  width of the transformer, side of its patches in pixels
     ``recipe``    its epochs are those of the whole network's ordinary training
-    ``equal``     what a sampler's training has in common with the ordinary one: "compute", so that it gets fewer
-                  or more steps as they cost more or less arithmetic, or the number of "steps"
+    ``equal``     what a sampler's training has in common with the baseline's: "compute", so that it gets fewer
+                  or more steps as they cost more or less compute, or the number of "steps"
     """
 
     experiment: ClassVar[str] = "elastic-vit"

@@ -60,11 +60,11 @@ def best(runs: Results, names: Iterable[str], curve: str = "bits_per_byte") -> R
 
 
 def worth(grown: Results, studies: Studies) -> list[float]:
-    """The arithmetic that scratch of the best size needs for each network's loss, over the network's own and its source's."""
+    """The compute that scratch of the best size needs for each network's loss, over the network's own and its source's."""
     final, smaller = studies["scratch"], studies["envelope"]
     if not len(smaller) or smaller.missing:  # a part of the envelope lies above the envelope
         raise NotTestable(
-            f"not all networks smaller than the final one were trained from scratch with the whole arithmetic: "
+            f"not all networks smaller than the final one were trained from scratch with the full compute budget: "
             f"against the final size alone, growth may only show that it is too large{why(smaller)}"
         )
     scratch = Results((*final, *smaller), (*final.missing, *smaller.missing))
@@ -75,7 +75,7 @@ def worth(grown: Results, studies: Studies) -> list[float]:
 
 
 def worth_uncharged(grown: Results, studies: Studies) -> list[float]:
-    """The same, over the arithmetic of the further training alone."""
+    """The same, over the compute of the further training alone."""
     return [times * one.metrics["total_flops"] / one.metrics["flops"] for one, times in zip(grown, worth(grown, studies))]
 
 
@@ -94,9 +94,7 @@ def even_minus(studies: Studies, name: str) -> list[float]:
     """Equal copies against copies that differ, with dropout: without anything that tells them apart they can never separate."""
     runs = studies["dropout"]
     if not len(runs):
-        raise NotTestable(
-            f"nothing in the trainings at hand tells equal copies apart: they are without dropout and deterministic{why(runs)}"
-        )
+        raise NotTestable(f"nothing in the runs at hand tells equal copies apart: they are without dropout and deterministic{why(runs)}")
     even, other = (called(runs, *(found for one in runs if (found := method(one)).startswith(which))) for which in (EVEN, name))
     return difference(even, other)
 
@@ -160,8 +158,8 @@ def scratch_minus_upcycled(studies: Studies) -> list[float]:
     times, scratch = called(studies["times"], UPCYCLED), called(studies["scratch"], "experts, from scratch")
     upcycled = Results(tuple(one for one in times if abs(share(one) - 0.5) < 0.02), times.missing)
     if not upcycled:
-        raise NotTestable(f"no mixture was grown after half of the arithmetic{why(times)}")
-    return difference(scratch.where(steps=upcycled[0].spec["steps"]), upcycled)  # the same network: the same arithmetic
+        raise NotTestable(f"no mixture was grown after half of the compute{why(times)}")
+    return difference(scratch.where(steps=upcycled[0].spec["steps"]), upcycled)  # the same network: the same compute
 
 
 def plain_minus_drop(studies: Studies) -> list[float]:

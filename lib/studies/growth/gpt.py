@@ -92,17 +92,17 @@ class GrowthRun(Spec):
 
     @property
     def flops(self) -> int:
-        """Arithmetic of this training alone."""
+        """Compute of this training alone."""
         return self.steps * training_flops(self.config, self.recipe.batch_size * self.config.context)
 
     @property
     def total_flops(self) -> int:
-        """Arithmetic of this training and of all that its network was grown from."""
+        """Compute of this training and of all that its network was grown from."""
         return self.flops + (self.parent.total_flops if self.parent else 0)
 
     @property
     def phase(self) -> int:
-        """Number of trainings before this one."""
+        """Number of runs before this one."""
         return self.parent.phase + 1 if self.parent else 0
 
     @property

@@ -26,7 +26,7 @@ def method(result: Result) -> str:
 
 
 def of_spec(spec: dict[str, Any]) -> str:
-    """The name of a training, from the fields of its ``GrowthRun``."""
+    """The name of a run, from the fields of its ``GrowthRun``."""
     if spec["parent"] is None:
         return "dense, from scratch" if spec["model"]["moe"] is None else "experts, from scratch"
     steps = ordered(spec)
@@ -100,7 +100,7 @@ def first_network(spec: dict[str, Any]) -> dict[str, Any]:
 
 
 def share(result: Result) -> float:
-    """The part of the arithmetic that was spent before the last growth, in [0, 1)."""
+    """The part of the compute that was spent before the last growth, in [0, 1)."""
     return 1 - result.metrics["flops"] / result.metrics["total_flops"]
 
 

@@ -21,7 +21,7 @@ DENSE, SPARSE = "dense, from scratch", "experts, from scratch"
 
 
 def final_network_has_tokens(studies: Studies) -> None:
-    """Need a final network that reads 20 training tokens per parameter from scratch with the whole arithmetic."""
+    """Need a final network that reads 20 training tokens per parameter from scratch with the full compute budget."""
     runs = called(studies["scratch"], DENSE)
     whole = [r.metrics["tokens"] / r.metrics["parameters"] for r in runs if r.spec["steps"] == usual_steps(runs)]
     at_least(whole, TOKENS_PER_PARAMETER, "the final network from scratch", "training tokens per parameter")
@@ -34,7 +34,7 @@ def usual_steps(runs: Results) -> int:
 
 
 def mixture_not_worse_than_dense(studies: Studies) -> None:
-    """Need a mixture that is no worse than the dense network when both start from scratch with equal arithmetic."""
+    """Need a mixture that is no worse than the dense network when both start from scratch with equal compute."""
     runs = studies["scratch"]
     worse = []
     for steps in sorted({r.spec["steps"] for r in called(runs, SPARSE)}):
@@ -43,9 +43,9 @@ def mixture_not_worse_than_dense(studies: Studies) -> None:
         if dense:
             worse.append(float(np.mean(paired_differences(sparse, Results(tuple(dense), runs.missing), LOSS))))
     if not worse:
-        raise NotTestable("mixture and dense network were not both trained from scratch with equal arithmetic")
+        raise NotTestable("mixture and dense network were not both trained from scratch with equal compute")
     if max(worse) > 0:
         raise NotTestable(
-            f"from scratch, with equal arithmetic, the mixture is up to {max(worse):.3f} bits per byte worse than the dense "
+            f"from scratch, with equal compute, the mixture is up to {max(worse):.3f} bits per byte worse than the dense "
             "network: the regime in which experts help is not reached"
         )

@@ -10,7 +10,7 @@ from lib.runs.results import Result
 
 
 def lineage(result: Result, known: Iterable[Result]) -> list[Result]:
-    """The trainings behind a network, the first one first, itself last.
+    """The runs behind a network, the first one first, itself last.
 
     ``known``: where its parents are looked for.  Raises LookupError for one that is not among them.
     """
@@ -27,7 +27,7 @@ def lineage(result: Result, known: Iterable[Result]) -> list[Result]:
 def path(line: list[Result], loss: str) -> pd.DataFrame:
     """``loss`` against what was spent until then, with what the transitions did to ``probe_loss``.
 
-    Columns: ``seed``, ``phase``, ``flops`` (all trainings together), ``loss``.  A transition is two rows at the same place: the end of a phase, and what is left of it.
+    Columns: ``seed``, ``phase``, ``flops`` (all runs together), ``loss``.  A transition is two rows at the same place: the end of a phase, and what is left of it.
     """
     rows, flops = [], 0
     for phase, run in enumerate(line):
@@ -44,15 +44,15 @@ def path(line: list[Result], loss: str) -> pd.DataFrame:
 
 
 def step_flops(run: Result) -> int:
-    """Arithmetic of one step, which tells networks of different geometry apart."""
+    """Compute of one step, which tells networks of different geometry apart."""
     return run.metrics["flops"] // run.spec["steps"]
 
 
 def step_seconds(pace: Result) -> dict[int, float]:
-    """Measured seconds of a step by its arithmetic, from a result of :class:`lib.studies.growth.pace.PaceRun`."""
+    """Measured seconds of a step by its compute, from a result of :class:`lib.studies.growth.pace.PaceRun`."""
     return {flops: ms / 1000 for flops, ms in zip(pace.arrays["flops"], pace.arrays["milliseconds"], strict=True)}
 
 
 def seconds(line: list[Result], clock: dict[int, float]) -> float:
-    """What all trainings of a network would take at the measured pace."""
+    """What all runs of a network would take at the measured pace."""
     return sum(run.spec["steps"] * clock[step_flops(run)] for run in line)

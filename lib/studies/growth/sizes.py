@@ -14,10 +14,10 @@ class Scale:
     """What a scale chooses.
 
     ``final``    the dense network that everything grows to, or its mixture of experts
-    ``steps``    of its training from scratch; the arithmetic of these is what every comparison spends in all
-    ``budgets``  multiples of that arithmetic at which scratch is trained, to tell what growth saves
-    ``shares``   of the arithmetic that a source gets before it grows; the first is the usual one
-    ``points``   measurements along a training of all steps, each on ``watched`` tokens
+    ``steps``    of its training from scratch; the compute of these is what every comparison spends in all
+    ``budgets``  multiples of that compute at which scratch is trained, to tell what growth saves
+    ``shares``   of the compute that a source gets before it grows; the first is the usual one
+    ``points``   measurements along a run of all steps, each on ``watched`` tokens
     ``seeds``    behind every number
     ``variants`` of the model on which exactness is shown (tests try all 64)
     ``presets``  whether the student project's networks, of up to 1.6 billion parameters, are built

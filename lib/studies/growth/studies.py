@@ -104,7 +104,7 @@ def studies(parameters: Parameters) -> dict[str, list[Spec]]:
     pipelines = [plan.pipeline(order, shares, rates) for order in orders]
     found = {
         "scratch": seeded(*(plan.scratch(config, budget) for config in (final, plan.sparse) for budget in size.budgets)),
-        # The sizes that growth starts from, and one between, with the whole arithmetic: whether the final network is too large for it.
+        # The sizes that growth starts from, and one between, with the full compute budget: whether the final network is too large for it.
         "envelope": seeded(*(plan.scratch(config, budget) for config in plan.smaller for budget in size.budgets)),
         "depth": seeded(*deep.values()),
         "width": seeded(*wide.values(), plan.grown(plan.thin, Net2Wider(final.hidden), share=first)),
@@ -155,7 +155,7 @@ DROPOUT = 0.1
 
 @dataclass(frozen=True)
 class Plan:
-    """The networks of a scale, and trainings that spend given shares of its arithmetic."""
+    """The networks of a scale, and runs that spend given shares of its compute."""
 
     size: Scale
 
@@ -165,7 +165,7 @@ class Plan:
 
     @property
     def sparse(self) -> GPTConfig:
-        """The final network with experts, of which each token uses two: twice the FFN's arithmetic."""
+        """The final network with experts, of which each token uses two: twice the FFN's compute."""
         return replace(self.size.final, moe=self.mixture)
 
     @property
@@ -197,10 +197,10 @@ class Plan:
         return self.size.steps * step_flops(self.size.final, self.size.recipe)
 
     def run(self, share: float, last: bool, lr: float = 1.0, **fields) -> GrowthRun:
-        """A training that spends ``share`` of the arithmetic; if it is not the ``last`` one its learning rate stays up.
+        """A run that spends ``share`` of the compute; if it is not the ``last`` one its learning rate stays up.
 
         A network that is to grow is not annealed first: growth then restarts from a worse place (our choice, after
-        Expert Upcycling and the continued trainings of NVIDIA's study).
+        Expert Upcycling and the continued runs of NVIDIA's study).
         """
         size = self.size
         run = GrowthRun(corpus=size.corpus, watched=size.watched, steps=1, recipe=replace(size.recipe, epochs=1), **fields)
@@ -216,7 +216,7 @@ class Plan:
         return self.run(share, last=False, model=config)
 
     def grown(self, config: GPTConfig, *growth: Growth, share: float) -> GrowthRun:
-        """A source that got ``share`` of the arithmetic, grown, and trained with the rest of it."""
+        """A source that got ``share`` of the compute, grown, and trained with the rest of it."""
         return self.run(1 - share, last=True, parent=self.source(config, share), growth=growth)
 
     def later(self, run: GrowthRun, share: float) -> GrowthRun:
@@ -244,7 +244,7 @@ class Plan:
 
 
 def chain(run: GrowthRun) -> list[GrowthRun]:
-    """All trainings behind a network, the first one first."""
+    """All runs behind a network, the first one first."""
     return (chain(run.parent) if run.parent else []) + [run]
 
 

@@ -14,12 +14,12 @@ from lib.measure.statistics import NotTestable, paired_differences, why
 from lib.runs.results import Results
 from lib.studies.base.elsewhere import chosen_elsewhere
 from lib.studies.base.needs import leaves_out_zero
-from lib.studies.base.seeds import by_seed
+from lib.studies.base.seeds import by_seed, each_seed
 from lib.studies.moe.names import method
 
 Studies = Mapping[str, Results]
 
-#: A training of fewer epochs cannot show a saving of 7.5 times.
+#: A run of fewer epochs cannot show a saving of 7.5 times.
 LEAST_EPOCHS = 8
 
 
@@ -79,7 +79,7 @@ def difference(first: Results, second: Results, metric: str = "test_accuracy") -
 
 def epochs_saved(runs: Results, baseline: Results) -> list[float]:
     """The baseline's epochs over the first epoch in which the run reaches the baseline's final accuracy; 0 if never."""
-    theirs = {r.fields["seed"]: r for r in baseline}
+    theirs = each_seed(baseline, lambda r: r)
     pairs = [(r, theirs[r.fields["seed"]]) for r in runs if r.fields["seed"] in theirs]
     if not pairs:
         raise NotTestable("no two runs of the same seed to compare")
@@ -107,7 +107,7 @@ def switch_steps_saved(studies: Studies) -> list[float]:
     runs = studies["accuracy"]
     base = dense(runs)
     if base and max(len(r.curves["val_accuracy"]) for r in base) < LEAST_EPOCHS:
-        raise NotTestable(f"7.5 times fewer epochs cannot be seen in a training of fewer than {LEAST_EPOCHS}")
+        raise NotTestable(f"7.5 times fewer epochs cannot be seen in a run of fewer than {LEAST_EPOCHS}")
     return epochs_saved(largest(switch(runs)), base)
 
 
@@ -235,7 +235,7 @@ def expert_choice_steps_saved(studies: Studies) -> list[float]:
 def soft_minus_best_token_choice(studies: Studies) -> list[float]:
     runs = studies["routers"]
     candidates = {
-        name: {r.fields["seed"]: (r.metrics["val_accuracy"], r.metrics["test_accuracy"]) for r in found}
+        name: each_seed(found, lambda r: (r.metrics["val_accuracy"], r.metrics["test_accuracy"]), name)
         for name, found in (("switch", switch(runs)), ("vmoe", routed(runs, "vmoe")), ("bias", routed(runs, "bias")))
         if found
     }

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from lib.measure.statistics import NotTestable
 from lib.runs.results import Results
 from lib.studies.base.needs import above_linear, flat
+from lib.studies.base.seeds import each_seed
 from lib.studies.moe.claims import dense, ewa, longest_dense
 
 Studies = Mapping[str, Results]
@@ -16,7 +17,7 @@ ALIKE = 0.001
 
 
 def scores(runs: Results) -> dict[int, float]:
-    return {r.fields["seed"]: r.metrics["test_accuracy"] for r in runs}
+    return each_seed(runs, lambda r: r.metrics["test_accuracy"])
 
 
 def dense_has_learnt(studies: Studies) -> None:

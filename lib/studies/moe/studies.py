@@ -242,7 +242,10 @@ def sized(parameters: Parameters) -> Size:
     if changes := other_shape(base.dataset, size.base.dataset):
         base = replace(base, patch=None, **changes)
     seeds = given(seeds=parameters.seeds, side_seeds=parameters.seeds)
-    return replace(size, base=base, **seeds)
+    layer, step = size.layer, replace(size.step, **given(batch_size=parameters.batch_size))
+    if parameters.d_model:  # a layer as wide as the network's, with the same share of hidden units
+        layer = replace(layer, d_model=parameters.d_model, hidden=parameters.d_model * layer.hidden // layer.d_model)
+    return replace(size, base=base, layer=layer, step=step, **seeds)
 
 
 def given(**values):

@@ -57,7 +57,7 @@ def difference(first: dict[int, float], second: dict[int, float], *runs: Results
 
 
 def baseline(studies: Studies) -> dict[int, float]:
-    found = {r.fields["seed"]: r.metrics[TEST] for r in studies["baseline"]}
+    found = seeds.each_seed(studies["baseline"], lambda r: r.metrics[TEST], "all ReLUs")
     learnt = {seed: accuracy for seed, accuracy in found.items() if accuracy >= LEAST_ACCURACY}
     if found and not learnt:
         raise NotTestable(f"no network with all its ReLUs is right in {LEAST_ACCURACY:.0%} of the cases: there is nothing to keep")

@@ -7,7 +7,7 @@ import pandas as pd
 from lib.runs.results import Result, Results
 from lib.studies.base import named
 
-#: What stands in for a ReLU, as the chapter says it.
+#: What replaces a ReLU, as the chapter says it.
 POLYNOMIALS = {"identity": "identity (SNL)", "linear": "straight line", "quadratic": "DaPa", "released": "DaPa as released"}
 
 

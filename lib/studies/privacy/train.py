@@ -87,7 +87,7 @@ class ReplacedRun(Spec):
     """Replace all but a budget of the parent's ReLUs, training weights, masks and polynomials, with the parent as teacher.
 
     ``budget``      share of the ReLUs that stay
-    ``kind``        what stands in for the others, see :data:`lib.privacy.activation.KINDS`
+    ``kind``        what replaces the others, see :data:`lib.privacy.activation.KINDS`
     ``trained``     whether the coefficients are trained, from those of the parent's activations; else they follow the
                     running statistics until the masks are settled, and stay then
     ``masks``       "learnt"; "random": drawn once, at all positions alike; "shuffled": as many per layer as are learnt with
@@ -211,7 +211,7 @@ class ReplacedRun(Spec):
 def optimiser(model: nn.Module, recipe: Recipe, score_lr: float) -> torch.optim.Optimizer:
     """AdamW for weights and coefficients by the recipe, and at their own rate for the scores, without weight decay.
 
-    Scores have little momentum: in a short training their rate is high, and they would run on far beyond the budget.
+    Scores have little momentum: in a short run their rate is high, and they would run on far beyond the budget.
     """
     scores = [layer.score for layer in masked_relus(model)]
     known = {id(score) for score in scores}

@@ -1,4 +1,4 @@
-"""Whether a network is stable to the noise of SGD: two trainings part, and the error between their ends."""
+"""Whether a network is stable to the noise of SGD: two runs part, and the error between their ends."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from lib.system.checks import require
 from lib.training.loop import fit
 from lib.training.losses import classification_loss
 
-#: The two trainings see other batches than the parent, and than each other.
+#: The two runs see other batches than the parent, and than each other.
 NOISES = (101, 202)
 
 

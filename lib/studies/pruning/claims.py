@@ -159,7 +159,7 @@ def pivot_gain(studies: Studies) -> list[float]:
     runs, others = studies["cocktail"], studies["equal updates"]
     without = by_seed(others, "without dense steps, equal updates", lambda r: r.metrics[MERGED])
     if not without:
-        raise NotTestable(f"without dense steps there is only a training of half the updates{why(others)}")
+        raise NotTestable(f"without dense steps there is only a run of half the updates{why(others)}")
     return difference(by_seed(runs, "with dense steps", lambda r: r.metrics[MERGED]), without, runs, others)
 
 

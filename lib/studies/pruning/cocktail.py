@@ -39,7 +39,7 @@ class CocktailRun(Spec):
     ``rewind``    step of the parent's training to which weights go back before each stage; one of its snapshots
     ``stages``    how many; the parent's training is the one before the first
     ``pivot``     whether a dense step stands before each sparse one; see :class:`lib.pruning.cocktail.Turns`
-    ``equal``     what a training without dense steps has as many of as one with them: "sparse steps", or "updates" in all
+    ``equal``     what a run without dense steps has as many of as one with them: "sparse steps", or "updates" in all
     ``distil``    share of a sparse step's loss that the dense network's output has
     ``amount``    share of the weights that goes at each stage, unstructured; ``channels``: of the channels
     ``held``      validation images by which coefficients of merging are chosen

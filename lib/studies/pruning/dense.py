@@ -1,15 +1,16 @@
-"""The dense network that pruning starts from, and what all of chapter 4's trainings share."""
+"""The dense network that pruning starts from, and what all of chapter 4's runs share."""
 
 from __future__ import annotations
 
 import shutil
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
 import torch
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
 
 from lib.data.augment import Augmentation
 from lib.data.images import ImageBatches, ImageSet, Split
@@ -26,7 +27,7 @@ from lib.studies.base.images import available_images
 from lib.studies.base.portions import Portions
 from lib.system.checks import require
 from lib.training.evaluate import evaluate_classifier
-from lib.training.loop import Batches, Recipe, fit
+from lib.training.loop import Batches, History, Recipe, fit
 from lib.training.losses import classification_loss
 
 NETWORKS = {MLPConfig: MLP, VGGConfig: VGG, ResNetConfig: ResNet}
@@ -66,29 +67,14 @@ class DenseRun(Spec):
         batches, recipe = self.batches(images), self.recipe
         steps = recipe.epochs * batches.steps
         require(not self.snapshots or max(self.snapshots) <= steps, f"snapshots is {self.snapshots}, but training has {steps} steps")
-        model = build(self.model, self.seed).to(session.device)
-        if 0 in self.snapshots:
-            keep(model, session.folder, 0)
-        history = fit(
-            model,
-            batches,
-            classification_loss(recipe.label_smoothing),
-            recipe,
-            seed=self.seed,
-            checkpoint=session.checkpoint,
-            report=session.report,
-            after_step=lambda model, step: keep(model, session.folder, step) if step in self.snapshots else None,
-            evaluate=lambda model: scored(model, images.validation, images, recipe, "val"),
-        )
-        session.save_weights(
-            model,
-            **{
-                at(step): tensor_file.read(snapshot(session.folder, step))[0]
-                for step in self.snapshots
-                if snapshot(session.folder, step).exists()
-            },
-        )
-        shutil.rmtree(snapshot(session.folder, 0).parent, ignore_errors=True)
+        model, history = self.trained(session, images)
+        if (kept := self.kept(session, history)) is None:
+            # Training that was resumed does not pass those steps again.
+            shutil.rmtree(session.checkpoint, ignore_errors=True)
+            model, history = self.trained(session, images)
+            kept = self.kept(session, history)
+            require(kept is not None, f"weights that were written to {session.folder} cannot be read back")
+        session.save_weights(model, **(kept or {}))
         metrics = {
             "diverged": history.diverged,
             "train_seconds": history.seconds,
@@ -98,6 +84,44 @@ class DenseRun(Spec):
             **tested(model, images, recipe),
         }
         return Outcome(significant(metrics), significant(history.curves), data=images.provenance())
+
+    def trained(self, session: Session, images: ImageSet) -> tuple[nn.Module, History]:
+        """Train, or go on where an earlier process stopped, and write the snapshots that are passed."""
+        model = build(self.model, self.seed).to(session.device)
+        if 0 in self.snapshots:
+            keep(model, session.checkpoint, 0)
+        history = fit(
+            model,
+            self.batches(images),
+            classification_loss(self.recipe.label_smoothing),
+            self.recipe,
+            seed=self.seed,
+            checkpoint=session.checkpoint,
+            report=session.report,
+            after_step=lambda model, step: keep(model, session.checkpoint, step) if step in self.snapshots else None,
+            evaluate=lambda model: scored(model, images.validation, images, self.recipe, "val"),
+        )
+        return model, history
+
+    def kept(self, session: Session, history: History) -> dict[str, dict[str, Tensor]] | None:
+        """Return the snapshots by their names in the file of weights; None where one is damaged or gone.
+
+        Training that diverged did not come to all of them.
+        """
+        found = {}
+        for step in self.snapshots:
+            path = snapshot(session.checkpoint, step)
+            try:
+                found[at(step)] = tensor_file.read(path)[0]
+            except FileNotFoundError:
+                if not history.diverged:
+                    print(f"{path} is gone: training starts from the beginning", file=sys.stderr)
+                    return None
+            except tensor_file.Unreadable as error:
+                print(f"{error}: it is removed, and training starts from the beginning", file=sys.stderr)
+                path.unlink()
+                return None
+        return found
 
     def images(self, session: Session) -> ImageSet:
         return available_images(self.dataset, self.train_examples, session.device)
@@ -123,11 +147,12 @@ def at(step: int) -> str:
 
 
 def snapshot(folder: Path, step: int) -> Path:
+    """Where weights are kept until training has ended: beside its state, and removed with it once the result is written."""
     return folder / "snapshots" / f"{at(step)}.safetensors"
 
 
 def keep(model: nn.Module, folder: Path, step: int) -> None:
-    """Write the weights to a file of their own: a training that is killed and resumed does not pass that step again."""
+    """Write the weights to a file of their own: a run that is killed and resumed does not pass that step again."""
     tensor_file.write(snapshot(folder, step), model.state_dict())
 
 

@@ -64,7 +64,7 @@ def initial(spec: dict) -> str:
 
 
 def sparse(spec: dict) -> str:
-    """A training with a rest, masks that stay and a learning rate begun anew, is our recipe."""
+    """A run with a rest, masks that stay and a learning rate begun anew, is our recipe."""
     name, shape = OURS if spec["rest"] else TRAINERS[spec["method"]], spec["plan"]["structure"]
     return name if shape == "unstructured" else f"{name}, {shape}"
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from lib.measure.statistics import NotTestable
 from lib.runs.results import Result, Results
 from lib.studies.base.needs import above_linear, at_least, flat, matters
+from lib.studies.base.seeds import each_seed
 from lib.studies.pruning.pairs import TEST
 
 Studies = Mapping[str, Results]
@@ -22,7 +23,7 @@ KINDS = {"VGGConfig": "the dense VGG", "ResNetConfig": "the dense residual netwo
 
 
 def dense_runs(studies: Studies, longer: bool) -> dict[str, list[Result]]:
-    """Trainings without pruning and without a warm-up, by the kind of network; of usual length or the longer ones."""
+    """Runs without pruning and without a warm-up, by the kind of network; of usual length or the longer ones."""
     found: dict[str, list[Result]] = {}
     for name, runs in studies.items():
         for r in runs:
@@ -32,7 +33,7 @@ def dense_runs(studies: Studies, longer: bool) -> dict[str, list[Result]]:
 
 
 def accuracy(runs: Iterable[Result]) -> dict[int, float]:
-    return {r.fields["seed"]: r.metrics[TEST] for r in runs}
+    return each_seed(runs, lambda r: r.metrics[TEST], "dense network")
 
 
 def dense_has_learnt(studies: Studies) -> None:

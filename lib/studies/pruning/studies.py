@@ -48,7 +48,7 @@ class Parameters(ChapterParameters):
     """Chapter 4's knobs.  A knob left at None follows the scale."""
 
     dataset: str | None = None  # digits | mnist | cifar10 | cifar100
-    epochs: int | None = None  # of a training that prunes
+    epochs: int | None = None  # of a run that prunes
     ratios: str | None = None  # compression ratios, the smallest first
     structure: str | None = None  # in which the trainers prune; one whose pieces can be exchanged one by one
     rewind: int | None = None  # step to which tickets go back

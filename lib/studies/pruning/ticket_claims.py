@@ -8,6 +8,7 @@ import numpy as np
 
 from lib.measure.statistics import NotTestable, why
 from lib.runs.results import Result, Results
+from lib.studies.base.seeds import each_seed
 from lib.studies.pruning.names import method
 from lib.studies.pruning.pairs import TEST, BySeed, by_seed, difference, learnt, paired
 
@@ -46,9 +47,8 @@ def tickets_at(studies: Studies, late: bool, warm: bool = False) -> list[Result]
 
 
 def dense_of(studies: Studies, warm: bool) -> BySeed:
-    found = {
-        r.fields["seed"]: r.metrics[TEST] for r in of_kind(studies["tickets"], "pruning-dense") if bool(r.spec["recipe"]["warmup"]) == warm
-    }
+    dense = (r for r in of_kind(studies["tickets"], "pruning-dense") if bool(r.spec["recipe"]["warmup"]) == warm)
+    found = each_seed(dense, lambda r: r.metrics[TEST], "dense network")
     if not found:
         raise NotTestable(f"there is no dense network to compare with{why(studies['tickets'])}")
     learnt(found.values())
@@ -56,7 +56,7 @@ def dense_of(studies: Studies, warm: bool) -> BySeed:
 
 
 def ticket_minus_dense(studies: Studies) -> list[float]:
-    tickets = {r.fields["seed"]: r.curves[TEST][place(r, FIFTH)] for r in tickets_at(studies, late=True)}
+    tickets = each_seed(tickets_at(studies, late=True), lambda r: r.curves[TEST][place(r, FIFTH)], "ticket")
     return difference(tickets, dense_of(studies, warm=False), studies["tickets"])
 
 
@@ -156,7 +156,7 @@ def barrier(studies: Studies, late: bool) -> BySeed:
         if r.metrics["diverged"]:
             raise NotTestable(f"a copy diverged, seed {r.fields['seed']}: the line has no end there")
         learnt([1 - max(r.curves["test_error"][0], r.curves["test_error"][-1])], "the worse of two copies")
-    return {r.fields["seed"]: r.metrics["test_barrier"] for r in found}
+    return each_seed(found, lambda r: r.metrics["test_barrier"], "barrier")
 
 
 def barrier_of_late_ticket(studies: Studies) -> list[float]:

@@ -26,7 +26,7 @@ from lib.system.checks import one_of, require
 from lib.training.loop import History, Recipe, fit
 from lib.training.losses import Loss, classification_loss
 
-#: What a training begins with: the parent's weights, or new ones of the same geometry.
+#: What a run begins with: the parent's weights, or new ones of the same geometry.
 STARTS = ("trained", "new")
 
 #: Temperature of distillation.
@@ -41,8 +41,8 @@ class SparseRun(Spec):
     ``plan``     density, structure, allocation and timing
     ``start``    "trained": from the parent's weights; "new": from new ones
     ``recipe``   of the training in which the network becomes sparse
-    ``rest``     of a second training after it, with the masks as they are and the learning rate begun anew; None for none
-    ``distil``   share of the loss that the parent, as a teacher, has in both trainings
+    ``rest``     of a second run after it, with the masks as they are and the learning rate begun anew; None for none
+    ``distil``   share of the loss that the parent, as a teacher, has in both runs
     """
 
     experiment: ClassVar[str] = "pruning-sparse"
@@ -177,7 +177,7 @@ def taught(teacher: nn.Module, share: float, label_smoothing: float = 0.0) -> Lo
 
     The *value* is the cross-entropy with the labels alone.  So curves compare with those without a teacher; and a softened
     loss, which rises to ten times that of the labels when a network that knew everything loses its weights, is not taken
-    for a training that diverges.
+    for a run that diverges.
     """
 
     def loss(model: nn.Module, inputs: Tensor, targets: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
@@ -205,7 +205,7 @@ def watched(model: nn.Module, images: ImageSet, recipe: Recipe) -> dict[str, flo
 
 
 def joined(histories: list[History]) -> dict[str, list]:
-    """The curves of trainings that followed each other; seconds go on counting."""
+    """The curves of runs that followed each other; seconds go on counting."""
     names = set.intersection(*(set(history.curves) for history in histories)) if histories else set()
     curves: dict[str, list] = {name: [] for name in sorted(names)}
     for history in histories:

@@ -1,4 +1,4 @@
-"""Anchors: trainings that other chapters build on, in one piece or several."""
+"""Anchors: runs that other chapters build on, in one piece or several."""
 
 from dataclasses import replace
 

@@ -258,7 +258,7 @@ def test_the_whole_network_under_the_tickets_recipe():
     )
 
 
-def test_what_is_timed_is_arithmetic():
+def test_what_is_timed_is_compute():
     def speed(depth, heads):
         return {
             "ebert-speed": runs(

@@ -89,7 +89,7 @@ def test_bounds_grow_with_the_work(axis):
             assert len(set(bounds)) == 1  # a zero is multiplied like any number
         else:
             assert sorted(bounds, reverse=axis == "sparsity") == bounds, series
-            assert len(set(bounds)) > 1 or axis == "experts"  # whose arithmetic does not grow
+            assert len(set(bounds)) > 1 or axis == "experts"  # whose compute does not grow
 
 
 def test_compressed_rows_hold_what_is_left():

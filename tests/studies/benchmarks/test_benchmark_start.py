@@ -1,4 +1,4 @@
-"""Chapter 9's trainings from new weights: what they spend, what they leave behind, and what they can be asked for."""
+"""Chapter 9's runs from new weights: what they spend, what they leave behind, and what they can be asked for."""
 
 from dataclasses import replace
 

@@ -243,7 +243,7 @@ def test_the_table_tells_each_method_once_and_the_whole_network_is_at_zero(resul
     masked = table[table["kind"].isin(["pruning", "codebooks", "rounding"])]
     assert masked["same_work"].all() and (masked["ratio_1"] == 1).all()
     assert (runs(found, "smoke")["smaller"] > 0).all()
-    # The control takes the arithmetic of so many epochs more; what needs no training, none.
+    # The control takes the compute of so many epochs more; what needs no training, none.
     assert table.set_index("name").loc["trained on, 16 bits", "training"] == pytest.approx(SIZE.epochs / ANCHOR.recipe.epochs)
     assert table.set_index("name").loc["rounded to 8 bits", "training"] == 0
 

@@ -23,10 +23,10 @@ LOSS, OLD = "test_bits_per_byte", "old_test_bits_per_byte"
 
 
 def result(spec, metrics=None, arrays=None) -> Result:
-    """As it comes back from its file; a training's arithmetic is that of its Spec, its validation losses are its test losses."""
-    arithmetic = {"flops": spec.flops, "total_flops": spec.total_flops} if isinstance(spec, GrowthRun) else {}
+    """As it comes back from its file; a run's compute is that of its Spec, its validation losses are its test losses."""
+    compute = {"flops": spec.flops, "total_flops": spec.total_flops} if isinstance(spec, GrowthRun) else {}
     curves = {curve: [metrics[name]] for curve, name in {"bits_per_byte": LOSS, "old_val_loss": OLD}.items() if name in (metrics or {})}
-    made = Result.of(spec, Outcome((metrics or {}) | arithmetic, curves, arrays or {}), {"device": "cpu"})
+    made = Result.of(spec, Outcome((metrics or {}) | compute, curves, arrays or {}), {"device": "cpu"})
     return Result(**{name: value for name, value in json.loads(json.dumps(made.content())).items() if name != "schema"})
 
 
@@ -76,10 +76,10 @@ def test_within_a_study_each_method_has_a_name_of_its_own(scale, study):
     named = {}
     for spec in growth.studies(growth.Parameters(scale=scale, seeds=2))[study]:
         named.setdefault(method(result(spec)), set()).add(json.dumps(unseeded(all_fields(spec)), sort_keys=True))
-    assert all(len(trainings) == 1 for trainings in named.values())
+    assert all(len(runs) == 1 for runs in named.values())
 
 
-# Savings: scratch's loss falls by a tenth with each doubling of the arithmetic
+# Savings: scratch's loss falls by a tenth with each doubling of the compute
 
 
 def smaller(budgets=(0.5, 1.0, 2.0), losses=(9.2, 9.0, 8.8)) -> Results:
@@ -124,14 +124,14 @@ def test_savings_need_smaller_networks_from_scratch():
 
 
 @pytest.mark.parametrize("runs", [scratch((1.0,), (2.0,)), scratch(losses=(2.0, 2.1, 1.8))])
-def test_savings_need_a_scratch_that_gets_better_with_arithmetic(runs):
+def test_savings_need_a_scratch_that_gets_better_with_compute(runs):
     depth = filled("depth", {"depth, stacked": {"test_loss": [2.0, 2.0]}})
-    with pytest.raises(NotTestable, match="more arithmetic lowered"):
+    with pytest.raises(NotTestable, match="more compute lowered"):
         claim("stack_speedup", depth=depth, scratch=runs, envelope=smaller(losses=(8.0, 8.1, 8.2)))
 
 
 def test_growth_that_only_beats_too_large_a_network_saves_nothing():
-    """The source's size from scratch reaches the grown network's loss with half of the arithmetic: growth costs twice."""
+    """The source's size from scratch reaches the grown network's loss with half of the compute: growth costs twice."""
     runs = only(filled("depth", {"depth, stacked": {"test_loss": [2.0, 2.0]}}), "depth, stacked")
     against_final = growth_claims.stack_speedup({"depth": runs, "scratch": scratch(), "envelope": smaller()})
     assert against_final == pytest.approx([0, 0], abs=0.02)
@@ -139,7 +139,7 @@ def test_growth_that_only_beats_too_large_a_network_saves_nothing():
     assert best == pytest.approx([-0.5, -0.5], abs=0.03)
 
 
-def test_the_envelope_is_the_least_arithmetic_of_any_size():
+def test_the_envelope_is_the_least_compute_of_any_size():
     small, large = [(1.0, 2.0), (2.0, 1.9), (4.0, 1.85)], [(2.0, 2.1), (4.0, 1.8), (8.0, 1.6)]
     assert of_envelope(1.95, [small, large]) == pytest.approx(needed(1.95, *zip(*small)))
     assert of_envelope(1.7, [small, large]) == pytest.approx(needed(1.7, *zip(*large)))
@@ -217,7 +217,7 @@ def test_a_stack_of_one_layer_is_no_stack():
         claim("best_other_minus_stack", depth=filled("depth", DEPTH, specs), width=filled("width", WIDTH, specs))
 
 
-# A mixture grown after half of the arithmetic
+# A mixture grown after half of the compute
 
 
 def test_upcycling_against_a_mixture_from_scratch_of_the_same_steps():

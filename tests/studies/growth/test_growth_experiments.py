@@ -42,7 +42,7 @@ def family(store):
 
 
 @pytest.mark.parametrize("scale", ["smoke", "laptop", "cpu", "gpu"])
-def test_every_comparison_spends_the_same_arithmetic(scale):
+def test_every_comparison_spends_the_same_compute(scale):
     parameters = Parameters(scale=scale)
     plan, found = Plan(sized(parameters)), studies(parameters)
     names = ("depth", "width", "upcycling", "faults", "times", "moments")
@@ -159,7 +159,7 @@ def test_fresh_moments_and_kept_rates_train_differently(store):
     assert len({result.metrics["loss_after"] for result in results}) == 1
 
 
-def test_needed_arithmetic_follows_a_power_law():
+def test_needed_compute_follows_a_power_law():
     budgets = [1e9, 2e9, 4e9]
     losses = [4.0 * budget**-0.1 for budget in budgets]
     for budget in (0.7e9, 1.5e9, 2e9, 3e9, 6e9):

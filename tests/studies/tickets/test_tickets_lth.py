@@ -34,7 +34,7 @@ def made() -> Classifier:
 
 
 def moved(steps: int = 4):
-    """A training that moves every weight, differently in each step, and remembers what it began with."""
+    """A run that moves every weight, differently in each step, and remembers what it began with."""
     began = []
 
     @torch.no_grad()

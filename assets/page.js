@@ -1,0 +1,57 @@
+/* What every page has beside its text: code that can be hidden at once, its contents on a telephone, the theme's switch, search. */
+(() => {
+  const assets = new URL(".", document.currentScript.src);
+
+  const load = (address) => new Promise((resolve, reject) => {
+    document.head.append(Object.assign(document.createElement("script"), { src: address, onload: resolve, onerror: reject }));
+  });
+
+  const make = (tag, properties, ...children) => {
+    const element = Object.assign(document.createElement(tag), properties);
+    element.append(...children);
+    return element;
+  };
+
+  /* "Hide all code" hides the library's listings too, on this page and on those that are opened later. */
+  const listings = [...document.querySelectorAll("main details")].filter((fold) => fold.querySelector("pre.sourceCode, div.sourceCode"));
+  const openAll = (open) => listings.forEach((fold) => { fold.open = open; });
+  const remembered = (value) => { try { return value === undefined ? localStorage.getItem("book-code") : localStorage.setItem("book-code", value); } catch { return null; } };
+  for (const [id, open] of [["quarto-show-all-code", true], ["quarto-hide-all-code", false]]) {
+    document.getElementById(id)?.addEventListener("click", () => { openAll(open); remembered(open ? "shown" : "hidden"); });
+  }
+  if (remembered() === "hidden") openAll(false);
+
+  /* Contents on a telephone: the page's own list, folded, below its title and always at hand. */
+  const contents = document.querySelector("nav#TOC ul");
+  const title = document.querySelector("main > header, main > .quarto-title-block") ?? document.querySelector("main h1");
+  if (contents && title) {
+    const list = contents.cloneNode(true);
+    list.querySelectorAll("[id]").forEach((one) => one.removeAttribute("id"));
+    list.querySelectorAll("a").forEach((one) => { one.classList.remove("active"); one.removeAttribute("data-scroll-target"); });
+    const fold = make("details", { className: "book-contents" }, make("summary", { textContent: "On this page" }), make("nav", { ariaLabel: "Contents of this page" }, list));
+    list.addEventListener("click", ({ target }) => { if (target.closest("a")) fold.open = false; });
+    title.after(fold);
+  }
+
+  /* The theme's switch is in the bar of a telephone too, and says what it does. */
+  const toggles = () => document.querySelectorAll(".quarto-color-scheme-toggle");
+  const bar = document.querySelector(".quarto-secondary-nav .container-fluid");
+  if (bar && toggles().length && window.quartoToggleColorScheme) {
+    const button = make("button", { type: "button", className: "book-theme", title: "Light or dark", ariaLabel: "Switch between light and dark", textContent: "◐" });
+    button.addEventListener("click", () => window.quartoToggleColorScheme());
+    bar.append(button);
+  }
+  toggles().forEach((toggle) => { toggle.setAttribute("aria-label", "Switch between light and dark"); });
+
+  /* Search: the index is a script, which a page opened from disk may run but not fetch.  It is read once a reader begins to
+     act, since it is as large as the rest of a page. */
+  if (document.getElementById("quarto-search")) {
+    const acts = ["pointermove", "pointerdown", "focusin", "keydown"];
+    const read = () => {
+      acts.forEach((act) => removeEventListener(act, read, true));
+      load(new URL("../search-index.js", assets)).then(() => load(new URL("search.js", assets)))
+        .catch(() => { /* a page rendered alone has no index yet */ });
+    };
+    acts.forEach((act) => addEventListener(act, read, true));
+  }
+})();
