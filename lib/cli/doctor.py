@@ -16,6 +16,7 @@ from rich.table import Table
 import lib
 from lib import ROOT
 from lib.data.images import find_data
+from lib.data.sentences import find_sentences
 from lib.data.sst2 import find_reviews
 from lib.data.text import find_text
 from lib.models.pretrained_files import find_pretrained
@@ -85,7 +86,7 @@ def tools() -> list[tuple[str, str]]:
 def data_sets() -> list[tuple[str, str]]:
     folder = os.environ.get("BOOK_DATA")
     rows = [("BOOK_DATA", folder or "not set")]
-    for entry in find_data() + find_text() + find_reviews() + find_pretrained():
+    for entry in find_data() + find_text() + find_reviews() + find_sentences() + find_pretrained():
         notes = ", ".join(str(v) for k, v in entry.items() if k not in ("name", "found", "where") and v)
         place = f"in {entry['where']}" if entry["where"] else ""
         rows.append((entry["name"], "  ".join(filter(None, [place, notes])) if entry["found"] else f"missing  {notes}"))

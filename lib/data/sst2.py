@@ -103,12 +103,12 @@ def load() -> Reviews:
     return Reviews([row for row in shuffled[size:] if row[0].strip() not in known], validation, test, found, digest)
 
 
-def read_all(paths: tuple[Path, ...]) -> Rows:
-    return [row for path in paths for row in read(path)]
+def read_all(paths: tuple[Path, ...], classes: int = 2) -> Rows:
+    return [row for path in paths for row in read(path, classes)]
 
 
-def read(path: Path) -> Rows:
-    """All rows of one file.  Raises :class:`DataDamaged`, naming it, for anything but sentences with labels 0 and 1."""
+def read(path: Path, classes: int = 2) -> Rows:
+    """All rows of one file.  Raises :class:`DataDamaged`, naming it, for anything but sentences with labels 0, 1, …"""
     try:
         if path.suffix == ".tsv":
             with open(path, encoding="utf-8-sig", newline="") as file:  # some editors and tools put a mark in front
@@ -120,8 +120,11 @@ def read(path: Path) -> Rows:
             columns = pyarrow.parquet.read_table(path, columns=["sentence", "label"])
             table = list(zip(columns["sentence"].to_pylist(), columns["label"].to_pylist()))
         for number, (sentence, label) in enumerate(table, start=1):
-            if not isinstance(sentence, str) or str(label) not in ("0", "1"):
-                raise ValueError(f"row {number} has the sentence {sentence!r:.60} and the label {label!r:.60}; expected a text, and 0 or 1")
+            if not isinstance(sentence, str) or str(label) not in map(str, range(classes)):
+                raise ValueError(
+                    f"row {number} has the sentence {sentence!r:.60} and the label {label!r:.60}; "
+                    f"expected a text, and {'0 or 1' if classes == 2 else f'a class from 0 to {classes - 1}'}"
+                )
         if len(table) < 2:
             raise ValueError("expected rows of a sentence and a label")
         rows = [(sentence, int(label)) for sentence, label in table]

@@ -34,6 +34,7 @@ class EncoderConfig:
     ``heads``, ``hidden``        attention heads and FFN neurons; tuples have one entry per layer, which may be 0
     ``head_dim``                 features of a head; None: the width's share.  An encoder that lost heads keeps theirs
     ``dropout``                  after the embedding and on each residual branch
+    ``norm_eps``                 added to the variance in each norm
     """
 
     vocabulary: int = 512
@@ -44,6 +45,7 @@ class EncoderConfig:
     hidden: int | tuple[int, ...] = 384
     head_dim: int | None = None
     dropout: float = 0.0
+    norm_eps: float = 1e-5
 
     def __post_init__(self) -> None:
         for name in ("vocabulary", "context", "width", "depth"):
@@ -146,9 +148,9 @@ class Block(nn.Module):
     def __init__(self, config: EncoderConfig, layer: int):
         super().__init__()
         self.attention = Attention(config.width, config.heads_by_layer[layer], config.head_features)
-        self.norm1 = nn.LayerNorm(config.width)
+        self.norm1 = nn.LayerNorm(config.width, config.norm_eps)
         self.ffn = FeedForward(config.width, config.hidden_by_layer[layer])
-        self.norm2 = nn.LayerNorm(config.width)
+        self.norm2 = nn.LayerNorm(config.width, config.norm_eps)
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(
@@ -178,7 +180,7 @@ class Encoder(nn.Module):
         self.config = config
         self.embed = nn.Embedding(config.vocabulary, config.width)
         self.positions = nn.Parameter(torch.empty(config.context, config.width))
-        self.norm = nn.LayerNorm(config.width)
+        self.norm = nn.LayerNorm(config.width, config.norm_eps)
         self.dropout = nn.Dropout(config.dropout)
         self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.depth))
         initialise(self)

@@ -21,8 +21,7 @@ from lib.studies.distillation.pairs import PlainRun
 from lib.studies.distillation.sparse import SparseToDense
 from lib.studies.distillation.tinybert import GeneralRun, TinyRun
 from lib.studies.moe.api import ViTRun
-from lib.studies.tickets.api import SIZES as TICKET_SIZES
-from lib.studies.tickets.api import BagOfWordsRun, FinetuneRun, PretrainRun, Source, TaskSize
+from lib.studies.tickets.api import HOME_MADE, BagOfWordsRun, FinetuneRun, PretrainRun, Source, TaskSize
 from lib.training.loop import Recipe
 
 #: Switch routing in every second layer, as in most of chapter 1.
@@ -56,7 +55,7 @@ class Texts:
 
 def of_chapter5(scale: str, task: str, student: EncoderConfig, epochs: int, second: Recipe, copies: int) -> Texts:
     """Chapter 5's pre-trained encoder and its fine-tuned ones as teachers, which are trained once for both chapters."""
-    size = TICKET_SIZES[scale]
+    size = HOME_MADE[scale]
     return Texts(
         size.source, size.model, student, task, size.size, size.pretrain, epochs, size.steps, size.recipe, second, copies, size.chosen
     )

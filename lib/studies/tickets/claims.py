@@ -8,6 +8,7 @@ from lib.studies.tickets.lth_values import (
     mlm_minus_direct,
     mlm_minus_other_tasks,
     mlm_wins_minus_most,
+    own_minus_other_tasks,
     rewound_minus_ticket,
     ticket_minus_best_other_weights,
     ticket_minus_random_mask,

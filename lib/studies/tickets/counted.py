@@ -6,6 +6,7 @@ Elsewhere nothing can be lost, neither by pruning nor by forgetting what was lea
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -13,12 +14,35 @@ from lib.measure.statistics import NotTestable, why
 from lib.runs.results import Result, Results
 from lib.studies.tickets.names import TASKS
 
+#: Fields in which a Spec holds the one it builds on.
+BUILDS_ON = ("parent", "search", "base", "ticket", "dynamic")
+
 Studies = Mapping[str, Results]
 
 #: A value for each (task, …, seed).
 Values = Mapping[tuple, float]
 
 TEST = "test_accuracy"
+
+#: What a task is judged by where it is not accuracy: two thirds of CoLA's sentences are of one class.
+MEASURES = {"cola": "matthews"}
+
+
+def measure(task: str) -> str:
+    """The name of a task's score, as in ``test_accuracy`` and ``val_accuracy``."""
+    return MEASURES.get(task, "accuracy")
+
+
+def tested(result: Result, split: str = "test") -> float | None:
+    """The score of a run on its own task; None where there is none."""
+    return result.metrics.get(f"{split}_{measure(base(result.spec)['task'])}")
+
+
+def base(spec: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The fine-tuning that a Spec builds on."""
+    while "task" not in spec:
+        spec = next(spec[name] for name in BUILDS_ON if spec.get(name))
+    return spec
 
 
 def scores(studies: Studies, kind: str) -> dict[str, list[float]]:
@@ -35,10 +59,14 @@ def scores(studies: Studies, kind: str) -> dict[str, list[float]]:
 
 def score(r: Result, kind: str) -> float | None:
     if r.experiment == "tickets-words":
-        return r.metrics[TEST] if kind == "words" else None
+        return tested(r) if kind == "words" else None
     if r.experiment == "tickets-finetune":
-        return r.metrics.get(TEST) if r.spec.get("start", "pretrained") == {"whole": "pretrained", "scratch": "random"}.get(kind) else None
-    return r.metrics.get("dense_test_accuracy") if kind == "whole" and r.experiment == "tickets-lth" and r.spec["task"] != "mlm" else None
+        return tested(r) if r.spec.get("start", "pretrained") == {"whole": "pretrained", "scratch": "random"}.get(kind) else None
+    return (
+        r.metrics.get(f"dense_test_{measure(r.spec['task'])}")
+        if kind == "whole" and r.experiment == "tickets-lth" and r.spec["task"] != "mlm"
+        else None
+    )
 
 
 def uncounted(studies: Studies) -> dict[str, str]:
@@ -51,9 +79,13 @@ def uncounted(studies: Studies) -> dict[str, str]:
             if not theirs:
                 reasons[task] = f"{rival} was not tried on it"
             elif own <= np.mean(theirs):
-                reasons[task] = f"the whole network is right in {own:.1%} of the cases, {rival} in {np.mean(theirs):.1%}"
+                reasons[task] = f"the whole network has {of_score(task)} of {own:.1%}, {rival} {np.mean(theirs):.1%}"
                 break
     return reasons
+
+
+def of_score(task: str) -> str:
+    return {"accuracy": "an accuracy", "matthews": "Matthews' correlation"}[measure(task)]
 
 
 def by_task(values: Values, studies: Studies, *results: Results) -> dict[str, list[float] | NotTestable]:

@@ -16,6 +16,7 @@ from lib.models.encoder import Classifier, Encoder, MaskedLM
 from lib.runs.results import Outcome, significant
 from lib.runs.spec import Spec
 from lib.runs.store import Session
+from lib.studies.tickets.checkpoint import CheckpointRun
 from lib.studies.tickets.pretrain import PretrainRun
 from lib.studies.tickets.text import task_of
 from lib.system.checks import one_of
@@ -43,7 +44,7 @@ class FinetuneRun(Spec):
 
     experiment: ClassVar[str] = "tickets-finetune"
 
-    parent: PretrainRun
+    parent: PretrainRun | CheckpointRun
     task: str = "order"
     size: TaskSize = field(default_factory=TaskSize)
     recipe: Recipe = field(default_factory=Recipe)
@@ -88,12 +89,12 @@ class FinetuneRun(Spec):
         return metrics, history.curves, task
 
 
-def load_task(parent: PretrainRun, name: str, size: TaskSize, session: Session) -> Task:
+def load_task(parent: PretrainRun | CheckpointRun, name: str, size: TaskSize, session: Session) -> Task:
     """A task in the words of the parent's source, on the session's device."""
     return task_of(parent.source, name, size.train, size.held_out).to(session.device)
 
 
-def classifier(parent: PretrainRun, session: Session, task: Task, seed: int, start: str = "pretrained") -> Classifier:
+def classifier(parent: PretrainRun | CheckpointRun, session: Session, task: Task, seed: int, start: str = "pretrained") -> Classifier:
     """An encoder and its pooler, the parent's unless ``start`` says otherwise, with a new head, drawn by ``seed``."""
     one_of("start", start, STARTS)
     model = started(parent, session, seed, start)
@@ -106,7 +107,7 @@ def classifier(parent: PretrainRun, session: Session, task: Task, seed: int, sta
 OTHER_WEIGHTS = 1_000_000
 
 
-def started(parent: PretrainRun, session: Session, seed: int, start: str) -> MaskedLM:
+def started(parent: PretrainRun | CheckpointRun, session: Session, seed: int, start: str) -> MaskedLM:
     """The pre-trained network, or what it is compared with; its pooler goes into a classifier, as BERT's does."""
     model = (parent.untrained(OTHER_WEIGHTS + seed) if start == "random" else parent.load(session)).to(session.device)
     if start == "shuffled":
@@ -164,7 +165,7 @@ def tune(
 
 def scored(model: nn.Module, task: Task, recipe: Recipe, split: str, name: str) -> dict[str, Any]:
     scores = evaluate_task(model, getattr(task, split), precision=recipe.precision)
-    return {f"{name}_{score}": value for score, value in scores.items()}
+    return {f"{name}_{score}": value for score, value in scores.items() if score != "matthews" or task.name == "cola"}
 
 
 def tested(model: nn.Module, task: Task, recipe: Recipe) -> dict[str, Any]:

@@ -16,12 +16,17 @@ from lib.pruning.mask import Masks, attach, count, density
 from lib.runs.results import Outcome, significant
 from lib.runs.spec import Spec
 from lib.runs.store import Session
+from lib.studies.tickets.checkpoint import CheckpointRun
 from lib.studies.tickets.finetune import STARTS, TaskSize, classifier, load_task, started, tested, tune
 from lib.studies.tickets.pretrain import PretrainRun, masked_batches, scored
 from lib.studies.tickets.text import material
+from lib.studies.tickets.words_head import WordsHeadRun
 from lib.system.checks import one_of, require
 from lib.tickets.lth import iterative_pruning, randomly_removed, smallest_removed
 from lib.training.loop import History, Recipe, fit
+
+#: What tickets are tickets of: a pre-training of our own, a checkpoint, or a checkpoint with a head for masked words.
+Parent = PretrainRun | CheckpointRun | WordsHeadRun
 
 #: The pre-training task itself can be pruned on and transferred to.
 GOALS = ("mlm", *TASKS)
@@ -41,7 +46,7 @@ class IterativeRun(Spec):
 
     experiment: ClassVar[str] = "tickets-lth"
 
-    parent: PretrainRun
+    parent: Parent
     task: str = "order"
     size: TaskSize = field(default_factory=TaskSize)
     recipe: Recipe = field(default_factory=Recipe)
@@ -64,19 +69,19 @@ class IterativeRun(Spec):
         )
         session.save_weights(model, **{f"masks{number}": round.masks for number, round in enumerate(rounds) if number})
         curves = {"sparsity": [round.sparsity for round in rounds]} | {
-            name: [round.outcome[name] for round in rounds] for name in ("val_accuracy", "test_accuracy", "test_loss")
+            name: [round.outcome[name] for round in rounds]
+            for name in ("val_accuracy", "test_accuracy", "test_loss", "val_matthews", "test_matthews")
+            if name in rounds[0].outcome
         }
-        first, last = rounds[0].outcome, rounds[-1].outcome
+        scored_by = [name for name in curves if name.endswith(("_accuracy", "_matthews"))]
+        ends = {f"{prefix}{name}": curves[name][place] for name in scored_by for prefix, place in (("dense_", 0), ("", -1))}
         direct = smallest_removed(goal.model(self.seed, "pretrained").encoder, self.sparsities[-1])
         metrics = {
             "diverged": any(round.outcome["diverged"] for round in rounds),
             "train_seconds": sum(round.outcome["seconds"] for round in rounds),
             "density": density(rounds[-1].masks),
             "shared_with_direct": shared(rounds[-1].masks, direct),
-            "dense_val_accuracy": first["val_accuracy"],
-            "dense_test_accuracy": first["test_accuracy"],
-            "val_accuracy": last["val_accuracy"],
-            "test_accuracy": last["test_accuracy"],
+            **ends,
         }
         arrays = {
             "density_by_layer": [[round.sparsity, *(mask.float().mean().item() for mask in round.masks.values())] for round in rounds[1:]]
@@ -102,7 +107,7 @@ class SubnetworkRun(Spec):
 
     experiment: ClassVar[str] = "tickets-subnetwork"
 
-    parent: PretrainRun
+    parent: Parent
     ticket: IterativeRun | None = None
     task: str = "order"
     size: TaskSize = field(default_factory=TaskSize)

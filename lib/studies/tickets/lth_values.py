@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from lib.measure.statistics import NotTestable, why
 from lib.runs.results import Result, Results
 from lib.studies.base.elsewhere import Scores, chosen_elsewhere
-from lib.studies.tickets.counted import TEST, by_task, counted
+from lib.studies.tickets.counted import by_task, counted, measure, tested
 from lib.studies.tickets.names import method, origin
 
 Studies = Mapping[str, Results]
@@ -29,9 +29,7 @@ LEAST_TASKS = 3
 USUAL_SPARSITY = 0.6
 
 
-def collect(
-    results: Results, which: Callable[[Result], bool], value: Callable[[Result], float | None] = lambda r: r.metrics.get(TEST)
-) -> Values:
+def collect(results: Results, which: Callable[[Result], bool], value: Callable[[Result], float | None] = tested) -> Values:
     """The value of the runs that are meant, by task and seed.  Raises ValueError where two of them share both."""
     found: dict[tuple[str, int], Result] = {}
     for r in filter(which, results):
@@ -41,11 +39,11 @@ def collect(
 
 
 def best_elsewhere(results: Iterable[Result], name: Callable[[Result], str]) -> Values:
-    """Test accuracy of what is best by validation accuracy on the other seeds, task by task; of the only one as it is."""
+    """Test score of what is best by validation score on the other seeds, task by task; of the only one as it is."""
     candidates: dict[str, dict[str, dict[int, Scores]]] = {}
     for r in results:
         of_task = candidates.setdefault(r.spec["task"], {})
-        of_task.setdefault(name(r), {})[r.fields["seed"]] = (r.metrics["val_accuracy"], r.metrics[TEST])
+        of_task.setdefault(name(r), {})[r.fields["seed"]] = (tested(r, "val"), tested(r))
     found: Values = {}
     for task, runs in candidates.items():
         chosen = chosen_elsewhere(runs) if len(runs) > 1 else {seed: tested for seed, (_, tested) in next(iter(runs.values())).items()}
@@ -80,20 +78,21 @@ def whole_minus_ticket(studies: Studies) -> ByTask:
     def lost(result: Result) -> float:
         sparsities = result.curves["sparsity"]
         nearest = min(range(1, len(sparsities)), key=lambda place: abs(sparsities[place] - USUAL_SPARSITY))
-        return result.curves[TEST][0] - result.curves[TEST][nearest]
+        tests = result.curves[f"test_{measure(result.spec['task'])}"]
+        return tests[0] - tests[nearest]
 
     return by_task(collect(tickets, called("ticket"), lost), studies, tickets)
 
 
 def matrix(studies: Studies) -> dict[int, dict[str, dict[str, float]]]:
-    """Test accuracy by seed, source and target, on tasks that count; sources include "direct"."""
+    """Test scores by seed, source and target, on tasks that count; sources include "direct"."""
     tickets, transfer = studies["tickets"], studies["transfer"]
     targets = counted(studies)
     found: dict[int, dict[str, dict[str, float]]] = {}
     for result in [*tickets, *transfer]:
-        if result.spec["task"] in targets and result.metrics.get(TEST) is not None:
+        if result.spec["task"] in targets and (value := tested(result)) is not None:
             row = found.setdefault(result.fields["seed"], {}).setdefault(origin(result), {})
-            row[result.spec["task"]] = result.metrics[TEST]
+            row[result.spec["task"]] = value
     return found
 
 
@@ -127,17 +126,28 @@ def mlm_minus_direct(studies: Studies) -> ByTask:
 def mlm_minus_other_tasks(studies: Studies) -> ByTask:
     """Against the mean of the other tasks' tickets on each target."""
     transfer = studies["transfer"]
+    mlm = collect(transfer, lambda r: origin(r) == "mlm")
+    return by_task(minus(mlm, of_other_tasks(transfer)), studies, transfer, studies["tickets"])
+
+
+def own_minus_other_tasks(studies: Studies) -> ByTask:
+    """The same of a task's own ticket."""
+    tickets, transfer = studies["tickets"], studies["transfer"]
+    own = collect(tickets, lambda r: method(r) == "ticket" and r.spec["task"] != "mlm")
+    return by_task(minus(own, of_other_tasks(transfer)), studies, tickets, transfer)
+
+
+def of_other_tasks(transfer: Results) -> Values:
+    """The mean score under the masks of the other tasks' tickets, by target and seed."""
     sums: dict[tuple[str, int], list[float]] = {}
     for result in transfer:
-        if origin(result) not in ("mlm", "direct") and result.metrics.get(TEST) is not None:
-            sums.setdefault((result.spec["task"], result.fields["seed"]), []).append(result.metrics[TEST])
-    others = {key: sum(found) / len(found) for key, found in sums.items()}
-    mlm = collect(transfer, lambda r: origin(r) == "mlm")
-    return by_task(minus(mlm, others), studies, transfer, studies["tickets"])
+        if origin(result) not in ("mlm", "direct") and (value := tested(result)) is not None:
+            sums.setdefault((result.spec["task"], result.fields["seed"]), []).append(value)
+    return {key: sum(found) / len(found) for key, found in sums.items()}
 
 
 def rewound_minus_ticket(studies: Studies) -> ByTask:
-    """The rewinding point that is best by validation accuracy on the other seeds."""
+    """The rewinding point that is best by validation score on the other seeds."""
     tickets, rewound = studies["tickets"], studies["rewinding"]
     return by_task(minus(best_elsewhere(rewound, method), collect(tickets, called("ticket"))), studies, tickets, rewound)
 

@@ -12,7 +12,7 @@ from lib.studies.tickets.labels import label
 WEIGHTS = {"pretrained": "", "random": ", random weights", "shuffled": ", shuffled weights"}
 
 #: Tasks as tables write them.
-TASKS = {"mlm": "masked words", "order": "order", "shuffled": "shuffled", "name": "name", "sst2": "SST-2"}
+TASKS = {"mlm": "masked words", "order": "order", "shuffled": "shuffled", "name": "name", "sst2": "SST-2", "cola": "CoLA", "trec": "TREC"}
 
 
 def method(result: Result) -> str:
@@ -20,6 +20,10 @@ def method(result: Result) -> str:
     spec = result.spec
     if result.experiment == "tickets-pretrain":
         return "pre-training"
+    if result.experiment == "tickets-checkpoint":
+        return "checkpoint"
+    if result.experiment == "tickets-words-head":
+        return "head for masked words"
     if result.experiment == "tickets-words":
         return "counting words"
     if result.experiment == "tickets-finetune":

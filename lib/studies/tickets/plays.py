@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from scipy import stats
 from torch import Tensor, nn
 
+from lib.data.masked_lm import Special
 from lib.data.tasks import TaskSplit, evaluate_task
 from lib.measure import cost as measure
 from lib.models.encoder import Classifier
@@ -18,14 +19,19 @@ from lib.pruning.mask import attach, count, prunable, total
 from lib.runs.results import Outcome, significant
 from lib.runs.spec import Spec
 from lib.runs.store import Session
+from lib.studies.tickets.counted import measure as score_name
 from lib.studies.tickets.finetune import FinetuneRun
 from lib.system.checks import one_of, require
 from lib.tickets.importance import Importance, importance, released_importance
 from lib.tickets.masks import CHOICES, Parts, chosen_parts, chosen_weights, share, whole
+from lib.tickets.patterns import attention_patterns
 from lib.tickets.search import Tried, largest, m_pruning, s_pruning, s_pruning_to
 
 #: Masks of whole heads and FFNs, or of single weights.
 HOW = ("structured", "magnitude")
+
+#: The number of [SEP] minus that of padding, see :class:`lib.data.masked_lm.Special`.
+SEPARATOR_AFTER_PAD = Special.after(0).sep - Special.after(0).pad
 
 #: What a sub-network is trained from: the pre-trained weights, or random ones that never saw a text.
 WEIGHTS = ("pretrained", "random")
@@ -57,7 +63,7 @@ class SearchRun(Spec):
         some = slice(self.looked)
         looked = TaskSplit(task.validation.tokens[some], task.validation.lengths[some], task.validation.labels[some])
         search = structured if self.how == "structured" else magnitude
-        found, metrics, arrays = search(model, looked, self.to, session)
+        found, metrics, arrays = search(model, looked, score_name(self.parent.task), self.to, session)
         session.save_weights(nn.Module(), mask=found)
         return Outcome(significant(metrics), arrays=significant(arrays), data=task.provenance())
 
@@ -66,12 +72,12 @@ class SearchRun(Spec):
         return {name.removeprefix("mask."): mask for name, mask in load_file(str(session.weights(self))).items()}
 
 
-def structured(model: Classifier, looked: TaskSplit, to: float | None, session: Session) -> tuple[dict[str, Tensor], dict, dict]:
+def structured(model: Classifier, looked: TaskSplit, by: str, to: float | None, session: Session) -> tuple[dict[str, Tensor], dict, dict]:
     config, every = model.encoder.config, whole(model.encoder.config)
 
     def score(parts: Parts) -> float:
         session.report(0.5, f"{int(parts.heads.sum())} heads and {int(parts.ffns.sum())} FFNs")
-        return evaluate_task(model, looked, **on(parts, looked.tokens.device))["accuracy"]
+        return evaluate_task(model, looked, **on(parts, looked.tokens.device))[by]
 
     def rank(parts: Parts) -> Importance:
         return importance(model, looked.tokens, looked.labels, parts)
@@ -99,6 +105,7 @@ def structured(model: Classifier, looked: TaskSplit, to: float | None, session: 
         "stages": [t.stage for t in tried],
         "scores": [t.score for t in tried],
         "shares": [share(t.mask, config) for t in tried],
+        "patterns": attention_patterns(model, looked, SEPARATOR_AFTER_PAD + model.pad).tolist(),
     }
     return {"heads": good.heads, "ffns": good.ffns}, metrics, arrays
 
@@ -112,7 +119,7 @@ def rank_correlation(first: Tensor, second: Tensor) -> float:
     return float(stats.spearmanr(first.flatten().numpy(), second.flatten().numpy()).statistic)
 
 
-def magnitude(model: Classifier, looked: TaskSplit, to: float | None, session: Session) -> tuple[dict[str, Tensor], dict, dict]:
+def magnitude(model: Classifier, looked: TaskSplit, by: str, to: float | None, session: Session) -> tuple[dict[str, Tensor], dict, dict]:
     weights = {name: weight.detach() for name, weight in encoder_weights(model).items()}
     everything = {name: torch.ones_like(weight, dtype=torch.bool) for name, weight in weights.items()}
     kept = {name: weight.clone() for name, weight in weights.items()}
@@ -122,7 +129,7 @@ def magnitude(model: Classifier, looked: TaskSplit, to: float | None, session: S
         session.report(0.5, f"{count(masks) / total(masks):.0%} of the weights")
         for name, weight in weights.items():
             weight.copy_(kept[name] * masks[name])
-        return evaluate_task(model, looked)["accuracy"]
+        return evaluate_task(model, looked)[by]
 
     if to is None:
         good, tried = m_pruning(kept, score)

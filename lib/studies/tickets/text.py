@@ -14,10 +14,11 @@ from lib.data import sst2
 from lib.data.images import DataDamaged, DataMissing
 from lib.data.masked_lm import Special
 from lib.data.story_tasks import story_task
-from lib.data.tasks import STORY_TASKS, TASKS, Task, sst2_task
+from lib.data.tasks import STORY_TASKS, TASKS, Task, sentence_task, sst2_task
 from lib.data.text import TOKENIZER_STORIES, check_name, load_text
 from lib.data.tokenizer import END, encode_stories, train_tokenizer
 from lib.runs.results import Unavailable
+from lib.studies.tickets.checkpoint import Checkpoint
 from lib.system.checks import one_of, require
 
 
@@ -62,9 +63,11 @@ class Material:
 
 
 @lru_cache(maxsize=4)
-def material(source: Source) -> Material:
+def material(source: Source | Checkpoint) -> Material:
     """Read a source, once per process.  Data that are missing make the Spec unavailable, not the chapter fail."""
     try:
+        if isinstance(source, Checkpoint):
+            return of_checkpoint(source)
         text = load_text(source.name, source.vocabulary, "cpu", source.stories)
         reviews = [sentence for sentence, _ in sst2.load().train] if source.reviews else []
     except (DataDamaged, DataMissing) as error:
@@ -84,17 +87,27 @@ def material(source: Source) -> Material:
     return Material(tokenizer, special, train, validation, test, stories, text.variant, enders, about)
 
 
+def of_checkpoint(source: Checkpoint) -> Material:
+    """Books in a checkpoint's tokens; there are no stories to make tasks from."""
+    (train, validation, test), about = source.streams()
+    return Material(source.tokenizer, source.special, train, validation, test, ([], [], []), about["variant"], source.enders, about)
+
+
 @lru_cache(maxsize=16)
-def task_of(source: Source, name: str, train: int, held_out: int) -> Task:
+def task_of(source: Source | Checkpoint, name: str, train: int, held_out: int) -> Task:
     """A task in a source's tokens, made once per process: ``train`` examples, and ``held_out`` for validation and test each.
 
-    Of SST-2, ``train`` is the most, and validation and test are what they are.
+    Of SST-2, CoLA and TREC, ``train`` is the most, and validation and test are what they are.
     """
     one_of("task", name, TASKS)
-    read = material(source)
     try:
+        if isinstance(source, Checkpoint):
+            return source.task(name, train)
+        read = material(source)
         if name in STORY_TASKS:
             return story_task(name, read.stories, read.tokenizer, read.special, source.context, train, held_out, read.variant)
-        return sst2_task(read.tokenizer, read.special, source.context, train)
+        if name == "sst2":
+            return sst2_task(read.tokenizer, read.special, source.context, train)
+        return sentence_task(name, read.tokenizer, read.special, source.context, train)
     except (DataDamaged, DataMissing) as error:
         raise Unavailable(str(error)) from error

@@ -13,14 +13,11 @@ from typing import Any
 from lib.measure.statistics import NotTestable, why
 from lib.runs.results import Result, Results
 from lib.studies.base.elsewhere import Scores, chosen_elsewhere
-from lib.studies.tickets.counted import TEST, by_task, of_task
+from lib.studies.tickets.counted import base, by_task, of_task, tested
 from lib.studies.tickets.names import TASKS, method
 from lib.tickets.masks import chance_overlap, overlap
 
 Studies = Mapping[str, Results]
-
-#: Fields in which a Spec holds the one it builds on.
-BUILDS_ON = ("parent", "search", "base", "ticket", "dynamic")
 
 #: A value for each (task, number of its training examples, seed).
 Key = tuple[str, int, int]
@@ -30,16 +27,10 @@ Values = dict[Key, float]
 ByTask = dict[str, list[float] | NotTestable]
 
 
-def base(spec: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The fine-tuning that a Spec builds on."""
-    while "task" not in spec:
-        spec = next(spec[name] for name in BUILDS_ON if spec.get(name))
-    return spec
-
-
-def collect(results: Results, which: Callable[[Mapping[str, Any]], bool], metric: str = TEST) -> Values:
-    """The metric of the runs whose Spec is meant, by task, size and seed."""
-    return {key(r): r.metrics[metric] for r in results if which(r.spec) and r.metrics.get(metric) is not None}
+def collect(results: Results, which: Callable[[Mapping[str, Any]], bool], metric: str | None = None) -> Values:
+    """The metric, or the task's test score, of the runs whose Spec is meant, by task, size and seed."""
+    found = {key(r): r.metrics.get(metric) if metric else tested(r) for r in results if which(r.spec)}
+    return {at: value for at, value in found.items() if value is not None}
 
 
 def key(result: Result) -> Key:
@@ -165,11 +156,11 @@ def best_random(runs: Results) -> Values:
 
 
 def best(runs: Iterable[Result], name: Callable[[Result], str]) -> Values:
-    """Test accuracy of the candidate that is best by validation on the other seeds, for each task, size and seed."""
+    """Test score of the candidate that is best by validation on the other seeds, for each task, size and seed."""
     candidates: dict[tuple[str, int], dict[str, dict[int, Scores]]] = {}
     for r in runs:
         *at, seed = key(r)
-        candidates.setdefault(tuple(at), {}).setdefault(name(r), {})[seed] = (r.metrics["val_accuracy"], r.metrics[TEST])
+        candidates.setdefault(tuple(at), {}).setdefault(name(r), {})[seed] = (tested(r, "val"), tested(r))
     found: Values = {}
     for at, by_name in candidates.items():
         chosen = (

@@ -11,17 +11,20 @@ from lib.models.encoder import EncoderConfig
 from lib.runs.results import Result, Results
 from lib.runs.spec import Spec, all_fields
 from lib.runs.store import Store, obtain
-from lib.studies.tickets import claims
+from lib.studies.tickets import claims, sizes
 from lib.studies.tickets import pretrain as tickets_pretrain
+from lib.studies.tickets.checkpoint import CheckpointRun
 from lib.studies.tickets.counted import counted, uncounted
 from lib.studies.tickets.finetune import FinetuneRun
 from lib.studies.tickets.lth import IterativeRun, SubnetworkRun
 from lib.studies.tickets.lth_values import matrix
 from lib.studies.tickets.names import method, origin
 from lib.studies.tickets.pretrain import PretrainRun
-from lib.studies.tickets.studies import SIZES, Parameters, studies
+from lib.studies.tickets.sizes import HOME_MADE, SIZES
+from lib.studies.tickets.studies import Parameters, studies
 from lib.studies.tickets.text import Source
 from lib.studies.tickets.words import BagOfWordsRun
+from lib.studies.tickets.words_head import WordsHeadRun
 
 #: Whose name says how they were measured, not what they are.
 UNNAMED = {"tickets-early-search", "tickets-early-time", "tickets-ebert-speed"}
@@ -46,8 +49,9 @@ def test_every_scale_has_its_specs_once(scale):
     every = [spec for specs in found.values() for spec in specs]
     assert all(found.values()) and len({spec.key for spec in every}) == len(every)
     inner = {one for spec in every for one in nested(spec)}
-    assert {spec for spec in inner if isinstance(spec, PretrainRun)} == set(found["pretrain"])  # one checkpoint
-    assert all(spec.seed == one.seed for spec in every for one in nested(spec) if not isinstance(one, PretrainRun))
+    checkpoints = (PretrainRun, CheckpointRun, WordsHeadRun)
+    assert {spec for spec in inner if isinstance(spec, checkpoints)} == {*found["pretrain"], *found.get("words-head", ())}  # one checkpoint
+    assert all(spec.seed == one.seed for spec in every for one in nested(spec) if not isinstance(one, checkpoints))
     assert {spec.ticket for spec in found["transfer"] if spec.ticket} <= set(found["tickets"])  # nothing is found twice
     tasks = SIZES[scale].tasks
     assert len(found["transfer"]) == SIZES[scale].seeds * len(tasks) * (len(tasks) + 1)
@@ -57,8 +61,9 @@ def test_every_scale_has_its_specs_once(scale):
 
 
 def test_the_paper_prunes_a_tenth_of_the_original_weights_in_each_round():
-    sparsities = SIZES["gpu"].sparsities
-    assert [round(b - a, 6) for a, b in zip((0.0, *sparsities), sparsities)] == [0.1] * 7
+    for scale in ("cpu", "gpu"):
+        sparsities = SIZES[scale].sparsities
+        assert [round(b - a, 6) for a, b in zip((0.0, *sparsities), sparsities)] == [0.1] * 7
 
 
 def test_knobs():
@@ -112,10 +117,11 @@ def shrunk(value):
     return replace(value, **changes)
 
 
-@pytest.mark.parametrize("study", studies(Parameters(scale="gpu")))
+@pytest.mark.parametrize("study", studies(Parameters(scale="laptop")))
 def test_what_is_meant_for_a_gpu_runs(study, tmp_path_factory, monkeypatch):
-    """The same code, shrunk, on a CPU: bf16 included."""
+    """The book's own encoder at its largest, shrunk, on a CPU: bf16 included."""
     monkeypatch.setattr(tickets_pretrain, "EVALUATED", 64)
+    monkeypatch.setitem(sizes.SIZES, "gpu", HOME_MADE["gpu"])
     specs = studies(Parameters(scale="gpu"))[study]
     kinds = {}
     for spec in specs:
