@@ -71,6 +71,12 @@
   /* On a telephone a legend beside the curves would leave no room for them: it goes below. */
   const fitted = (layout, width) => {
     const set = { ...layout.template.layout.legend, ...layout.legend };
+    const title = layout.xaxis?.title?.text ?? "";
+    if (width < 560 && title.length > 38 && !title.includes("<br>")) {   // a long title takes two lines
+      const half = title.lastIndexOf(" ", Math.ceil(title.length / 2) + 4);
+      const axis = { ...layout.xaxis, title: { ...layout.xaxis.title, text: `${title.slice(0, half)}<br>${title.slice(half + 1)}` } };
+      layout = { ...layout, xaxis: axis, ...(layout.margin?.b && { margin: { ...layout.margin, b: layout.margin.b + 16 } }) };
+    }
     if (width >= 560 || set.orientation === "h") return layout;
     const margin = { ...layout.template.layout.margin, ...layout.margin };
     return { ...layout, legend: { ...set, orientation: "h", x: 0, xanchor: "left", y: -0.3, yanchor: "top" },

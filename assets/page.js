@@ -43,6 +43,28 @@
   }
   toggles().forEach((toggle) => { toggle.setAttribute("aria-label", "Switch between light and dark"); });
 
+  /* Drawings that are steps of one mechanism: a slider shows one at a time. */
+  for (const place of document.querySelectorAll(".book-steps")) {
+    const steps = [...place.querySelectorAll(".book-step")];
+    const range = make("input", { type: "range", min: 1, max: steps.length, step: 1, value: 1 });
+    const output = make("output");
+    const show = () => {
+      steps.forEach((step, at) => { step.hidden = at + 1 !== Number(range.value); });
+      output.textContent = `${range.value} of ${steps.length}`;
+      range.setAttribute("aria-valuetext", `${output.textContent}: ${steps[range.value - 1].querySelector("p").textContent}`);
+    };
+    range.addEventListener("input", show);
+    place.prepend(make("div", { className: "book-controls" }, make("label", { className: "book-range" }, make("span", { textContent: "step" }), range, output)));
+    addEventListener("beforeprint", () => steps.forEach((step) => { step.hidden = false; }));
+    addEventListener("afterprint", show);
+    show();
+  }
+
+  /* Landmarks have names of their own. */
+  document.getElementById("quarto-sidebar")?.setAttribute("aria-label", "Chapters");
+  document.getElementById("TOC")?.setAttribute("aria-label", "On this page");
+  document.querySelector("nav.quarto-secondary-nav")?.setAttribute("aria-label", "Book");
+
   /* Search: the index is a script, which a page opened from disk may run but not fetch.  It is read once a reader begins to
      act, since it is as large as the rest of a page. */
   if (document.getElementById("quarto-search")) {

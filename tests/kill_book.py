@@ -178,7 +178,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only-kill", action="store_true", help="stop after the kills; another call goes on")
     parser.add_argument("words", nargs="*", help="further words for `python -m lib book`, behind --")
-    given = parser.parse_args()
+    given = parser.parse_intermixed_args()
     given.folder.mkdir(parents=True, exist_ok=True)
     wrong = compare(given.folder.resolve(), given.scale, given.kills, given.seed, given.words, not given.only_kill)
     print("\n".join(wrong[:40]) or ("killed" if given.only_kill else "the same"))

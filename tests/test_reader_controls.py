@@ -40,6 +40,19 @@ def test_a_figures_range_and_buttons_work_by_keyboard(committed, open_page):
     assert second.inner_text().split()[0].lower() in figure.evaluate(title).lower()
 
 
+def test_steps_of_a_mechanism_are_taken_by_keyboard(committed, open_page):
+    page = open_page(committed / "chapters" / "07-attention.html", **TELEPHONE)
+    steps, range_ = page.locator(".book-steps .book-step"), page.locator(".book-steps input[type=range]")
+    assert page.locator(".book-step:visible").count() == 3, "on paper all are shown"
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert steps.count() == 3 and page.locator(".book-step:visible").count() == 1
+    first = page.locator(".book-step:visible").inner_text()
+    range_.focus()
+    page.keyboard.press("ArrowRight")
+    assert page.locator(".book-step:visible").count() == 1 and page.locator(".book-step:visible").inner_text() != first
+    assert range_.get_attribute("aria-valuetext").startswith("2 of 3: ")
+
+
 def test_the_mode_bar_is_not_there_for_fingers(committed, open_page):
     page = open_page(committed / "chapters" / "07-attention.html", **TELEPHONE)
     assert page.locator(".modebar-btn").count() == 0

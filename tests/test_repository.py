@@ -171,7 +171,7 @@ def test_workflows_run_what_is_here():
         if word.startswith(("tests/", ".ci/")):
             assert (ROOT / word).exists(), word
     hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
-    assert [hook["entry"].split()[0] for hook in hooks] == ["ruff", "lint-imports", "python"]
+    assert [hook["entry"].split()[0] for hook in hooks] == ["ruff", "ruff", "lint-imports", "python"]
 
 
 def test_the_drawing_library_is_small_and_draws_what_the_book_draws():

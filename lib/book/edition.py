@@ -10,9 +10,10 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from rich.console import Console
 
-from lib.book import notebooks, social
+from lib.book import notebooks
 from lib.book.build import cannot_execute, chapter_parameters, execute_shown, report
-from lib.book.headlines import write_headlines
+from lib.book.front import social
+from lib.book.front.headlines import write_headlines
 from lib.book.manifest import specs_of, write_manifests
 from lib.book.notebooks import Project
 from lib.runs.scales import REFERENCE_SCALES, REPLAYS

@@ -20,7 +20,7 @@ from pathlib import Path
 if __name__ == "__main__":  # Quarto starts this file, not the package
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from lib.book.notes import FINDING, below, note_html, said_once
+from lib.book.notes import FINDING, below, note_html, said_once, typeset
 
 PLOTLY = "application/vnd.plotly.v1+json"
 FIGURE_HEIGHT = 420  # pixels, of a figure whose layout states none
@@ -53,6 +53,12 @@ def present(notebook: Notebook, repository: str = "") -> Notebook:
         cells.append(cell)
         if notes:
             cells.append({"cell_type": "markdown", "id": f"{cell.get('id', 'cell')}-below", "metadata": {}, "source": ["\n\n".join(notes)]})
+    for cell in cells:
+        if cell["cell_type"] == "markdown":
+            set_source(cell, typeset(source(cell)))
+        for output in cell.get("outputs", []):
+            if "text/markdown" in output.get("data", {}) and not (words := text_of(output["data"]["text/markdown"])).startswith("`````"):
+                output["data"]["text/markdown"] = typeset(words)
     add_chapter_line(cells, stamp, repository, seeds)
     notebook["cells"] = plumbing_last(cells)
     if repository:

@@ -90,3 +90,18 @@ def said_once(cells: list[dict]) -> int:
     for data in texts:
         data["text/markdown"] = SEEDS.sub(lambda match: "" if int(match[1]) == usual else match[0], data["text/markdown"])
     return usual
+
+
+#: What is not prose: code in fences or in a line, formulas, tags and attributes, addresses of links.
+VERBATIM = re.compile(r"(```.*?```|`[^`\n]*`|\$\$.*?\$\$|\$[^$\n]*\$|<[^>\n]*>|\]\([^)\s]*\)|\{[^}\n]*\})", re.DOTALL)
+
+
+def typeset(text: str) -> str:
+    """Return Markdown with per cent written in one way, and with numbers that no line end parts from ± and their unit."""
+
+    def spaced(prose: str) -> str:
+        prose = re.sub(r"(?<=\d)[ \N{NO-BREAK SPACE}]?%(?![\w%])", "\N{NO-BREAK SPACE}%", prose)
+        prose = re.sub(r"(?<=\d) ± (?=\d)", "\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}", prose)
+        return re.sub(r"(?<=\d) (?=(?:points?|ms|MB|kB|GB|bits?|seeds?|TFLOPs)\b)", "\N{NO-BREAK SPACE}", prose)
+
+    return "".join(part if place % 2 else spaced(part) for place, part in enumerate(VERBATIM.split(text)))

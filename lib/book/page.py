@@ -200,7 +200,7 @@ def finding(sentence: str) -> None:
 
 
 def conclude(*sentences: str) -> None:
-    """Say in one line below a figure what it shows; :mod:`lib.book.sentences` computes such sentences.  Nothing for no words."""
+    """Say in one line below a figure what it shows; :mod:`lib.figures.sentences` computes such sentences.  Nothing for no words."""
     told_here = " ".join(" ".join(sentence.split()) for sentence in sentences if sentence)
     if told_here:
         prose(RESULT + told_here)

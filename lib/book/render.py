@@ -14,7 +14,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from lib.book import notebooks, preview
-from lib.book.headlines import write_headlines
+from lib.book.front.headlines import write_headlines
 from lib.book.notebooks import Project
 from lib.book.postrender import unresolved
 from lib.studies import Chapter

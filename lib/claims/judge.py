@@ -8,7 +8,7 @@ This module calls both and lets :mod:`lib.claims.verdict` decide: a verdict is c
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from lib.claims.entries import Claim, Studies, Values, find
 from lib.claims.mix import MixedData, check_unmixed
@@ -144,7 +144,9 @@ def of_values(claim: Claim, values: Values | NotTestable, items: int | None, stu
     if isinstance(values, NotTestable):
         return Verdict(claim, "not testable", sentence(str(values)))
     if isinstance(values, Estimate):
-        return told(claim, values, seeds_to_decide(values, claim.criterion))
+        half = values.half_width if values.over_seeds is None else values.over_seeds
+        seeds = values if half is None else replace(values, low=values.mean - half, high=values.mean + half)
+        return told(claim, values, seeds_to_decide(seeds, claim.criterion, values.of_items))
     values = tuple(float(value) for value in values)
     if not values:
         return Verdict(claim, "not testable", f"No value of {claim.values}{why(*studies.values())}.")

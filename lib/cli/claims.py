@@ -21,7 +21,7 @@ from lib.studies import CHAPTERS
 from lib.system.checks import did_you_mean
 
 #: Said of a figure that only an abstract gives.
-ABSTRACT = ". This is what the abstract says; the tables behind it were not at hand"
+ABSTRACT = ". This is what the abstract says; we do not have the tables behind it"
 
 
 def show(chapter: str | None, scale: str | None, verdicts: tuple[str, ...], form: str | None) -> None:

@@ -9,6 +9,8 @@ import html
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from lib.system.checks import require
+
 #: Classes: m muted, e ends at x, c centred on x, box outline, run what acts, off what is gone, dec what chooses, go arrow, tip its head, bar.
 STYLE = """
 #{id}{{--_ink:#1d232b;--_mut:#5a6470;--_line:#8d8a80;--_acc:#0d5f75;--_dec:#8a5300}}
@@ -58,3 +60,22 @@ def box(x: float, y: float, width: float, height: float, kind: str = "box", radi
 def arrow(x: float, y: float, to: float) -> str:
     """From left to right."""
     return f'<path class="go" d="M{x:g} {y:g}H{to - 8:g}"/><path class="tip" d="M{to:g} {y:g}l-10-5v10z"/>'
+
+
+@dataclass(frozen=True)
+class Steps:
+    """One mechanism in several drawings, each with a sentence.  The book puts a slider above them and shows one at a time;
+    without its script, and in Jupyter, they follow each other."""
+
+    drawings: Sequence[Drawing]
+    sentences: Sequence[str]
+
+    def __post_init__(self) -> None:
+        require(len(self.drawings) == len(self.sentences) > 1, "give two drawings or more, and a sentence for each")
+
+    def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
+        steps = "".join(
+            f'<div class="book-step">{drawing.svg}<p>{html.escape(sentence)}</p></div>'
+            for drawing, sentence in zip(self.drawings, self.sentences, strict=True)
+        )
+        return {"text/html": f'<div class="book-steps">{steps}</div>', "text/plain": "\n".join(self.sentences)}

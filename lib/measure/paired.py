@@ -86,6 +86,7 @@ def crossed_mean(apart: ArrayLike, *, level: float = 0.95) -> Difference:
     seeds, images = apart.shape
     require(images > 1, "one image has no variance: give the answers to two or more")
     mean = apart.mean()
+    over_seeds, of_items = None, 0.0
     if seeds == 1:
         spread, freedom = apart.var(ddof=1), np.inf
     else:
@@ -93,11 +94,15 @@ def crossed_mean(apart: ArrayLike, *, level: float = 0.95) -> Difference:
         seed_square, image_square = images * by_seed.var(ddof=1), seeds * by_image.var(ddof=1)
         rest = apart - by_seed[:, None] - by_image + mean
         both_square = (rest**2).sum() / ((seeds - 1) * (images - 1))
-        spread = seed_square + max(image_square - both_square, 0.0)
+        shared = max(image_square - both_square, 0.0)
+        over_seeds = float(stats.t.ppf((1 + level) / 2, seeds - 1) * np.sqrt(seed_square / (seeds * images)))
+        of_items = float(stats.norm.ppf((1 + level) / 2) * np.sqrt(shared / (seeds * images)))
+        spread = seed_square + shared
         freedom = (seeds - 1) * (spread / seed_square) ** 2 if seed_square else np.inf
         spread = max(spread, image_square)  # seeds that agree by chance do not make the images certain
     half = float(stats.t.ppf((1 + level) / 2, freedom) * np.sqrt(spread / (seeds * images)))
-    return Difference(float(mean), float(mean - half), float(mean + half), seeds, images, covered(seeds))
+    low, high = float(mean - half), float(mean + half)
+    return Difference(float(mean), low, high, seeds, images, covered(seeds), over_seeds=over_seeds, of_items=of_items)
 
 
 def mcnemar(first: ArrayLike, second: ArrayLike) -> float:

@@ -24,7 +24,9 @@ class NotTestable(Exception):
 class Estimate:
     """A mean over n runs with its interval; ``low`` and ``high`` are None where n = 1 allows none.
 
-    ``exact``  the values are counted or computed, not drawn: the interval is their range, and n does not count seeds
+    ``exact``       the values are counted or computed, not drawn: the interval is their range, and n does not count seeds
+    ``over_seeds``  where seeds and items are crossed, half of the interval that the seeds alone would give; ``of_items`` half of what the
+                    items that all seeds share would, which more seeds cannot make smaller
     """
 
     mean: float
@@ -32,6 +34,8 @@ class Estimate:
     high: float | None
     n: int
     exact: bool = field(default=False, kw_only=True)
+    over_seeds: float | None = field(default=None, kw_only=True, compare=False)
+    of_items: float = field(default=0.0, kw_only=True, compare=False)
 
     @property
     def half_width(self) -> float | None:

@@ -16,9 +16,10 @@ from rich.console import Console
 
 import lib
 from lib.book import build as book
-from lib.book import edition, headlines, notebooks, render
+from lib.book import edition, notebooks, render
 from lib.book.bars import shown
 from lib.book.execute import Execution, Failure, execute
+from lib.book.front import headlines
 from lib.book.notebooks import Project, code_hash, finished, know_address, repeated_labels
 from lib.runs.scales import PLANNED, REPLAYS, cannot_run
 from lib.runs.spec import Spec

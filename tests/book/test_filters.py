@@ -9,6 +9,7 @@ import pytest
 
 from lib import ROOT
 from lib.book.filters import present, present_output, repository_address, text_of, with_values
+from lib.book.notes import typeset
 from samplebook import first
 
 FIGURE = {
@@ -117,8 +118,15 @@ def test_the_usual_number_of_runs_is_said_once():
     ]
     title, cell, below = present(notebook(text("# Title"), code("1") | {"outputs": parts}, **STAMP))["cells"]
     assert "over 3 runs" in shown(title)
-    assert [one["data"]["text/markdown"] for one in cell["outputs"]] == ["1.0 ± 0.1, 2.0 ± 0.1"]
-    assert "4.0 ± 0.1 (n=5), 3 ± 1." in shown(below), "in the sentence below the figure too"
+    assert [one["data"]["text/markdown"] for one in cell["outputs"]] == [typeset("1.0 ± 0.1, 2.0 ± 0.1")]
+    assert typeset("4.0 ± 0.1 (n=5), 3 ± 1.") in shown(below), "in the sentence below the figure too"
+
+
+def test_numbers_stay_with_their_units_and_code_as_it_is():
+    s = "\N{NO-BREAK SPACE}"
+    told = typeset("44.3 ± 3.1 % of 30%, +1.2 points `x % 3` $5 % 2$ <svg width=\"9%\"> [a](b%20c)\n```python\nf'{y:.1%}' 7 % 2\n```\n 5%")
+    assert told.startswith(f'44.3{s}±{s}3.1{s}% of 30{s}%, +1.2{s}points `x % 3` $5 % 2$ <svg width="9%"> [a](b%20c)')
+    assert "f'{y:.1%}' 7 % 2" in told and told.endswith(f" 5{s}%")
 
 
 def test_a_figure_without_description_is_named_by_its_title():

@@ -11,11 +11,12 @@ from nbformat.v4 import new_code_cell, new_notebook, new_output
 from rich.console import Console
 
 from conftest import ROOT
-from lib.book import edition, headlines, social
-from lib.book.headlines import recalled, write_headlines
+from lib.book import edition
+from lib.book.front import headlines, social
+from lib.book.front.headlines import recalled, write_headlines
+from lib.book.front.mosaic import ledger_address, mosaic
 from lib.book.ledger import entries, judged, tally
 from lib.book.ledger_page import ledger
-from lib.book.mosaic import ledger_address, mosaic
 from lib.book.notebooks import Project
 from lib.claims.entries import claims
 from lib.runs.store import Store

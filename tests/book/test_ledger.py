@@ -158,8 +158,11 @@ def test_numbers_of_the_export_are_in_the_unit_beside_them(committed):
             continue
         factor = 100 if row["unit"] in ("points", "percent") else 1
         assert row["edition_mean"] == pytest.approx(factor * verdict.estimate.mean, rel=1e-6)
-        shown = re.match(r"[+-]?[\d.]+", (verdict.measured if not verdict.parts else UNITS[row["unit"]](verdict.estimate)))
-        assert float(shown[0]) == pytest.approx(row["edition_mean"], rel=0.06, abs=0.006), entry.claim.id
+        shown = verdict.measured if not verdict.parts else UNITS[row["unit"]](verdict.estimate)
+        mean = float(re.match(r"\(?([+-]?[\d.]+)", shown)[1])
+        if power := re.search(r"× 10([⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+)", shown):  # as small numbers are written
+            mean *= 10.0 ** int(power[1].translate(str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789")))
+        assert mean == pytest.approx(row["edition_mean"], rel=0.06, abs=0.006 if not power else 0), entry.claim.id
 
 
 def test_the_distance_to_the_criterion_is_in_half_widths(committed):

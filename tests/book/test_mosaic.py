@@ -9,10 +9,10 @@ import pytest
 from PIL import Image, ImageColor
 
 from conftest import ROOT
+from lib.book.front.mosaic import CELL, GAP, LAYOUTS, STEP, ledger_address, mosaic, shortened, verdict_of
+from lib.book.front.social import SIZE, picture
 from lib.book.ledger import by_chapter, entries, judged
-from lib.book.mosaic import CELL, GAP, LAYOUTS, STEP, ledger_address, mosaic, shortened, verdict_of
 from lib.book.notebooks import Project
-from lib.book.social import SIZE, picture
 from lib.claims.verdict import COLOURS, FILLS, MARKS, css_class
 from lib.runs.store import Store
 from lib.studies import CHAPTERS

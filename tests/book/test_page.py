@@ -252,7 +252,7 @@ def test_source_is_the_librarys_own_with_a_link_and_a_line(shown):
     assert shown[2].startswith("<details open>\n<summary><code>lib.book.page.finding</code>, 3 lines: Show what the chapter found")
     line = next(i for i, text in enumerate((ROOT / "lib/claims/judge.py").read_text().splitlines(), 1) if text.startswith("def judge("))
     assert f"[lib/claims/judge.py](../lib/claims/judge.py), line {line}" in shown[0]
-    assert "```python\ndef judge(" in shown[0] and "class Results(Sequence)" in shown[1]
+    assert "```python\ndef judge(" in shown[0] and "class Results(Sequence" in shown[1]
 
 
 def test_source_of_methods_properties_and_modules(shown):

@@ -9,9 +9,9 @@ import yaml
 
 from lib import ROOT
 from lib.book import edition, notebooks
-from lib.book.headlines import MOSAIC, TABLE, table
+from lib.book.front.headlines import MOSAIC, TABLE, table
+from lib.book.front.mosaic import ledger_address, mosaic
 from lib.book.ledger import of_chapter
-from lib.book.mosaic import ledger_address, mosaic
 from lib.book.notebooks import Project
 from lib.claims.entries import claims
 from lib.runs.store import Store

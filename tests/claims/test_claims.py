@@ -261,4 +261,4 @@ def test_what_only_an_abstract_says_is_said_to_be(monkeypatch):
         lambda *words: [type("Entry", (), {"claim": claims.find("hash-switch"), "edition": None, "own": None})()],
     )
     told = CliRunner().invoke(main, ["claims", "hash-switch", "--scale", "smoke"]).output
-    assert "This is what the abstract says; the tables behind it were not at hand" in told
+    assert "This is what the abstract says; we do not have the tables behind it" in told

@@ -8,7 +8,7 @@ import pytest
 from lib.figures.diagrams import attention, distillation, elastic, growth, moe, privacy, pruning, tickets
 from lib.figures.diagrams.elastic import Layer
 from lib.figures.diagrams.parts import listed, short, signed
-from lib.figures.drawing import Drawing, text
+from lib.figures.drawing import Drawing, Steps, text
 
 #: The text's size on a phone, in units, and a letter's width of it in a wide font; other letters and digits are 0.64 wide.
 SIZE = 19
@@ -299,3 +299,12 @@ def test_rewinding_masks_the_old_values():
         and "largest 5 of 9" in shown
     )
     assert len(classed(drawing, "dec")) == len(classed(drawing, "run")) == 5
+
+
+def test_steps_are_drawings_with_a_sentence_each():
+    one, other = (attention.tile(2, 1, 0, column, [[0.5]], [-float("inf"), 0, 0], [0.5, 1, 0.2], f"-{column}") for column in range(2))
+    shown = Steps([one, other], ["First <one>.", "Then the other."])._repr_mimebundle_()
+    assert shown["text/html"].count("<svg") == 2 and "First &lt;one&gt;." in shown["text/html"] and "−∞" in one.svg
+    assert one.id != other.id, "their styles are told apart by it"
+    with pytest.raises(ValueError, match="a sentence for each"):
+        Steps([one], ["alone"])

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
+from lib.claims.verdict import Bound, seeds_to_decide
 from lib.measure.paired import crossed, marked, mcnemar, overlapping, paired_bootstrap
 from lib.measure.statistics import Estimate, percent, points, student
 
@@ -149,3 +150,28 @@ def test_what_is_no_table_of_answers_is_refused(first, second, says):
     for interval in (paired_bootstrap, crossed):
         with pytest.raises(ValueError, match=says):
             interval(first, second)
+
+
+def test_the_parts_of_seeds_and_of_items_are_told_apart():
+    """Over seeds alone it is Student's interval; what seeds share of the items does not shrink with them."""
+    random = np.random.default_rng(0)
+    first, second, _ = answers(random, 4, 3000)
+    found = crossed(first, second)
+    alone = student((first.mean(1) - second.mean(1)).tolist())
+    assert found.over_seeds == pytest.approx(alone.half_width)
+    assert 0 < found.of_items < found.half_width * 1.2
+    many, few = (crossed(*answers(np.random.default_rng(1), seeds, 3000, image=0.8)[:2]) for seeds in (24, 3))
+    assert many.over_seeds < few.over_seeds / 2 and many.of_items == pytest.approx(few.of_items, rel=0.5)
+    assert crossed(first[0], second[0]).over_seeds is None
+
+
+def test_more_seeds_are_not_asked_for_where_items_are_lacking():
+    shared = np.zeros((3, 400), dtype=bool)
+    shared[:, :6] = True  # six images tell the two apart, for each seed
+    shared[0, 6] = True
+    found = crossed(shared, np.zeros_like(shared))
+    for criterion, possible in ((Bound(at_least=0.014), False), (Bound(at_least=-0.01), True)):
+        n = seeds_to_decide(
+            Estimate(found.mean, found.mean - found.over_seeds, found.mean + found.over_seeds, 3), criterion, found.of_items
+        )
+        assert (n is not None) == possible

@@ -8,10 +8,13 @@ from lib.figures.diagrams.parts import Grid, cell, faint, listed, matrix, signed
 from lib.figures.drawing import Drawing, arrow, box, text
 
 
-def tile(blocks: int, size: int, row: int, column: int, scores: Grid, before: Sequence[float], after: Sequence[float]) -> Drawing:
+def tile(
+    blocks: int, size: int, row: int, column: int, scores: Grid, before: Sequence[float], after: Sequence[float], name: str = ""
+) -> Drawing:
     """The matrix of ``blocks``² tiles when tile (``row``, ``column``) is computed, and what fast memory holds then.
 
-    scores: that tile's, [size, size]; before, after: m, ℓ and o (one feature) of the tile's first query.
+    scores: that tile's, [size, size]; before, after: m, ℓ and o (one feature) of the tile's first query; name: of a step, where
+    there are several.
     """
     step, left, top = 200 / (blocks * size), 10, 48
     parts = [text(left, 30, "queries ↓", "m"), text(left + 196, 30, "keys →", "m e")]
@@ -25,9 +28,9 @@ def tile(blocks: int, size: int, row: int, column: int, scores: Grid, before: Se
     parts += [text(266, 104, "tile S"), *matrix(370, 76, scores, 82, 32, 6)]
     query = row * size + 1
     parts += [text(266, 186, f"query {query}", "m"), text(411, 186, "before", "c m"), text(499, 186, "after", "c m")]
-    for line, (name, old, new) in enumerate(zip(("m  max", "ℓ  sum", "o  output"), before, after, strict=True)):
+    for line, (what, old, new) in enumerate(zip(("m  max", "ℓ  sum", "o  output"), before, after, strict=True)):
         y = 198 + line * 38
-        parts += [text(266, y + 22, name), cell(370, y, 82, 32, signed(old)), cell(458, y, 82, 32, signed(new), "run")]
+        parts += [text(266, y + 22, what), cell(370, y, 82, 32, signed(old)), cell(458, y, 82, 32, signed(new), "run")]
     parts.append(text(left, top + 230, "done", "m"))
     parts += [
         cell(left + 56, top + 214, 22, 22, kind="run", strength=0.1),
@@ -39,7 +42,7 @@ def tile(blocks: int, size: int, row: int, column: int, scores: Grid, before: Se
         f"{listed([', '.join(map(signed, line)) for line in scores])}. For query {query} the maximum goes from {signed(before[0])} to {signed(after[0])}, the sum from {signed(before[1])} to "
         f"{signed(after[1])} and the output from {signed(before[2])} to {signed(after[2])}. Tiles done before are forgotten, the others have not been computed."
     )
-    return Drawing("dg-attention-tile", alt, 560, 322, parts)
+    return Drawing(f"dg-attention-tile{name}", alt, 560, 322, parts)
 
 
 def masks(kept: Mapping[str, Sequence[Sequence[bool]]]) -> Drawing:

@@ -13,7 +13,9 @@ Grid = Sequence[Sequence[float]]
 
 def signed(value: float, digits: int = 2) -> str:
     """With a typographic minus; no sign before zeros."""
-    told = f"{value:.{digits}f}"
+    told = f"{value:.{digits}f}".replace("inf", "∞")
+    if "∞" in told:
+        return told.replace("-", "−")
     return told.replace("-", "−") if float(told) else told.lstrip("-")
 
 

@@ -113,4 +113,7 @@ def table(
 def ratio(apart: np.ndarray) -> Estimate:
     """The ratio of two perplexities with its 95 % interval over seeds and windows, from their losses' differences [S, W]."""
     found = crossed_mean(apart)
-    return Estimate(*(math.exp(value) for value in (found.mean, found.low, found.high)), len(apart))
+    mean, low, high = (math.exp(value) for value in (found.mean, found.low, found.high))
+    # Near the mean a small step of the logarithm is that step times the mean.
+    over_seeds = None if found.over_seeds is None else mean * found.over_seeds
+    return Estimate(mean, low, high, len(apart), over_seeds=over_seeds, of_items=mean * found.of_items)

@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from lib.book.sentences import against, best, difference
+from lib.figures.sentences import against, best, difference
 
 
 def frame(**methods):

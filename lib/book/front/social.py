@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from PIL import Image, ImageDraw, ImageFont
 
+from lib.book.front.mosaic import verdict_of
 from lib.book.ledger import Shown, judged, tally
-from lib.book.mosaic import verdict_of
 from lib.claims.verdict import FILLS
 
 #: Width and height that most sites show whole, the space around, and where the mosaic begins.

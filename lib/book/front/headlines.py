@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lib.book.front.mosaic import ledger_address, mosaic
 from lib.book.ledger import Shown, by_chapter, of_chapter, tally
-from lib.book.mosaic import ledger_address, mosaic
 from lib.book.notebooks import Project
 from lib.book.notes import FINDING
 from lib.claims.entries import Claim, claims

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pandas as pd
 
-from lib.figures import label
+from lib.figures.theme import label
 from lib.measure.statistics import Estimate, percent, points, student
 
 Spell = Callable[[Estimate], str]
