@@ -181,7 +181,10 @@ def main() -> int:
     given = parser.parse_intermixed_args()
     given.folder.mkdir(parents=True, exist_ok=True)
     wrong = compare(given.folder.resolve(), given.scale, given.kills, given.seed, given.words, not given.only_kill)
-    print("\n".join(wrong[:40]) or ("killed" if given.only_kill else "the same"))
+    for kind in dict.fromkeys(text.partition(":")[0] for text in wrong):
+        told = [text for text in wrong if text.startswith(f"{kind}:")]
+        print(f"{len(told)} × {kind}", *told[:20], sep="\n  ")
+    print("" if wrong else "killed" if given.only_kill else "the same")
     return 1 if wrong else 0
 
 
