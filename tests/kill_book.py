@@ -30,9 +30,9 @@ ROOT = Path(__file__).resolve().parent.parent
 
 #: Numbers that a clock or the machine's memory gave, by the names that the book's results use for them.
 MEASURED = re.compile(
-    r"second|time|_ms|^ms|milli|latency|throughput|per_s\b|speed|flops_rate|gbps|bandwidth|memory|clock|faster|slower"
+    r"second|time|_ms|\bms|milli|latency|throughput|per_s\b|speed|flops_rate|gbps|bandwidth|memory|clock|faster|slower"
     r"|^(elastic-sampler-cost|moe-layer-cost|moe-step-cost|pruning-coarsen|pruning-speed|attention-\w+|benchmark-\w+|compressed|language-\w+)"
-    r" \w+ metrics (\w+_)?ratio(_p\d+)?$|^elastic-search \w+ arrays budgets"
+    r" \w+ metrics (\w+_)?ratio(_p\d+)?$|^elastic-search \w+ arrays budgets|^benchmark-scaling \w+ (arrays rows (share|grown|limit)|metrics unrest)|^attention-step .* share_"
 )
 
 
