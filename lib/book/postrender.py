@@ -123,10 +123,10 @@ def main() -> int:
     book = Path(os.environ.get("QUARTO_PROJECT_OUTPUT_DIR", root / "_book"))
     copy_notebooks(root, book)
     without_modules(book)
+    put_up_signposts(book)
     add_skip_links(book)
     thin_dark_sheets(book)
     write_search_script(book)
-    put_up_signposts(book)
     problems = unresolved(book)
     for problem in problems:
         print(f"unresolved reference in {problem}", file=sys.stderr)
