@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import ClassVar
+from typing import Any, ClassVar, Protocol
 
 import torch
 from safetensors.torch import load_model
@@ -93,8 +93,15 @@ class PretrainRun(Spec):
         return model.to(session.device).eval()
 
 
+class Reads(Protocol):
+    """What has a source of words: a pre-training, or a checkpoint with a head for them."""
+
+    @property
+    def source(self) -> Any: ...
+
+
 def masked_batches(
-    parent: PretrainRun, stream: Tensor, device: torch.device, batch_size: int, steps: int, seed: int | str, chosen: float = CHOSEN
+    parent: Reads, stream: Tensor, device: torch.device, batch_size: int, steps: int, seed: int | str, chosen: float = CHOSEN
 ) -> MaskedBatches:
     """Batches of a stream of the parent's source, on the device."""
     read = material(parent.source)
@@ -102,7 +109,7 @@ def masked_batches(
     return MaskedBatches(stream.to(device), starts.to(device), read.special, parent.source.context, batch_size, steps, seed, chosen)
 
 
-def scored(parent: PretrainRun, model: MaskedLM, split: str, precision: str) -> dict[str, float]:
+def scored(parent: Reads, model: MaskedLM, split: str, precision: str) -> dict[str, float]:
     """Scores on "val" or "test", always the same 512 pairs of texts, their names with that prefix."""
     stream = {"val": material(parent.source).validation, "test": material(parent.source).test}[split]
     batches = masked_batches(parent, stream, next(model.parameters()).device, 64, EVALUATED // 64, "evaluation")

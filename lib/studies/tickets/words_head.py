@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from safetensors.torch import load_model
@@ -51,7 +51,7 @@ class WordsHeadRun(Spec):
         model.encoder.requires_grad_(False)
         batches = masked_batches(self, read.train, session.device, recipe.batch_size, self.steps, self.seed)
 
-        def evaluate(model: MaskedLM, split: str = "val") -> dict[str, float]:
+        def evaluate(model: MaskedLM, split: str = "val") -> dict[str, Any]:
             return {name: value for name, value in scored(self, model, split, recipe.precision).items() if "next" not in name}
 
         before = evaluate(model)
