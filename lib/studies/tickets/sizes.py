@@ -195,4 +195,7 @@ MINILM_ON_GPU = replace(
     anchor=None,
 )
 
-SIZES = HOME_MADE | {"cpu": MINILM, "gpu": MINILM_ON_GPU}
+#: Sizes on the checkpoint.  At cpu they are asked for (``pretrained``) until enough of their results are stored to judge by.
+PRETRAINED = {"cpu": MINILM, "gpu": MINILM_ON_GPU}
+
+SIZES = HOME_MADE | {"gpu": MINILM_ON_GPU}

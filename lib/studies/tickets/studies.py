@@ -11,7 +11,7 @@ from lib.studies.tickets.checkpoint import CheckpointRun
 from lib.studies.tickets.finetune import FinetuneRun
 from lib.studies.tickets.lth import IterativeRun, SubnetworkRun
 from lib.studies.tickets.pretrain import PretrainRun
-from lib.studies.tickets.sizes import SIZES, Scale
+from lib.studies.tickets.sizes import HOME_MADE, PRETRAINED, SIZES, Scale
 from lib.studies.tickets.structured import studies as structured_studies
 from lib.studies.tickets.words import BagOfWordsRun
 from lib.studies.tickets.words_head import WordsHeadRun
@@ -22,12 +22,14 @@ from lib.system.checks import one_of, require
 class Parameters(ChapterParameters):
     """Chapter 5's knobs.  A knob left at None follows the scale."""
 
+    pretrained: bool | None = None  # whether the encoder is MiniLM instead of one that the book pre-trains; at cpu and gpu
     tasks: str | None = None  # of order, shuffled, name, sst2, cola, trec; several are separated by commas
     epochs: int | None = None  # of each fine-tuning
     sparsity: float | None = None  # of the subnetworks that are compared and moved to other tasks
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require(not self.pretrained or self.scale in PRETRAINED, f"pretrained needs scale {' or '.join(PRETRAINED)}, not {self.scale}")
         for name in self.names or ():
             one_of("task", name, TASKS)
         require(self.epochs is None or self.epochs >= 1, f"epochs must be at least 1, not {self.epochs}")
@@ -106,6 +108,8 @@ def lottery(size: Scale, parent: PretrainRun | CheckpointRun, seeds: range, side
 def sized(parameters: Parameters) -> Scale:
     """The scale's sizes with the reader's knobs applied."""
     size = SIZES[parameters.scale]
+    if parameters.pretrained is not None:
+        size = (PRETRAINED if parameters.pretrained else HOME_MADE)[parameters.scale]
     if parameters.epochs is not None:
         size = replace(size, recipe=replace(size.recipe, epochs=parameters.epochs))
     if parameters.sparsity is not None:

@@ -23,7 +23,7 @@ from lib.studies.tickets.text import material, task_of
 from lib.studies.tickets.words import BagOfWordsRun
 from lib.studies.tickets.words_head import WordsHeadRun
 from lib.training.loop import Recipe
-from tests.models.test_encoder_pretrained import word_pieces
+from word_pieces import word_pieces
 
 PARENT = CheckpointRun()
 
@@ -73,10 +73,10 @@ def shrunk(value):
     return replace(value, **{field.name: few.get(field.name, shrunk(getattr(value, field.name))) for field in fields(value)})
 
 
-@pytest.mark.parametrize("study", studies(Parameters(scale="cpu")))
+@pytest.mark.parametrize("study", studies(Parameters(scale="cpu", pretrained=True)))
 def test_every_study_runs_on_a_tiny_checkpoint(study, small, tmp_path_factory):
     kinds = {}
-    for spec in studies(Parameters(scale="cpu"))[study]:
+    for spec in studies(Parameters(scale="cpu", pretrained=True))[study]:
         told = [getattr(spec, name, None) for name in ("task", "masks", "how", "draw", "start", "choice")]
         kinds.setdefault((type(spec), *told), shrunk(spec))
     store = Store(tmp_path_factory.mktemp("reference"), tmp_path_factory.getbasetemp() / "tickets-checkpoint")
@@ -99,7 +99,9 @@ def test_where_the_checkpoint_is_missing_its_runs_are_and_say_why(tmp_path, monk
         raise Unavailable(f"{name} is not on this machine")
 
     monkeypatch.setattr(checkpoint, "opened", missing)
-    found = obtain(studies(Parameters(scale="cpu"))["finetune"][:1], store=Store(tmp_path / "reference", tmp_path / "runs"))
+    found = obtain(
+        studies(Parameters(scale="cpu", pretrained=True))["finetune"][:1], store=Store(tmp_path / "reference", tmp_path / "runs")
+    )
     assert not len(found) and "not on this machine" in found.missing[0].reason
 
 

@@ -20,7 +20,7 @@ from lib.studies.tickets.lth import IterativeRun, SubnetworkRun
 from lib.studies.tickets.lth_values import matrix
 from lib.studies.tickets.names import method, origin
 from lib.studies.tickets.pretrain import PretrainRun
-from lib.studies.tickets.sizes import HOME_MADE, SIZES
+from lib.studies.tickets.sizes import HOME_MADE, PRETRAINED, SIZES
 from lib.studies.tickets.studies import Parameters, studies
 from lib.studies.tickets.text import Source
 from lib.studies.tickets.words import BagOfWordsRun
@@ -61,8 +61,8 @@ def test_every_scale_has_its_specs_once(scale):
 
 
 def test_the_paper_prunes_a_tenth_of_the_original_weights_in_each_round():
-    for scale in ("cpu", "gpu"):
-        sparsities = SIZES[scale].sparsities
+    for scale in PRETRAINED.values():
+        sparsities = scale.sparsities
         assert [round(b - a, 6) for a, b in zip((0.0, *sparsities), sparsities)] == [0.1] * 7
 
 
