@@ -38,8 +38,15 @@ def box(advice: Iterable[Advice], judged: Callable[[str], Verdict], chip: Callab
     for piece in advice:
         verdict = judged(piece.claim)
         if verdict.verdict in piece.holds and verdict.estimate:
-            lines.append(f"- {piece.text.replace('{abs}', verdict.measured.lstrip('+-')).replace('{}', verdict.measured)} {chip(verdict)}")
+            text = piece.text.replace("{abs}", value(verdict, signed=False)).replace("{}", value(verdict))
+            lines.append(f"- {text} {chip(verdict)}")
     if len(lines) == 1:
         return f'<div class="in-practice">\n\n**In practice.** {lines[0].removeprefix("- ")}\n\n</div>'
     listed = "\n".join(lines)
     return f'<div class="in-practice">\n\n**In practice**\n\n{listed}\n\n</div>' if lines else ""
+
+
+def value(verdict: Verdict, signed: bool = True) -> str:
+    """Return what was measured; where a claim is judged on several tasks, on each that counts, with the task's name."""
+    parts = {f" ({name})": part for name, part in verdict.parts.items() if part.decided} or {"": verdict}
+    return " and ".join((part.measured if signed else part.measured.lstrip("+-")) + name for name, part in parts.items())

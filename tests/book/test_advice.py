@@ -48,3 +48,13 @@ def test_chapters_advise_by_claims_of_their_own():
             assert claim_id in claims(), claim_id
             found += 1
     assert found >= 15
+
+
+def test_of_several_tasks_those_that_count_are_named():
+    claim = find(CLAIM)
+    decided, other = Verdict(claim, "reproduced", "Why.", Estimate(0.02, 0.01, 0.03, 3)), Verdict(claim, "not testable", "Why not.")
+    whole = Verdict(claim, "reproduced", "Why.", decided.estimate, {"reviews": decided, "questions": other})
+    told = box([Advice("It gains {}, or {abs}.", CLAIM)], lambda claim_id: whole, chip)
+    assert "It gains +2.00 ± 1.00 points (n=3) (reviews), or 2.00 ± 1.00 points (n=3) (reviews)." in told
+    both = Verdict(claim, "reproduced", "Why.", decided.estimate, {"reviews": decided, "questions": decided})
+    assert "(reviews) and +2.00" in box([Advice("It gains {}.", CLAIM)], lambda claim_id: both, chip)
