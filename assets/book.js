@@ -100,9 +100,14 @@
     place.addEventListener("pointerdown", ({ pointerType }) => { press = { mouse: pointerType === "mouse", shown }; }, true);
     place.on("plotly_hover", ({ points: [point] }) => cursor(address(point) ? "pointer" : ""));
     place.on("plotly_unhover", () => cursor(""));
+    let going = null;   /* two navigations to one place would stop each other */
     place.on("plotly_click", ({ points: [point] }) => {   /* a tap may be told twice */
       shown = `${point.curveNumber} ${point.pointNumber}`;
-      if (address(point) && (press.mouse || press.shown === shown)) location.href = address(point);
+      const next = address(point) && new URL(address(point), location).href;
+      if (next && next !== going && (press.mouse || press.shown === shown)) {
+        location.href = going = next;
+        setTimeout(() => { going = null; }, 1000);
+      }
     });
   };
 

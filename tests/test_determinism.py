@@ -68,8 +68,8 @@ def test_another_device_draws_the_same_batches_and_changes_the_last_digits_only(
 def test_readme_says_what_repeats_and_what_need_not():
     text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
     for words in (
-        "same machine, device, PyTorch and number of threads repeats to the bit",
-        "also when it was stopped and resumed",
+        "same machine, device, PyTorch and number of threads a result repeats to the bit",
+        "even when it was stopped and resumed",
         "Other threads, processors, devices or versions of PyTorch",
         "Times and memory never repeat exactly",
     ):

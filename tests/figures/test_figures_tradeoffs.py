@@ -276,15 +276,12 @@ def test_in_the_book_menus_filters_and_clicks_work_from_disk(figure, tmp_path):
             page.on("pageerror", lambda error, errors=errors: errors.append(str(error)))
             page.goto((tmp_path / "page.html").as_uri())
             page.wait_for_selector("html[data-figures=drawn]")
-            for control in (
-                page.locator(".updatemenu-header"),
-                page.locator(".updatemenu-dropdown-button").nth(2),
-                page.get_by_text("□ convolutional"),
-            ):
-                control.tap() if touch else control.click()
+            page.locator(".book-controls select").select_option(index=2)
+            family = page.get_by_role("button", name="□ convolutional")
+            family.tap() if touch else family.click()
             page.wait_for_function("document.querySelector('.xtitle').textContent === 'milliseconds at batch 1'")
             page.wait_for_function("document.querySelectorAll('.scatterlayer path.point').length === 4")
-            for selector in (".updatemenu-header", ".updatemenu-button >> nth=2"):
+            for selector in (".book-controls select", ".book-choice button >> nth=2"):
                 box = page.locator(selector).bounding_box()
                 assert box["x"] >= 0 and box["x"] + box["width"] <= width, selector
             pruned = page.locator(".scatterlayer .trace").filter(has=page.locator("path.point")).nth(1).locator("path.point")

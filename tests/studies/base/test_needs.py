@@ -266,7 +266,12 @@ def test_what_is_timed_is_compute():
                     "tickets-ebert-speed",
                     {
                         "dynamic": {
-                            "parent": {"parent": {"task": "name", "parent": {"chosen": 0.3, "model": {"depth": depth, "heads": heads}}}}
+                            "parent": {
+                                "parent": {
+                                    "task": "name",
+                                    "parent": {"source": {}, "chosen": 0.3, "model": {"depth": depth, "heads": heads}},
+                                }
+                            }
                         }
                     },
                 )
@@ -382,7 +387,7 @@ def test_every_need_of_a_claim_is_tested_both_ways():
     """Here, or beside the tests of the claims of its chapter."""
     here = Path(__file__)
     for claim in claims().values():
-        beside = "".join(path.read_text(encoding="utf-8") for path in (here.parents[1] / claim.subject).glob("test_*_claims.py"))
+        beside = "".join(path.read_text(encoding="utf-8") for path in (here.parents[1] / claim.subject).glob("test_*.py"))
         for need in claim.needs:
             tested = (here.read_text(encoding="utf-8").count(f"{claim.subject}_needs.{need.name},"), beside.count(f" needs.{need.name}("))
             assert max(tested) >= 2, (claim.id, need.name)

@@ -12,7 +12,9 @@ from lib.studies import CHAPTERS
 from lib.studies.base.elsewhere import chosen, chosen_elsewhere, shared
 from lib.studies.base.seeds import by_seed, seeded, with_seed
 from lib.studies.distillation.tinybert import GeneralRun
+from lib.studies.tickets.checkpoint import CheckpointRun
 from lib.studies.tickets.pretrain import PretrainRun
+from lib.studies.tickets.words_head import WordsHeadRun
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +59,7 @@ def test_every_run_and_what_it_builds_on_have_one_seed(chapter, scale):
         for spec in specs:
             for one in inner(spec):
                 drawn = spec.seed if type(spec).__name__ not in DRAW_NOTHING else next(inner(spec)).seed
-                assert one.seed == drawn or isinstance(one, (PretrainRun, GeneralRun)), (name, spec, one)
+                assert one.seed == drawn or isinstance(one, (PretrainRun, CheckpointRun, WordsHeadRun, GeneralRun)), (name, spec, one)
 
 
 #: Runs that evaluate their parent and draw nothing of their own.
