@@ -287,7 +287,7 @@ def test_hidden_code_stays_hidden_on_the_next_page(committed, open_page):
 def test_scripts_that_quarto_starts_need_no_package(tmp_path):
     for name in ("prerender.py", "postrender.py"):
         (tmp_path / "lib" / "book").mkdir(parents=True, exist_ok=True)
-        for needed in ("__init__.py", f"book/{name}", "book/filters.py", "book/dark_sheet.py"):
+        for needed in ("__init__.py", f"book/{name}", "book/filters.py", "book/dark_sheet.py", "book/search_index.py"):
             shutil.copyfile(ROOT / "lib" / needed, tmp_path / "lib" / needed)
         answer = subprocess.run([sys.executable, "-I", "-S", tmp_path / "lib" / "book" / name], capture_output=True, text=True)
         assert answer.returncode == 0, answer.stderr

@@ -198,6 +198,7 @@ class Run:
             self.process.wait(timeout=10)
         except subprocess.TimeoutExpired:
             self.process.kill()
+            self.process.wait()
         self.tidy()
 
 
