@@ -7,7 +7,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from lib.figures.theme import COLOURS, INK, canvas, listed, rounded, short_number, tick
+from lib.figures.theme import COLOURS, INK, canvas, listed, rounded, said_above, short_number, tick
 from lib.system.checks import require
 
 #: Pixels above the plot, for the description, and below it, for its axis and the slider.
@@ -105,19 +105,7 @@ def slider(rows: Sequence[Row], start: int, trace: int, format: str) -> dict:
 
 
 def description(row: Row, format: str) -> dict:
-    return {
-        "text": words(row, format),
-        "xref": "paper",
-        "yref": "paper",
-        "x": 0,
-        "y": 1,
-        "yshift": 6,
-        "xanchor": "left",
-        "yanchor": "bottom",
-        "align": "left",
-        "showarrow": False,
-        "font": {"size": 12},
-    }
+    return said_above(words(row, format))
 
 
 def words(row: Row, format: str) -> str:

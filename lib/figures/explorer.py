@@ -10,7 +10,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from lib.figures.compare import frontier
-from lib.figures.theme import CLEAR, COLOURS, INK, canvas, listed, rounded, short_number, tick
+from lib.figures.theme import CLEAR, COLOURS, INK, canvas, listed, rounded, said_above, short_number, tick
 from lib.system.checks import require
 
 #: How the costs are written, and the unit of those that are not plain numbers.
@@ -218,20 +218,7 @@ class Part:
         return {f"annotations[{self.place}].text": self.texts[place]}
 
     def description(self, visible: bool) -> dict:
-        return {
-            "text": self.texts[self.start],
-            "visible": visible,
-            "xref": "paper",
-            "yref": "paper",
-            "x": 0,
-            "y": 1,
-            "yshift": 6,
-            "xanchor": "left",
-            "yanchor": "bottom",
-            "align": "left",
-            "showarrow": False,
-            "font": {"size": 12},
-        }
+        return said_above(self.texts[self.start]) | {"visible": visible}
 
     def line(self, place: int) -> list[float]:
         return self.scaled([self.budgets[place] * self.whole] * 2)

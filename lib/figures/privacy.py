@@ -9,7 +9,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from lib.figures.compare import frontier
-from lib.figures.theme import CLEAR, COLOURS, INK, Style, canvas, listed, rounded, short_number, styles, tick
+from lib.figures.theme import CLEAR, COLOURS, INK, Style, canvas, listed, rounded, said_above, short_number, styles, tick
 from lib.privacy.cost import Protocol
 from lib.system.checks import require
 
@@ -175,20 +175,7 @@ class Part:
         }
 
     def description(self, visible: bool) -> dict:
-        return {
-            "text": self.text(self.start),
-            "visible": visible,
-            "xref": "paper",
-            "yref": "paper",
-            "x": 0,
-            "y": 1,
-            "yshift": 6,
-            "xanchor": "left",
-            "yanchor": "bottom",
-            "align": "left",
-            "showarrow": False,
-            "font": {"size": 12},
-        }
+        return said_above(self.text(self.start)) | {"visible": visible}
 
     def line(self, place: int) -> list[float]:
         return rounded([self.budgets[place]] * 2)

@@ -117,6 +117,23 @@ def method_of(name: str) -> str | None:
     return None
 
 
+def said_above(text: str) -> dict[str, Any]:
+    """Return the annotation that says above a plot, at its left edge, what a control has chosen."""
+    return {
+        "text": text,
+        "xref": "paper",
+        "yref": "paper",
+        "x": 0,
+        "y": 1,
+        "yshift": 6,
+        "xanchor": "left",
+        "yanchor": "bottom",
+        "align": "left",
+        "showarrow": False,
+        "font": {"size": 12},
+    }
+
+
 def wrapped(label: str, width: int = 18) -> str:
     """A label broken into lines, so that row names leave room for the plot on a narrow page."""
     lines = [""]
