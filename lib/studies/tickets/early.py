@@ -195,7 +195,7 @@ def removed(model: Classifier, ticket: Ticket | None) -> Classifier:
 class TrainingTimeRun(Spec):
     """Time training steps of the whole network, of the one with coefficients, and of a drawn ticket, in turns.
 
-    The time that a training takes is its number of steps times the median of its step; checks of the masks are timed too.
+    The time that a run takes is its number of steps times the median of its step; checks of the masks are timed too.
     Raises ValueError for a ticket that no search has drawn.
     """
 
