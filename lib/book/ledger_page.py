@@ -95,7 +95,10 @@ def own(entry: Entry) -> str:
 
 def paper_section(paper: Paper, entries: Iterable[Entry]) -> str:
     """One paper: what it says in our words, what of it is implemented and where, its claims, what is said wrongly."""
-    parts = [f"{listed(paper.authors)}. *{paper.title}*. {paper.venue}, {paper.year}. {links(paper)} [@{paper.key}]", paper.summary]
+    parts = [
+        f"{listed(paper.reference.authors)}. *{paper.title}*. {paper.reference.venue}, {paper.year}. {links(paper)} [@{paper.key}]",
+        paper.summary,
+    ]
     if paper.sections:
         parts.append("**Treated in** " + ", ".join(f"@{section}" for section in paper.sections) + ".")
     if paper.implements:
@@ -119,9 +122,10 @@ def tallied(paper: Paper, entries: Iterable[Entry]) -> str:
 
 
 def links(paper: Paper) -> str:
+    about = paper.reference
     found = [
-        f"[arXiv {paper.arxiv}]({ARXIV}{paper.arxiv})" if paper.arxiv else "",
-        f"[doi]({DOI}{paper.doi})" if paper.doi else "",
+        f"[arXiv {about.arxiv}]({ARXIV}{about.arxiv})" if about.arxiv else "",
+        f"[doi]({DOI}{about.doi})" if about.doi else "",
         f"[code]({paper.code})" if paper.code else "",
     ]
     return ", ".join(link for link in found if link)

@@ -17,6 +17,7 @@ from typing import Any
 import yaml
 
 from lib import ROOT
+from lib.claims.bibliography import Reference, references
 from lib.claims.verdict import Bound, in_unit
 from lib.measure.statistics import Estimate
 from lib.runs.results import Results
@@ -117,17 +118,12 @@ class Claim:
 
 @dataclass(frozen=True, kw_only=True)
 class Paper:
-    """A summarised paper or software reference; the fields are those of ``data/papers.yml``."""
+    """A summarised paper or software reference: its entry in ``references.bib`` and the fields of ``data/papers.yml``."""
 
     key: str
-    title: str
-    authors: tuple[str, ...]
-    venue: str
-    year: int
+    reference: Reference
     summary: str
     sections: tuple[str, ...]
-    arxiv: str | None = None
-    doi: str | None = None
     code: str | None = None
     implements: tuple[str, ...] = ()
     corrections: tuple[str, ...] = ()
@@ -135,8 +131,17 @@ class Paper:
 
     @classmethod
     def of(cls, entry: Mapping[str, Any]) -> Paper:
-        lists: dict[str, Any] = {name: tuple(entry[name]) for name in ("authors", "sections", "implements", "corrections") if name in entry}
-        return cls(**{**entry, **lists})
+        """Return the paper of an entry.  Raises KeyError where the bibliography lacks it."""
+        lists: dict[str, Any] = {name: tuple(entry[name]) for name in ("sections", "implements", "corrections") if name in entry}
+        return cls(**{**entry, **lists}, reference=references()[entry["key"]])
+
+    @property
+    def title(self) -> str:
+        return self.reference.title
+
+    @property
+    def year(self) -> int:
+        return self.reference.year
 
 
 def read_entries(path: Path, make: Callable[[Any], Any], key: str) -> dict[str, Any]:

@@ -6,15 +6,11 @@ import re
 
 import pytest
 
-from lib import ROOT
+from lib.claims.bibliography import references
 from lib.claims.entries import claims, papers
 from lib.studies import CHAPTERS
 
 ALL = list(papers().values())
-
-
-def bibliography() -> list[str]:
-    return re.findall(r"^@\w+\{([^,\s]+),", (ROOT / "references.bib").read_text(encoding="utf-8"), flags=re.MULTILINE)
 
 
 def chapter_text(chapter) -> str:
@@ -49,19 +45,30 @@ def resolve(dotted: str):
 
 @pytest.mark.parametrize("paper", ALL, ids=lambda paper: paper.key)
 def test_every_paper_is_complete(paper):
-    assert paper.title and paper.authors and paper.venue and paper.sections
-    assert 1900 <= paper.year <= 2100
-    assert paper.arxiv or paper.doi or paper.code, "nothing leads to it"
-    assert paper.arxiv is None or re.fullmatch(r"\d{4}\.\d{4,5}", paper.arxiv)
+    about = paper.reference
+    assert about.title and about.authors and about.venue and paper.sections
+    assert 1900 <= about.year <= 2100
+    assert about.arxiv or about.doi or paper.code, "nothing leads to it"
+    assert about.arxiv is None or re.fullmatch(r"\d{4}\.\d{4,5}", about.arxiv)
     assert paper.code is None or paper.code.startswith("https://")
     sentences = re.findall(r"[.?!](?:\s|$)", paper.summary)
     assert 3 <= len(sentences) <= 7, f"{len(sentences)} sentences"
 
 
 def test_keys_are_those_of_the_bibliography():
-    keys = bibliography()
-    assert len(keys) == len(set(keys)), "a key is there twice"
-    assert {paper.key for paper in ALL} <= set(keys)
+    assert {paper.key for paper in ALL} <= set(references())
+
+
+def test_an_entry_is_read_as_it_is_printed():
+    """Braces and LaTeX go, first names come first, and a place is told with volume and number."""
+    switch = references()["fedus2022switch"]
+    assert switch.title.startswith("Switch Transformers: Scaling")
+    assert switch.authors == ("William Fedus", "Barret Zoph", "Noam Shazeer")
+    assert (switch.venue, switch.year, switch.arxiv) == ("Journal of Machine Learning Research 23(120)", 2022, "2101.03961")
+    for key, reference in references().items():
+        said = [reference.title, reference.venue, *reference.authors]
+        assert not any(mark in text for mark in "{}\\" for text in said), key
+        assert all(name and not name.startswith("and ") for name in reference.authors), key
 
 
 def test_a_paper_without_claims_is_marked_as_background():
@@ -80,7 +87,7 @@ def test_what_a_paper_is_said_to_be_implemented_by_exists(paper):
 @pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda chapter: chapter.slug)
 def test_every_citation_of_a_chapter_has_its_reference(chapter):
     cited = set(re.findall(r"(?<![\w@])@([a-z]+\d{4}[a-z0-9]*)", chapter_text(chapter)))
-    assert cited <= set(bibliography()), cited - set(bibliography())
+    assert cited <= set(references()), cited - set(references())
 
 
 def test_sections_exist_and_cite_their_papers():
