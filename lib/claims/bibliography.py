@@ -5,7 +5,9 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
+import bibtexparser
 from bibtexparser.bparser import BibTexParser
 from bibtexparser.customization import author, convert_to_unicode
 
@@ -24,7 +26,7 @@ class Reference:
     doi: str | None = None
 
     @classmethod
-    def of(cls, entry: Mapping) -> Reference:
+    def of(cls, entry: Mapping[str, Any]) -> Reference:
         """Return the entry of a parsed file.  Raises KeyError for one without title, author or year."""
         return cls(
             title=bare(entry["title"]),
@@ -41,7 +43,7 @@ def bare(text: str) -> str:
     return text.replace("{", "").replace("}", "")
 
 
-def venue(entry: Mapping) -> str:
+def venue(entry: Mapping[str, Any]) -> str:
     """Return where it appeared: a journal or a book with volume and number, or the entry's note, or arXiv."""
     place = entry.get("journal") or entry.get("booktitle")
     if not place:
@@ -55,7 +57,7 @@ def references() -> dict[str, Reference]:
     """Return every entry of ``references.bib`` by its key.  Raises ValueError naming the one at fault."""
     parser = BibTexParser(customization=lambda entry: author(convert_to_unicode(entry)), ignore_nonstandard_types=False)
     found: dict[str, Reference] = {}
-    for entry in parser.parse((ROOT / "references.bib").read_text(encoding="utf-8")).entries:
+    for entry in bibtexparser.loads((ROOT / "references.bib").read_text(encoding="utf-8"), parser).entries:
         key = entry["ID"]
         if key in found:
             raise ValueError(f"references.bib: {key!r} is there twice")

@@ -52,7 +52,7 @@ def silence(model: nn.Module, masks: Mapping[str, Tensor], shape: tuple[int, ...
     """Set bias, gain and shift to zero, in place, where no weight of a filter survives; :func:`remove` then takes it out.
 
     It changes what the network computes by those constants, so it belongs before the last fine-tuning, or before
-    :func:`lib.pruning.bn.reestimate`.  The last layer's biases stay.  Returns ``model``.
+    :func:`lib.training.batch_norm.reestimate`.  The last layer's biases stay.  Returns ``model``.
     """
     plain = bake(copy.deepcopy(model)).eval().requires_grad_()
     graph, own = dependencies(plain, shape), dict(model.named_modules())

@@ -70,7 +70,7 @@ def between(first: nn.Module, second: nn.Module, part: float) -> nn.Module:
     of batch norm, interpolated.
 
     Statistics of the mixture of two networks are not the mixture of their statistics: estimate them anew
-    (:mod:`lib.pruning.bn`) before the network is judged.
+    (:mod:`lib.training.batch_norm`) before the network is judged.
     """
     middle, other = copy.deepcopy(first), second.state_dict()
     with torch.no_grad():

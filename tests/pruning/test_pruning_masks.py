@@ -13,12 +13,12 @@ from lib.data.images import ImageBatches, load_images
 from lib.models.resnet import ResNet, ResNetConfig
 from lib.models.vgg import VGG, VGGConfig
 from lib.pruning.allocate import ALLOCATIONS, budgets, masks
-from lib.pruning.bn import reestimate
 from lib.pruning.collapse import Collapse, check, collapsed, effective, purge
 from lib.pruning.mask import attach, bake, count, density, gradients, latent, layers, masks_of, ones, prunable, set_masks, sparsity, total
 from lib.pruning.schedule import density_at, levels, prune_in_rounds, rounds
 from lib.pruning.score import magnitude, random
 from lib.training import loop as train
+from lib.training.batch_norm import reestimate
 from lib.training.evaluate import evaluate_classifier
 from lib.training.loop import Recipe, fit
 from lib.training.losses import classification_loss

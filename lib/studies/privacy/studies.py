@@ -9,6 +9,7 @@ from lib.data.augment import Augmentation
 from lib.data.images import check_name
 from lib.models.resnet import ResNetConfig, resnet18
 from lib.runs.spec import Spec
+from lib.studies.anchors.recipes import SHIFTED
 from lib.studies.base.images import LIGHT, SHAPES, other_shape
 from lib.studies.base.parameters import ChapterParameters, numbers
 from lib.studies.base.seeds import with_seed
@@ -20,8 +21,8 @@ from lib.training.loop import Recipe
 #: ReLUs of ResNet-18 on 32×32 images, of which the papers' budgets are parts.
 RESNET18_RELUS = 557_056
 
-#: The papers' budgets of 100, 25, 12.9 and 6 thousand ReLUs as shares of those, per cent.
-PAPER_BUDGETS = "18, 4.5, 2.3, 1.1"
+#: Half, and the papers' budgets of 100, 25, 12.9 and 6 thousand ReLUs as shares of those, per cent.
+PAPER_BUDGETS = "50, 18, 4.5, 2.3, 1.1"
 
 #: The authors' threshold in steps of their scores' learning rate, none, and a wider one.
 USUAL, NONE, WIDE = 3.0, 0.0, 10.0
@@ -83,6 +84,9 @@ def short(epochs: int, batch_size: int, lr: float, **changes) -> Recipe:
     return Recipe(epochs=epochs, batch_size=batch_size, lr=lr, weight_decay=0.0, clip=5.0, **changes)
 
 
+#: In bfloat16 where the processor has units for it.
+AUTOMATIC = {"precision": "auto", "channels_last": True}
+
 SIZES = {
     "smoke": Scale(
         "digits",
@@ -109,15 +113,15 @@ SIZES = {
     ),
     "cpu": Scale(
         "cifar10",
-        ResNetConfig((16, 32, 64), (1, 1, 1), stride=2),
-        first=Recipe(epochs=12, batch_size=64, lr=5e-3),
-        second=short(3, 64, 5e-3),
+        ResNetConfig((32, 64, 128), (1, 1, 1), stride=2),
+        # On validation images Muon reaches 82.7 % in 4 epochs, SGD with momentum 76.5 %; this length 87.6 %.
+        first=Recipe(epochs=12, batch_size=250, optimizer="muon", lr=0.02, weight_decay=0.1, schedule="linear", clip=None, **AUTOMATIC),
+        second=short(4, 128, 2e-3, **AUTOMATIC),
         penalty=100.0,
         travel=4.0,
         private=16,
         seeds=3,
-        train_examples=10_000,
-        augmentation=LIGHT,
+        augmentation=SHIFTED,
     ),
     "gpu": Scale(
         "cifar10",
@@ -164,7 +168,7 @@ def studies(parameters: Parameters) -> dict[str, list[Spec]]:
         "fit": seeded(PolynomialRun(parent=base), seeds=seeds[:1]),
         "shares": seeded(
             SharedRun(parent=dapa, images=size.private, bits=size.bits),
-            SharedRun(parent=replace(dapa, budget=shares[0]), images=size.private, bits=size.bits[:1]),
+            *(SharedRun(parent=replace(dapa, budget=share), images=size.private, bits=size.bits[:1]) for share in (shares[0], 0.0)),
             seeds=seeds[:1],
         ),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
@@ -21,6 +22,7 @@ from lib.runs.spec import Spec
 from lib.runs.store import Session
 from lib.studies.base.images import available_images
 from lib.system.checks import one_of, require
+from lib.training.batch_norm import reestimate
 from lib.training.evaluate import evaluate_classifier
 from lib.training.loop import Recipe, fit
 from lib.training.losses import classification_loss
@@ -86,6 +88,10 @@ class BaselineRun(Spec):
 class ReplacedRun(Spec):
     """Replace all but a budget of the parent's ReLUs, training weights, masks and polynomials, with the parent as teacher.
 
+    Behind parabolas the variance of a batch hangs on its few largest values, and the running mean of such variances fits no
+    image: a network that is right in 84 % of the cases by its batches' statistics was so in 57 % by the running ones.  For each
+    evaluation batch norm's statistics are therefore means over training images, in all arms alike.
+
     ``budget``      share of the ReLUs that stay
     ``kind``        what replaces the others, see :data:`lib.privacy.activation.KINDS`
     ``trained``     whether the coefficients are trained, from those of the parent's activations; else they follow the
@@ -102,10 +108,8 @@ class ReplacedRun(Spec):
 
     experiment: ClassVar[str] = "privacy-replaced"
 
-    @property
-    def version(self) -> int:
-        """2 for trained straight lines: in version 1 their square was trained along, and they were no lines."""
-        return 2 if self.kind == "linear" and self.trained else 1
+    #: 3 takes batch norm's statistics anew.  In 1 the square of trained straight lines was trained along, and they were no lines.
+    version: ClassVar[int] = 3
 
     parent: BaselineRun
     budget: float = 0.1
@@ -146,6 +150,7 @@ class ReplacedRun(Spec):
         watched = Split(images.validation.images[: self.watched], images.validation.labels[: self.watched])
 
         def evaluate(model: nn.Module) -> dict[str, float]:
+            model = reestimate(copy.deepcopy(model), batches)
             layers = masked_relus(model)
             return scored(model, watched, images, recipe, "val") | {
                 "relus": sum(layer.count for layer in layers),
@@ -164,7 +169,7 @@ class ReplacedRun(Spec):
             checkpoint=session.checkpoint,
             report=session.report,
         )
-        session.save_weights(model)
+        session.save_weights(reestimate(model, batches))
         curves = history.curves
         metrics = {
             "diverged": history.diverged,

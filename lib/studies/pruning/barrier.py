@@ -8,7 +8,6 @@ from typing import ClassVar
 from torch import nn
 
 from lib.data.images import Split
-from lib.pruning.bn import reestimate
 from lib.pruning.mask import attach, density
 from lib.pruning.tickets import barrier, between
 from lib.runs.results import Outcome, significant
@@ -17,6 +16,7 @@ from lib.runs.store import Session
 from lib.studies.pruning.dense import scored
 from lib.studies.pruning.tickets import TicketRun, remaining
 from lib.system.checks import require
+from lib.training.batch_norm import reestimate
 from lib.training.loop import fit
 from lib.training.losses import classification_loss
 

@@ -10,7 +10,6 @@ from typing import ClassVar
 from torch import nn
 
 from lib.data.images import ImageSet, Split
-from lib.pruning.bn import reestimate
 from lib.pruning.cocktail import PATTERNS, State, Turns, cocktail_loss, merged, unified
 from lib.pruning.mask import Masks, attach, bake, density, ones, prunable, set_masks
 from lib.runs import checkpoint as training_state
@@ -20,6 +19,7 @@ from lib.runs.store import Session
 from lib.studies.pruning.dense import DenseRun, build, scored
 from lib.studies.pruning.tickets import remaining
 from lib.system.checks import one_of, require
+from lib.training.batch_norm import reestimate
 from lib.training.loop import fit
 
 #: See :class:`CocktailRun`.

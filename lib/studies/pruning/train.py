@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from lib.data.images import ImageBatches, ImageSet
 from lib.distillation.hinton import distillation
-from lib.pruning.bn import reestimate
 from lib.pruning.collapse import collapsed, purge
 from lib.pruning.mask import attach, count, density, masks_of, prunable, set_masks, total
 from lib.pruning.structure import imbalance
@@ -23,6 +22,7 @@ from lib.runs.store import Session
 from lib.studies.base.portions import Portions
 from lib.studies.pruning.dense import DenseRun, build, scored, tested
 from lib.system.checks import one_of, require
+from lib.training.batch_norm import reestimate
 from lib.training.loop import History, Recipe, fit
 from lib.training.losses import Loss, classification_loss
 

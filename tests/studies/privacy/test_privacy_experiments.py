@@ -43,7 +43,7 @@ def test_every_scale_has_its_specs_once(scale):
 
 
 def test_knobs():
-    assert Parameters().shares == (0.18, 0.045, 0.023, 0.011)
+    assert Parameters().shares == (0.5, 0.18, 0.045, 0.023, 0.011)
     chosen = studies(Parameters(scale="laptop", budgets="50, 5", seeds=2, epochs=7, penalty=3.0, dataset="mnist"))
     runs = chosen["budgets"]
     assert {(r.budget, r.seed) for r in runs} == {(0.5, 0), (0.5, 1), (0.05, 0), (0.05, 1)}

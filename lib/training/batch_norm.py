@@ -1,4 +1,6 @@
-"""Batch norm after pruning: its running statistics belong to the network before, and have to be taken anew."""
+"""Batch norm's running statistics, taken anew: where weights were changed without training, and where batches vary so much that
+the running mean of their variances fits no image.
+"""
 
 from __future__ import annotations
 
