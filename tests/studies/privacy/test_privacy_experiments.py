@@ -20,7 +20,7 @@ from lib.studies.privacy.names import method
 from lib.studies.privacy.shares import SharedRun
 from lib.studies.privacy.studies import SIZES, Parameters, studies
 from lib.studies.privacy.train import BaselineRun, ReplacedRun, best_reported
-from lib.training.batch_norm import reestimate
+from lib.training.batch_norm import settle
 
 
 def results(*entries):
@@ -259,7 +259,7 @@ def test_masks_that_are_learnt_survive_being_loaded(tmp_path):
 
 
 def test_the_stored_network_has_statistics_of_its_own_training_images(tmp_path):
-    """The running mean of heavy-tailed variances fits no image; what is stored are means over training batches."""
+    """The running mean of heavy-tailed variances fits no image; what is stored are medians over training batches."""
     run = studies(Parameters(scale="smoke"))["budgets"][0]
     store = Store(tmp_path / "none", tmp_path / "runs")
     obtain([run], store=store, device="cpu")
@@ -268,5 +268,5 @@ def test_the_stored_network_has_statistics_of_its_own_training_images(tmp_path):
     batches = ImageBatches(images.train, images, run.recipe.batch_size, run.parent.augmentation, run.seed)
     norms = [module for module in model.modules() if isinstance(module, torch.nn.BatchNorm2d)]
     stored = [norm.running_var.clone() for norm in norms]
-    reestimate(model, batches)
+    settle(model, batches)
     assert norms and all(torch.allclose(norm.running_var, before, rtol=1e-4) for norm, before in zip(norms, stored))
