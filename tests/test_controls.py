@@ -42,7 +42,7 @@ def unlike(first, second) -> set[str]:
     return {name for name in vars(first) if getattr(first, name) != getattr(second, name)}
 
 
-# Chapter 1
+# The mixtures chapter
 
 
 def test_a_dense_network_that_trains_longer_is_the_same_network():
@@ -79,7 +79,7 @@ def test_places_are_missing_at_inference_and_not_in_training():
     torch.testing.assert_close(layer(x)[0], whole)
 
 
-# Chapter 2
+# The elastic chapter
 
 
 def test_twins_have_the_nested_networks_widths_and_length():
@@ -106,7 +106,7 @@ def test_late_distillation_sees_labels_first():
     assert replace(late, after=0.0) == next(spec.sampler for spec in of(elastic)["sandwich"])
 
 
-# Chapter 3
+# The growth chapter
 
 
 @pytest.mark.parametrize("scale", SCALES)
@@ -132,7 +132,7 @@ def test_dropout_is_in_the_source_and_stays():
         assert usual.steps == spec.steps and usual.total_flops == spec.total_flops
 
 
-# Chapter 4
+# The pruning chapter
 
 SMALL = VGGConfig((8, 8, 16), (1, 1, 1), channels=1, side=8)
 
@@ -216,7 +216,7 @@ def test_official_weights_are_drawn_by_the_number_of_inputs():
     assert ours.head.weight.std() < 0.5 * model.head.weight.std()
 
 
-# Chapter 5
+# The tickets chapter
 
 
 def test_masks_of_bert_tickets_and_their_controls():
@@ -230,7 +230,7 @@ def test_masks_of_bert_tickets_and_their_controls():
     assert {(spec.task, spec.size) for spec in found["words"]} == {(spec.task, spec.size) for spec in found["from-scratch"]}
 
 
-# Chapter 6
+# The distillation chapter
 
 
 def test_labels_alone_for_longer_and_skeptics_that_hear_nobody():
@@ -248,7 +248,7 @@ def test_labels_alone_for_longer_and_skeptics_that_hear_nobody():
     assert unlike(plain, again) == {"recipe"} and again.recipe.epochs == 2 * plain.recipe.epochs
 
 
-# Chapter 8
+# The privacy chapter
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -300,7 +300,7 @@ def test_what_is_left_after_rewinding_is_no_longer_than_the_whole():
     assert remaining(ticket.parent, images, ticket.rewind).epochs <= ticket.parent.recipe.epochs
 
 
-# Chapter 9
+# The benchmarks chapter
 
 
 def test_what_is_compressed_had_half_of_the_dense_networks_compute():
@@ -312,7 +312,7 @@ def test_what_is_compressed_had_half_of_the_dense_networks_compute():
         assert unlike(replace(spec.parent, seed=0), whole) == {"share"} and spec.parent.share == 0.5
 
 
-# Chapter 7
+# The attention chapter
 
 
 def test_contexts_differ_in_the_context_alone():

@@ -49,7 +49,7 @@ def elastic_minus_twin(studies: Studies, size: str) -> list[float]:
 
 
 def baseline(studies: Studies, name: str) -> Results:
-    """Those of this name in chapter 2."""
+    """Those of this name in the elastic chapter."""
     runs = studies["baselines"]
     return Results(tuple(run for run in runs if elastic_names.method(run) == name), runs.missing)
 

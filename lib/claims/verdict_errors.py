@@ -35,7 +35,7 @@ def error_rates(effect: float, seeds: int, *, criterion: float = FIGURE, trials:
 
 
 def simulated(trials: int = 4000, seed: int = 0) -> dict[str, dict[str, float]]:
-    """Return the error rates behind chapter 11's figure: what is true and the number of seeds → verdict → share."""
+    """Return the error rates behind the ledger's figure: what is true and the number of seeds → verdict → share."""
     cases = {
         "no effect, the claim says “better”": (0.0, 0.0),
         "no effect, the claim has a figure": (0.0, FIGURE),

@@ -5,7 +5,7 @@ asks other questions.  An interval over seeds alone keeps the test set as it is;
 Here both are drawn again, and because all networks answer the same images, what an image has in common for both sides
 cancels out.
 
-References: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapters 8 and 13.  Dietterich, Approximate
+References: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, ch. 8 and 13.  Dietterich, Approximate
 Statistical Tests for Comparing Supervised Classification Learning Algorithms, 1998 (McNemar's test).  Bouthillier et al.,
 Accounting for Variance in Machine Learning Benchmarks, 2021, arXiv 2103.03098 (all sources of variation together, paired).
 Owen, The pigeonhole bootstrap, 2007 (rows and columns drawn together).  Hillis, A comparison of denominator degrees of

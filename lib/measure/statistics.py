@@ -71,7 +71,7 @@ def items_alone(estimate: Estimate, items: int | None, level: float = 0.95) -> t
     All seeds answer the same items, so what is peculiar to these items does not show in the spread over seeds.  Where results hold
     their answers, :func:`lib.measure.paired.crossed` measures how much that is.  Elsewhere a difference d of two accuracies on N items
     is taken to vary by d (1 - |d|) / N over sets of items, as if every item that tells the two apart did so for each seed.  Over
-    the 1,128 pairs of chapter 9's networks whose answers are stored, that is 1.2 times what their items really share in the
+    the 1,128 pairs of the benchmarks chapter's networks whose answers are stored, that is 1.2 times what their items really share in the
     median, and 0.6 to 3.4 times in nine cases of ten.
 
     The two variances add up, with the degrees of freedom of a crossed table (Hillis 2007); the interval is never narrower than

@@ -3,7 +3,7 @@
     fast = sparse(model, "csr")   # a copy; "bsr" for blocks, "groups" for rows alike, "2:4" on NVIDIA GPUs
 
 A convolution becomes a product of its sparse matrix [O, I · kh · kw] with the image's patches laid out as columns.  Whether
-that pays depends on the share of zeros and on the machine: chapter 4 measures it.
+that pays depends on the share of zeros and on the machine: the pruning chapter measures it.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """One module per chapter: its Specs, and what running each one means.
 
-A chapter's module is named after its subject (``moe`` for chapter 1) and defines
+A chapter's module is named after its subject (``moe`` for the mixtures chapter) and defines
 
 * ``Parameters``, a subclass of :class:`lib.studies.base.parameters.ChapterParameters`;
 * ``studies(parameters) -> dict[str, list[Spec]]``, the Specs behind each figure and table, by name.

@@ -236,7 +236,7 @@ def test_an_edition_promotes_results_and_is_the_same_twice(tmp_path, console, mo
     before = project.source(chapters[1]).read_bytes()
 
     def make():
-        assert edition.make_edition(project=project, store=store, console=console) == 1  # chapter 3 fails
+        assert edition.make_edition(project=project, store=store, console=console) == 1  # the third fails
         return project.source(chapters[0]).read_bytes()
 
     made = make()

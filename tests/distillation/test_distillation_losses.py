@@ -1,4 +1,4 @@
-"""Chapter 6's losses against float64 references written term by term, their gradients, and their limits."""
+"""The distillation chapter's losses against float64 references written term by term, their gradients, and their limits."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Chapter 10's drawings say and show the numbers that they are given."""
+"""The language chapter's drawings say and show the numbers that they are given."""
 
 import xml.etree.ElementTree as ElementTree
 

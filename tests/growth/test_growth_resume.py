@@ -1,4 +1,4 @@
-"""Chapter 3's runs survive what happens to them: interruption, lost weights, divergence, another precision."""
+"""The growth chapter's runs survive what happens to them: interruption, lost weights, divergence, another precision."""
 
 import os
 import shutil

@@ -54,7 +54,7 @@ def test_nested_types_have_names_of_their_own(specs):
     for place, held in fields.items():
         assert len({inner.__name__ for inner in held}) == len(held), f"{place} holds two classes of one name"
     shared = {name for name, found in classes.items() if len(found) > 1}
-    assert shared == {"TicketRun"}, "give the new one another name; these two, of chapters 4 and 5, share no field"
+    assert shared == {"TicketRun"}, "give the new one another name; these two, of pruning and of tickets, share no field"
 
 
 def test_every_committed_result_is_intact_and_of_its_spec(specs):

@@ -1,4 +1,4 @@
-"""Chapter 7's drawings: one tile of the matrix in fast memory with the running sums, and which tiles a mask leaves."""
+"""The attention chapter's drawings: one tile of the matrix in fast memory with the running sums, and which tiles a mask leaves."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Chapter 6's drawings: where a student is compared with its teacher, and where images leave a network with exits."""
+"""The distillation chapter's drawings: where a student is compared with its teacher, and where images leave a network with exits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Chapter 2's drawings: sub-networks within one network, and the sub-networks that one step of each sampler trains."""
+"""The elastic chapter's drawings: sub-networks within one network, and the sub-networks that one step of each sampler trains."""
 
 from __future__ import annotations
 

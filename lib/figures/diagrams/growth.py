@@ -1,4 +1,4 @@
-"""Chapter 3's drawings: a layer that becomes twice as wide and says the same, and three orders of new blocks."""
+"""The growth chapter's drawings: a layer that becomes twice as wide and says the same, and three orders of new blocks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Chapter 10's two drawings: a weight that goes while the others make up for it, and where SmoothQuant moves outliers."""
+"""The language chapter's two drawings: a weight that goes while the others make up for it, and where SmoothQuant moves outliers."""
 
 from __future__ import annotations
 

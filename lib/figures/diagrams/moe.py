@@ -1,4 +1,4 @@
-"""Chapter 1's drawings: one token's way through a layer of experts, and the same logits routed in three ways."""
+"""The mixtures chapter's drawings: one token's way through a layer of experts, and the same logits routed in three ways."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Chapter 8's drawings: a product of two shared numbers, share by share, and what stands where a ReLU was."""
+"""The privacy chapter's drawings: a product of two shared numbers, share by share, and what stands where a ReLU was."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Chapter 4's drawings: the same weights under several structures, and what a packed file writes of a row of them."""
+"""The pruning chapter's drawings: the same weights under several structures, and what a packed file writes of a row of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Chapter 5's drawings: what each paper takes out of an encoder, and weights before training, after it, and in the ticket."""
+"""The tickets chapter's drawings: what each paper takes out of an encoder, and weights before training, after it, and in the ticket."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Random choice among whole networks: one expert index per batch, the same in every layer.
 
-The routing of the Switch-ViT project that chapter 1 answers.  Layer l's expert i only ever works with the
+The routing of the Switch-ViT project that the mixtures chapter answers.  Layer l's expert i only ever works with the
 other layers' expert i, so E networks are trained that share attention, embedding and head, each on 1/E of
 the batches, and nothing makes them agree.  Evaluation averages their weights.
 """

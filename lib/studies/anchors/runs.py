@@ -3,7 +3,7 @@
     AnchorRun(model=…, recipe=…, augmentation=…)    one training, of at most forty minutes on two cores
     pieces(run)                                     a longer one: a chain of Specs, each of which goes on from the one before
 
-How each recipe was found on validation images, and what was dropped on the way, stands in the log of chapter 11.
+How each recipe was found on validation images, and what was dropped on the way, stands in the log of the ledger.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Chapter 7, exact attention without the matrix: what it runs, and how its claims are read."""
+"""Exact attention without the matrix: what it runs, and how its claims are read."""

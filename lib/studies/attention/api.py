@@ -1,4 +1,4 @@
-"""Chapter 7's measurements for other chapters."""
+"""The attention chapter's measurements for other chapters."""
 
 from lib.studies.attention.contenders import TYPES
 from lib.studies.attention.cost import timed_call

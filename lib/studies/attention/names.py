@@ -1,4 +1,4 @@
-"""What is compared in chapter 7, as it is called in tables and figures."""
+"""What is compared in the attention chapter, as it is called in tables and figures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Chapter 7, exact attention without the matrix: what is run, and at which size."""
+"""Exact attention without the matrix: what is run, and at which size."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from lib.training.loop import Recipe
 
 @dataclass(frozen=True, kw_only=True)
 class Parameters(ChapterParameters):
-    """Chapter 7's knobs.  A knob left at None follows the scale."""
+    """The chapter's knobs.  A knob left at None follows the scale."""
 
     longest: int | None = None  # tokens: timings and memory go up to here, by doubling
     heads: int | None = None  # of what is timed
@@ -202,7 +202,7 @@ HELD = ("standard", "tiled", "sdpa", "linformer", "performer")
 
 
 def studies(parameters: Parameters) -> dict[str, list[Spec]]:
-    """The Specs of each study of chapter 7 by name; see the chapter for what each shows."""
+    """The Specs of each study by name; see the chapter for what each shows."""
     size = sized(parameters)
     every, training = range(size.seeds), range(size.training_seeds)
     lengths = doublings(size.shortest, size.longest)

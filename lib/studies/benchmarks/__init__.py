@@ -1,1 +1,1 @@
-"""Chapter 9, benchmarks across methods: what it runs, and how its claims are read."""
+"""Benchmarks across methods: what it runs, and how its claims are read."""

@@ -183,10 +183,10 @@ class Mixture(MoELayer):
 
 
 def experts(value: float, geometry: Geometry, device: torch.device, dtype: torch.dtype) -> Iterator[Point]:
-    """Chapter 1's layer, ``value`` experts of D → H → D, one for each token, none dropped; 1: the dense FFN.
+    """The mixtures chapter's layer, ``value`` experts of D → H → D, one for each token, none dropped; 1: the dense FFN.
 
     4·T·D·H FLOPs whatever E is, and weights 2·E·D·H that all must be read: the least, without what the router and moving
-    tokens to their experts and back cost (chapter 1 counts those, :mod:`lib.moe.roofline`).
+    tokens to their experts and back cost (the mixtures chapter counts those, :mod:`lib.moe.roofline`).
     """
     E, T, D, H = int(value), geometry.rows, geometry.width, geometry.hidden
     if E == 1:

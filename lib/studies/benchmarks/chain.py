@@ -1,4 +1,4 @@
-"""Going on from a trained network in stages, each of which makes it cheaper to use or better: chapter 9's second Spec.
+"""Going on from a trained network in stages, each of which makes it cheaper to use or better: the benchmarks chapter's second Spec.
 
 ChainRun(parent=StartRun(task=task, share=0.5), stages=(Prune(0.25), Quantize(4)))
 ChainRun(parent=StartRun(task=task, method=Elastic()), cut="small")

@@ -1,4 +1,4 @@
-"""The values behind chapter 9's claims: one function per claim of ``data/claims.yml``, one value per seed.
+"""The values behind the benchmarks chapter's claims: one function per claim of ``data/claims.yml``, one value per seed.
 
 Each takes the studies that its claim names (study → Results) and returns differences of test accuracies, or raises
 :class:`lib.measure.statistics.NotTestable` with the reason.

@@ -1,4 +1,4 @@
-"""Chapter 9's rows compared with each other: by answers to the same images, by time, and as one would wrongly do it."""
+"""The benchmarks chapter's rows compared with each other: by answers to the same images, by time, and as one would wrongly do it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ways to make one trained network smaller or faster: the methods of chapter 9's first regime.
+"""Ways to make one trained network smaller or faster: the methods of the benchmarks chapter's first regime.
 
     Files(32)  Rounded(8)  Codes(4)  Sparse(1 / 4)  SparseCodes(1 / 4, 4)  Channels((16, 64, 64))  LowRank(1 / 2)
     Student((16, 64, 64))  Tuned()

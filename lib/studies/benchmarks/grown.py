@@ -1,4 +1,4 @@
-"""Chapter 9's grown networks: a small vision transformer that becomes the dense one in the middle of its training."""
+"""The benchmarks chapter's grown networks: a small vision transformer that becomes the dense one in the middle of its training."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ PROBE = 256
 
 @dataclass(frozen=True)
 class Grown(Method):
-    """A small network is trained with ``before`` of the budget, grown (chapter 3), and trained on with the rest.
+    """A small network is trained with ``before`` of the budget, grown (the growth chapter), and trained on with the rest.
 
     ``growth`` is applied in order and must lead to the family's dense network; the small one follows from it, see
     :func:`shrunk`.  Both runs have a warm-up and a schedule of their own, at the family's learning rate.  AdamW's
-    moments grow with the weights, as is chapter 3's default; those of new blocks start from zero.
+    moments grow with the weights, as is the growth chapter's default; those of new blocks start from zero.
     """
 
     growth: tuple[Growth, ...]

@@ -1,4 +1,4 @@
-"""What the finished networks of chapter 9 cost on this machine: all of them take turns in one process."""
+"""What the finished networks of the benchmarks chapter cost on this machine: all of them take turns in one process."""
 
 from __future__ import annotations
 

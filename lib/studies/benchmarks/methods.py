@@ -1,7 +1,7 @@
-"""How a network of chapter 9 is trained from new weights: dense, with experts or elastic.
+"""How a network of the benchmarks chapter is trained from new weights: dense, with experts or elastic.
 
 Grown ones have a file of their own, :mod:`lib.studies.benchmarks.grown`.  All spend the same compute and train at
-their family's learning rate, as in chapter 2: it is tuned for none of them.
+their family's learning rate, as in the elastic chapter: it is tuned for none of them.
 
 FLOPs are those of products, and a training step costs three forward passes.  What an optimiser, a norm or an average of
 weights computes is left out.
@@ -74,7 +74,7 @@ class Dense(Method):
 
 @dataclass(frozen=True)
 class Switch(Method):
-    """Experts in place of FFNs, one for each token (Switch, arXiv 2101.03961): chapter 1's router with its drops.
+    """Experts in place of FFNs, one for each token (Switch, arXiv 2101.03961): the mixtures chapter's router with its drops.
 
     An image costs what it costs in the dense network, and the router.  That is counted of training too: each token passes
     its expert once.  Those that are dropped beyond the capacity, and rows that fill up a batched product, are not looked at.
@@ -130,7 +130,7 @@ class Averaged(Method):
 
 @dataclass(frozen=True)
 class Elastic(Method):
-    """One training of a network and all its sub-networks (chapter 2); three of them are cut out without further training.
+    """One training of a network and all its sub-networks (the elastic chapter); three of them are cut out without further training.
 
     ``depth``, ``heads``, ``hidden``  shares of the whole network's that are on offer, ascending up to 1; equal numbers of
                                       units count once

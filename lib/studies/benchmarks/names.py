@@ -1,4 +1,4 @@
-"""What the networks of chapter 9 are called, which section of the book treats them, and the command that makes each of them.
+"""What the networks of the benchmarks chapter are called, which section of the book treats them, and the command that makes each of them.
 
 Everything is read from a run's settings as they stand in its result (:attr:`lib.runs.results.Result.spec`).
 """

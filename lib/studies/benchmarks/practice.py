@@ -1,4 +1,4 @@
-"""Making one trained network smaller or faster: the Spec of chapter 9's first regime, the practitioner's benchmark.
+"""Making one trained network smaller or faster: the Spec of the benchmarks chapter's first regime, the practitioner's benchmark.
 
 CompressedRun(parent=anchor, method=Sparse(1 / 4), recipe=Recipe(epochs=1, …))
 CompressedRun(parent=CompressedRun(parent=anchor, method=Channels((24, 88, 88)), recipe=…), method=Rounded(8))

@@ -1,4 +1,4 @@
-"""What the methods of chapter 9's first regime are called, and what is said of when to use them.
+"""What the methods of the benchmarks chapter's first regime are called, and what is said of when to use them.
 
 Everything is read from a run's settings as they stand in its result (:attr:`lib.runs.results.Result.spec`).
 """

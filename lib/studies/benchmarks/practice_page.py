@@ -1,4 +1,4 @@
-"""Chapter 9's first regime in words and tables: findings, the answers to what is wanted, and every method by itself."""
+"""The benchmarks chapter's first regime in words and tables: findings, the answers to what is wanted, and every method by itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Chapter 9's first regime: which methods compress the trained network at each scale, and with which recipes.
+"""The benchmarks chapter's first regime: which methods compress the trained network at each scale, and with which recipes.
 
 Every method that is trained gets the same number of steps; only the rate differs between families, see :data:`RATES`.
 """

@@ -1,4 +1,4 @@
-"""Chapter 9's first regime as frames: what each method costs and gives, and the answer to what a reader wants."""
+"""The benchmarks chapter's first regime as frames: what each method costs and gives, and the answer to what a reader wants."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much faster the compressed geometries of chapter 9's first regime run on this machine: all take turns in one process."""
+"""How much faster the compressed geometries of the benchmarks chapter's first regime run on this machine: all take turns in one process."""
 
 from __future__ import annotations
 

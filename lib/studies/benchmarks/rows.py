@@ -1,4 +1,4 @@
-"""What is said of each network of chapter 9, and its answers to the test images, one by one.
+"""What is said of each network of the benchmarks chapter, and its answers to the test images, one by one.
 
 Every network is judged as it would be shipped: written to a file, with 16 bits for each number that has no code, and read
 back.  So sizes are those of files, and accuracies those of what is in them.
@@ -69,7 +69,7 @@ def row(
 def shipped(model: nn.Module, images: ImageSet, folder: Path, bits: int = 16) -> tuple[nn.Module, int]:
     """The network as it is read back from its file, and the file's bytes.
 
-    The packed format of chapter 4 where it knows the architecture, else safetensors in 16 bits; that also for a network whose
+    The packed format of the pruning chapter where it knows the architecture, else safetensors in 16 bits; that also for a network whose
     training diverged, since there is nothing to pack.  Safetensors keep names and batch norm's averages: a fifth of the
     smallest networks' files, and next to nothing of larger ones'.  bits: of a number without a code; 32 only where it packs.
     """

@@ -1,4 +1,4 @@
-"""What all stages of chapter 9's chains are: a run that brings one more constraint, and keeps those that are there.
+"""What all stages of the benchmarks chapter's chains are: a run that brings one more constraint, and keeps those that are there.
 
 Masks and codebooks are parametrizations, so whatever trains the network later cannot undo them; codes that are there go on
 following their weights for the first :data:`SETTLE` of each later stage.

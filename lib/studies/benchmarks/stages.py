@@ -1,4 +1,4 @@
-"""The stages of chapter 9's chains: each is a run that brings one more constraint, and keeps those that are there.
+"""The stages of the benchmarks chapter's chains: each is a run that brings one more constraint, and keeps those that are there.
 
     Remove(0.5)  Prune(0.25)  Quantize(4)  Distil()  Replace(0.1)  Exits((1, 2))
 
@@ -32,10 +32,10 @@ from lib.training.losses import classification_loss
 #: Share of a stage's training after which pruning ends.
 END = 0.5
 
-#: Temperature of distillation and the teacher's share of the loss, chapter 6's usual ones.
+#: Temperature of distillation and the teacher's share of the loss, the distillation chapter's usual ones.
 TEMPERATURE, ALPHA = 4.0, 0.7
 
-#: Chapter 8's usual ones: share of the training in which masks of ReLUs move, how far their scores can, how wide the
+#: The privacy chapter's usual ones: share of the training in which masks of ReLUs move, how far their scores can, how wide the
 #: hysteresis is, and the weight of the number of ReLUs.
 MOVING, TRAVEL, HYSTERESIS, PENALTY = 0.6, 4.0, 3.0, 100.0
 
@@ -142,7 +142,7 @@ class Distil(Stage):
 class Replace(Stage):
     """Keep the share ``budget`` of the ReLUs and put polynomials in the others' place, with masks that are learnt.
 
-    AutoReP with DaPa, as chapter 8 has it, with the family's recipe for the weights; see :mod:`lib.privacy.replace`.
+    AutoReP with DaPa, as the privacy chapter has it, with the family's recipe for the weights; see :mod:`lib.privacy.replace`.
     """
 
     budget: float

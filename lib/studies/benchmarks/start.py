@@ -1,4 +1,4 @@
-"""Training one network from new weights with a part of the budget: where every comparison of chapter 9 begins."""
+"""Training one network from new weights with a part of the budget: where every comparison of the benchmarks chapter begins."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Chapter 9, benchmarks: what is run, and at which size.
+"""Benchmarks: what is run, and at which size.
 
 The first regime, what to do with a network that is trained already, is in :mod:`lib.studies.benchmarks.practice_sizes`.  In
 the second everything is a :class:`StartRun`, a network trained from new weights by one method, or a :class:`ChainRun`, one that goes
@@ -41,7 +41,7 @@ SPARSE, BITS = (1 / 4, 1 / 8), (4, 2)
 
 @dataclass(frozen=True, kw_only=True)
 class Parameters(ChapterParameters):
-    """Chapter 9's knobs.  A knob left at None follows the scale."""
+    """The chapter's knobs.  A knob left at None follows the scale."""
 
     dataset: str | None = None  # digits | mnist | cifar10 | cifar100
     epochs: int | None = None  # of the dense networks: the budget of all
@@ -175,7 +175,7 @@ SIZES = {
 
 
 def studies(parameters: Parameters) -> dict[str, list[Spec]]:
-    """The Specs of each study of chapter 9 by name; see the chapter for what each shows."""
+    """The Specs of each study by name; see the chapter for what each shows."""
     size = sized(parameters)
     task, seeds, few = size.task, range(size.seeds), range(size.few)
     elastic = StartRun(task=task, method=Elastic())

@@ -34,7 +34,7 @@ TRAINING = 3.0
 
 @dataclass(frozen=True)
 class Task:
-    """What all of chapter 9's networks are trained on, and for how long.
+    """What all of the benchmarks chapter's networks are trained on, and for how long.
 
     ``vit``, ``cnn``    the dense network of each family
     ``epochs``          that it is trained for: the budget, in its own epochs

@@ -1,4 +1,4 @@
-"""What a method of chapter 9 is, what it works with, and what a run that was paid for left behind."""
+"""What a method of the benchmarks chapter is, what it works with, and what a run that was paid for left behind."""
 
 from __future__ import annotations
 

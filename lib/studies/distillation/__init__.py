@@ -1,1 +1,1 @@
-"""Chapter 6, distillation: what it runs, and how its claims are read."""
+"""Distillation: what it runs, and how its claims are read."""

@@ -1,4 +1,4 @@
-"""Chapter 6's runs for other chapters: networks with exits."""
+"""The distillation chapter's runs for other chapters: networks with exits."""
 
 from lib.studies.distillation.exits import all_logits, thinned
 

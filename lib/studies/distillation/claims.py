@@ -1,4 +1,4 @@
-"""The values behind chapter 6's claims: every function that ``data/claims.yml`` names for it.
+"""The values behind the distillation chapter's claims: every function that ``data/claims.yml`` names for it.
 
 Those about students of a fixed teacher are in :mod:`lib.studies.distillation.students_claims`, those about
 self-distillation, DeiT, Switch's distillation and TinyBERT in :mod:`lib.studies.distillation.network_claims`.

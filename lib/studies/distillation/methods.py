@@ -1,4 +1,4 @@
-"""Chapter 6's methods by name, with the weights and temperatures that their authors or usual comparisons give them."""
+"""The distillation chapter's methods by name, with the weights and temperatures that their authors or usual comparisons give them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a chapter-6 run is called in tables and figures, read off its Spec."""
+"""What a run of the distillation chapter is called in tables and figures, read off its Spec."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ KINDS = {"hard": "hard labels", "soft": "softened labels", "soft, numel": "softe
 
 def deit(spec: Mapping[str, Any]) -> str:
     teacher = spec["teacher"]
-    start = "chapter 1's ViT, " if spec["model"]["pool"] == "mean" else ""
+    start = "no class token, " if spec["model"]["pool"] == "mean" else ""
     if teacher is None:
         return start + "labels alone"
     kind = KINDS[spec["kind"]]

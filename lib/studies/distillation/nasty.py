@@ -1,4 +1,4 @@
-"""A teacher that is trained to mislead its students, and a look at what it says: chapter 6's Specs on nasty teachers."""
+"""A teacher that is trained to mislead its students, and a look at what it says: the distillation chapter's Specs on nasty teachers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The values behind chapter 6's claims on self-distillation, DeiT, Switch's distillation and TinyBERT, one value per seed.
+"""The values behind the distillation chapter's claims on self-distillation, DeiT, Switch's distillation and TinyBERT, one value per seed.
 
 Each function takes the studies that its claim names (study → Results) and returns numbers in the claim's unit, or raises
 :class:`lib.measure.statistics.NotTestable` with the reason.

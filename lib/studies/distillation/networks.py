@@ -1,4 +1,4 @@
-"""Chapter 6's networks that teach themselves, its transformers, and what mixtures of experts leave behind, at each scale."""
+"""The distillation chapter's networks that teach themselves, its transformers, and what mixtures of experts leave behind, at each scale."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from lib.studies.moe.api import ViTRun
 from lib.studies.tickets.api import HOME_MADE, BagOfWordsRun, FinetuneRun, PretrainRun, Source, TaskSize
 from lib.training.loop import Recipe
 
-#: Switch routing in every second layer, as in most of chapter 1.
+#: Switch routing in every second layer, as in most of the mixtures chapter.
 SWITCH = MoEConfig(placement="every-second")
 
 
@@ -53,8 +53,8 @@ class Texts:
     chosen: float = CHOSEN
 
 
-def of_chapter5(scale: str, task: str, student: EncoderConfig, epochs: int, second: Recipe, copies: int) -> Texts:
-    """Chapter 5's pre-trained encoder and its fine-tuned ones as teachers, which are trained once for both chapters."""
+def of_tickets(scale: str, task: str, student: EncoderConfig, epochs: int, second: Recipe, copies: int) -> Texts:
+    """The tickets chapter's pre-trained encoder and its fine-tuned ones as teachers, which are trained once for both chapters."""
     size = HOME_MADE[scale]
     return Texts(
         size.source, size.model, student, task, size.size, size.pretrain, epochs, size.steps, size.recipe, second, copies, size.chosen
@@ -69,7 +69,7 @@ class Networks:
     ``parts``      versions of self-distillation with something left out, labels at every depth the first
     ``maps``       whether TinyBERT's other layer maps are tried
     ``vit``        the transformer that DeiT distils into; ``vit_recipe`` its training
-    ``mixture``    chapter 1's transformer and its recipe, for mixtures of ``experts``, each number in turn
+    ``mixture``    the mixtures chapter's transformer and its recipe, for mixtures of ``experts``, each number in turn
     ``side``       seeds of the side studies
     """
 
@@ -170,7 +170,7 @@ NETWORKS = {
             augmentation=LIGHT,
         ),
         experts=(16,),
-        texts=of_chapter5(
+        texts=of_tickets(
             "cpu", "name", EncoderConfig(width=48, depth=3, heads=4, hidden=192), 5, Recipe(epochs=8, batch_size=32, lr=2e-3), copies=1
         ),
         exit_examples=5_000,
@@ -189,7 +189,7 @@ NETWORKS = {
             dataset="cifar10", preset="small", augmentation=LIGHT, recipe=Recipe(epochs=6, batch_size=256, lr=2e-3, precision="bf16")
         ),
         experts=(16,),
-        texts=of_chapter5(
+        texts=of_tickets(
             "gpu",
             "sst2",
             EncoderConfig(width=96, depth=2, heads=8, hidden=384),
@@ -240,13 +240,13 @@ def deit_studies(size: Networks, teacher: PlainRun) -> dict[str, list[Spec]]:
         augmentation=teacher.augmentation,
     )
     hard = replace(labels, teacher=teacher, token=True)
-    chapter1 = replace(labels, model=replace(size.vit, pool="mean"))
+    pooled = replace(labels, model=replace(size.vit, pool="mean"))
     seeds, side = range(size.seeds), range(min(size.side, size.seeds))
     return {
         "deit": seeded(seeds, labels, hard, replace(hard, kind="soft"), replace(hard, kind="soft, numel")),
         "deit token": seeded(seeds, *(replace(hard, token=False, kind=kind) for kind in KINDS)),
         "deit teachers": seeded(side, replace(hard, teacher=labels)),
-        "chapter 1's": seeded(side, chapter1, replace(chapter1, teacher=teacher)),
+        "no class token": seeded(side, pooled, replace(pooled, teacher=teacher)),
     }
 
 
@@ -267,7 +267,7 @@ def sparse_studies(size: Networks) -> dict[str, list[Spec]]:
 
 
 def text_studies(size: Networks) -> dict[str, list[Spec]]:
-    """Teachers and students of each seed begin with the same pre-trained weights, as chapter 5's networks do."""
+    """Teachers and students of each seed begin with the same pre-trained weights, as the tickets chapter's networks do."""
     texts = size.texts
     pretrained = PretrainRun(source=texts.source, model=texts.teacher, recipe=texts.pretraining, steps=texts.steps, chosen=texts.chosen)
     teacher = FinetuneRun(parent=pretrained, task=texts.task, size=texts.size, recipe=texts.tuning)

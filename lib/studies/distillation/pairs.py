@@ -1,4 +1,4 @@
-"""A network trained from labels, and a student trained with such a network's help: chapter 6's main Specs."""
+"""A network trained from labels, and a student trained with such a network's help: the distillation chapter's main Specs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Students that listen to their teacher with a shallow part only: chapter 6's Specs on skeptical students."""
+"""Students that listen to their teacher with a shallow part only: the distillation chapter's Specs on skeptical students."""
 
 from __future__ import annotations
 

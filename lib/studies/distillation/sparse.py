@@ -1,4 +1,4 @@
-"""Switch's distillation of a mixture of experts into a dense network, ingredient by ingredient, on chapter 1's
+"""Switch's distillation of a mixture of experts into a dense network, ingredient by ingredient, on the mixtures chapter's
 transformer.
 """
 
@@ -30,7 +30,7 @@ from lib.training.losses import classification_loss
 class SparseToDense(Spec):
     """Distil a trained mixture of experts into its dense counterpart, with the mixture's own data and recipe.
 
-    ``teacher``  a chapter-1 run with experts
+    ``teacher``  a run of the mixtures chapter with experts
     ``weight``   the teacher's share of the loss: 0.25 is Switch's, 1 its teacher alone, 0 the labels alone
     ``inherit``  whether the student begins with the teacher's weights outside the experts
     """

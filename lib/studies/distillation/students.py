@@ -1,4 +1,4 @@
-"""Chapter 6's students of one teacher, at each scale: methods, temperatures, views, nasty teachers, skeptical and
+"""The distillation chapter's students of one teacher, at each scale: methods, temperatures, views, nasty teachers, skeptical and
 zero-shot students.
 """
 

@@ -1,4 +1,4 @@
-"""What a student of chapter 6 and its teacher are called in tables and figures, read off the Spec."""
+"""What a student of the distillation chapter and its teacher are called in tables and figures, read off the Spec."""
 
 from __future__ import annotations
 

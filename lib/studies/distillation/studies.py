@@ -1,4 +1,4 @@
-"""Chapter 6, distillation: what is run, and at which size."""
+"""Distillation: what is run, and at which size."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from lib.system.checks import one_of, require
 
 @dataclass(frozen=True, kw_only=True)
 class Parameters(ChapterParameters):
-    """Chapter 6's knobs.  A knob left at None follows the scale."""
+    """The chapter's knobs.  A knob left at None follows the scale."""
 
     dataset: str | None = None  # digits | mnist | cifar10 | cifar100
     epochs: int | None = None  # of students of a fixed teacher; the patient ones' follow in proportion
@@ -43,7 +43,7 @@ class Parameters(ChapterParameters):
 
 
 def studies(parameters: Parameters) -> dict[str, list[Spec]]:
-    """The Specs of each study of chapter 6 by name; see the chapter for what each shows."""
+    """The Specs of each study by name; see the chapter for what each shows."""
     students, networks = sized(parameters)
     found = student_studies(students) | zero_shot_studies(without_images(students))
     found = {name: [with_knobs(spec, parameters) for spec in specs] for name, specs in found.items()}

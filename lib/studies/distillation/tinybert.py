@@ -1,4 +1,4 @@
-"""TinyBERT: an encoder of chapter 5 distilled in two stages, before and during a task, with each part left out in turn."""
+"""TinyBERT: an encoder of the tickets chapter distilled in two stages, before and during a task, with each part left out in turn."""
 
 from __future__ import annotations
 
@@ -100,10 +100,10 @@ class GeneralRun(Spec):
 class TinyRun(Spec):
     """Second stage: a small classifier learns a task from a fine-tuned teacher, or from labels, and is tested once.
 
-    ``teacher``   a fine-tuned encoder of chapter 5, whose task and pre-trained model are used
+    ``teacher``   a fine-tuned encoder of the tickets chapter, whose task and pre-trained model are used
     ``model``     geometry of the student
     ``first``     where its encoder's weights come from: a :class:`GeneralRun` of this geometry, a pre-training of its own
-                  (chapter 5's), None: drawn at random
+                  (the tickets chapter's), None: drawn at random
     ``lesson``    see :data:`LESSONS`; with layers, they get the first half of the epochs
     ``map``       see :data:`MAPS`
     ``copies``    of each example with words replaced.  The number of steps stays what it is without them, so the recipe's

@@ -1,4 +1,4 @@
-"""Students that never see an image: chapter 6's Specs on zero-shot knowledge transfer."""
+"""Students that never see an image: the distillation chapter's Specs on zero-shot knowledge transfer."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Chapter 2, elastic training: what it runs, and how its claims are read."""
+"""Elastic training: what it runs, and how its claims are read."""

@@ -1,4 +1,4 @@
-"""Making a trained ViT dynamic: chapter 2's last Spec.
+"""Making a trained ViT dynamic: the elastic chapter's last Spec.
 
 The router is judged against what the same network does without it at the same FLOPs: sizes dealt out at
 random in the same shares, the same sizes given to other images' tokens at the same positions, and one width

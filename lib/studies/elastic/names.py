@@ -1,4 +1,4 @@
-"""What a chapter-2 run is called in tables and figures, read off its Spec."""
+"""What a run of the elastic chapter is called in tables and figures, read off its Spec."""
 
 from __future__ import annotations
 

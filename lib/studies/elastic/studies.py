@@ -1,4 +1,4 @@
-"""Chapter 2, elastic training: what is run, and at which size."""
+"""Elastic training: what is run, and at which size."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ STAGES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Parameters(ChapterParameters):
-    """Chapter 2's knobs.  A knob left at None follows the scale."""
+    """The chapter's knobs.  A knob left at None follows the scale."""
 
     stage: str = "all"  # all | elastic | baselines | benchmark | visualize
     dataset: str | None = None  # digits | mnist | cifar10 | cifar100
@@ -179,7 +179,7 @@ SIZES = {
 
 
 def studies(parameters: Parameters) -> dict[str, list[Spec]]:
-    """The Specs of each study of chapter 2 by name; see the chapter for what each shows."""
+    """The Specs of each study by name; see the chapter for what each shows."""
     size = sized(parameters)
     every, topic = range(size.seeds), range(size.topic_seeds)
     space = spaces(size.geometry)

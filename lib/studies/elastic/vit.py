@@ -1,4 +1,4 @@
-"""Training one elastic vision transformer, or an ordinary one of some size: most of chapter 2's Specs."""
+"""Training one elastic vision transformer, or an ordinary one of some size: most of the elastic chapter's Specs."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Chapter 3, growing models: what it runs, and how its claims are read."""
+"""Growing models: what it runs, and how its claims are read."""

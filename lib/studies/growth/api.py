@@ -1,4 +1,4 @@
-"""Chapter 3's yardstick for other chapters."""
+"""The growth chapter's yardstick for other chapters."""
 
 from lib.studies.growth.needs import TOKENS_PER_PARAMETER
 

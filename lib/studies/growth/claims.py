@@ -1,4 +1,4 @@
-"""The values behind chapter 3's claims: one function per claim of ``data/claims.yml``, one value per seed.
+"""The values behind the growth chapter's claims: one function per claim of ``data/claims.yml``, one value per seed.
 
 Each takes the studies that its claim names (study → Results) and returns numbers in the claim's unit, or
 raises :class:`lib.measure.statistics.NotTestable` with the reason.

@@ -1,4 +1,4 @@
-"""Training one language model, from scratch or grown from another: most of chapter 3's Specs."""
+"""Training one language model, from scratch or grown from another: most of the growth chapter's Specs."""
 
 from __future__ import annotations
 

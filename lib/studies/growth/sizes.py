@@ -1,4 +1,4 @@
-"""Chapter 3's sizes: what each scale chooses."""
+"""The growth chapter's sizes: what each scale chooses."""
 
 from __future__ import annotations
 

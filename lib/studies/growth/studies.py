@@ -1,4 +1,4 @@
-"""Chapter 3, growing models: what is run, and at which size."""
+"""Growing models: what is run, and at which size."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ DEEPEST = 1000
 
 @dataclass(frozen=True, kw_only=True)
 class Parameters(ChapterParameters):
-    """Chapter 3's knobs.  A knob left at None follows the scale."""
+    """The chapter's knobs.  A knob left at None follows the scale."""
 
     corpus: str | None = None  # grammar | tinystories
     steps: int | None = None  # of the final dense network, trained from scratch: the compute that all get
@@ -70,7 +70,7 @@ class Parameters(ChapterParameters):
 
 
 def studies(parameters: Parameters) -> dict[str, list[Spec]]:
-    """The Specs of each study of chapter 3 by name; see the chapter for what each shows."""
+    """The Specs of each study by name; see the chapter for what each shows."""
     size = sized(parameters)
     plan = Plan(size)
     final, mixture = size.final, plan.mixture

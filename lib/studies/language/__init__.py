@@ -1,1 +1,1 @@
-"""Chapter 10, compressing a trained language model: what it runs, and how its claims are read."""
+"""Compressing a trained language model: what it runs, and how its claims are read."""

@@ -1,4 +1,4 @@
-"""The values behind chapter 10's claims: one function per claim of ``data/claims.yml``.
+"""The values behind the language chapter's claims: one function per claim of ``data/claims.yml``.
 
 Each returns, by model, the ratio of two perplexities with its 95 % interval over seeds and test windows: the same windows on both
 sides.  A model for which the claim's need does not hold gets the reason instead.

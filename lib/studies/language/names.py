@@ -1,4 +1,4 @@
-"""What chapter 10's runs are called, and their losses by model and method."""
+"""What the language chapter's runs are called, and their losses by model and method."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What chapter 10's claims presuppose: the functions that ``data/claims.yml`` names under ``needs``, see :mod:`lib.studies.base.needs`.
+"""What the language chapter's claims presuppose: the functions that ``data/claims.yml`` names under ``needs``, see :mod:`lib.studies.base.needs`.
 
 Each is asked of both models.  A model for which it does not hold decides nothing (:func:`holds`), and where it holds for none the
 claim is not testable.

@@ -1,4 +1,4 @@
-"""Chapter 10, compressing a trained language model: what is run, and at which size."""
+"""Compressing a trained language model: what is run, and at which size."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from lib.training.loop import Recipe
 
 @dataclass(frozen=True, kw_only=True)
 class Parameters(ChapterParameters):
-    """Chapter 10's knobs.  A knob left at None follows the scale."""
+    """The chapter's knobs.  A knob left at None follows the scale."""
 
     pretrained: bool | None = None  # whether SmolLM2 is compressed too
     windows: int | None = None  # of the test text: more of them make every interval narrower
@@ -132,7 +132,7 @@ SIZES["gpu"] = replace(SIZES["cpu"], pretrained=PretrainedLM(windows=128, calibr
 
 
 def studies(parameters: Parameters) -> dict[str, list[Spec]]:
-    """The Specs of each study of chapter 10 by name; see the chapter for what each shows.  SmolLM2's come first."""
+    """The Specs of each study by name; see the chapter for what each shows.  SmolLM2's come first."""
     size = sized(parameters)
     pretrained, own = Runs(size.pretrained, range(size.draws), False), Runs(size.own, range(size.seeds), True)
     fitted = Runs(

@@ -1,4 +1,4 @@
-"""Chapter 10's tables and sentences: perplexities by model, method and strength."""
+"""The language chapter's tables and sentences: perplexities by model, method and strength."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Chapter 1, mixtures of experts and routing: what it runs, and how its claims are read."""
+"""Mixtures of experts and routing: what it runs, and how its claims are read."""

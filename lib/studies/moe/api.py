@@ -1,4 +1,4 @@
-"""Chapter 1's runs for other chapters: vision transformers with and without experts."""
+"""The mixtures chapter's runs for other chapters: vision transformers with and without experts."""
 
 from lib.studies.moe.vit import ViTRun, routing_tables
 

@@ -1,4 +1,4 @@
-"""What a chapter-1 run is called in tables and figures, read off its Spec's fields."""
+"""What a run of the mixtures chapter is called in tables and figures, read off its Spec's fields."""
 
 from __future__ import annotations
 

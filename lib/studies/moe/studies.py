@@ -1,4 +1,4 @@
-"""Chapter 1, mixture of experts and routing: what is run, and at which size."""
+"""Mixture of experts and routing: what is run, and at which size."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from lib.training.loop import Recipe
 
 @dataclass(frozen=True, kw_only=True)
 class Parameters(ChapterParameters):
-    """Chapter 1's knobs.  None follows the scale."""
+    """The chapter's knobs.  None follows the scale."""
 
     dataset: str | None = None  # digits | mnist | cifar10 | cifar100
     experts: int | None = None  # compare dense with this number of experts only
@@ -114,7 +114,7 @@ SWITCH = MoEConfig(placement="every-second")
 
 
 def studies(parameters: Parameters) -> dict[str, list[Spec]]:
-    """The Specs of each study of chapter 1 by name; see the chapter for what each shows."""
+    """The Specs of each study by name; see the chapter for what each shows."""
     size = sized(parameters)
     every, few = range(size.seeds), range(size.side_seeds)
     dense = size.base

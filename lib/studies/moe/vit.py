@@ -1,4 +1,4 @@
-"""Training one vision transformer, dense or with experts: most of chapter 1's Specs."""
+"""Training one vision transformer, dense or with experts: most of the mixtures chapter's Specs."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Chapter 11, papers and claims: what it runs, and how its claims are read."""
+"""Papers and claims: what it runs, and how its claims are read."""

@@ -1,4 +1,4 @@
-"""Chapter 11, papers and claims: it runs nothing and shows what the other chapters stored."""
+"""Papers and claims: it runs nothing and shows what the other chapters stored."""
 
 from __future__ import annotations
 

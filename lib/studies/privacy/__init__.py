@@ -1,1 +1,1 @@
-"""Chapter 8, private inference: what it runs, and how its claims are read."""
+"""Private inference: what it runs, and how its claims are read."""

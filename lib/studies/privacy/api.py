@@ -1,4 +1,4 @@
-"""Chapter 8's runs for other chapters: networks whose activations are replaced."""
+"""The privacy chapter's runs for other chapters: networks whose activations are replaced."""
 
 from lib.studies.privacy.train import CALIBRATION, optimiser
 

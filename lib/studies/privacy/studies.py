@@ -1,4 +1,4 @@
-"""Chapter 8, private inference: what is run, and at which size."""
+"""Private inference: what is run, and at which size."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ USUAL, NONE, WIDE = 3.0, 0.0, 10.0
 
 @dataclass(frozen=True, kw_only=True)
 class Parameters(ChapterParameters):
-    """Chapter 8's knobs.  A knob left at None follows the scale."""
+    """The chapter's knobs.  A knob left at None follows the scale."""
 
     dataset: str | None = None  # digits | mnist | cifar10 | cifar100
     epochs: int | None = None  # of replacing ReLUs
@@ -140,7 +140,7 @@ SIZES = {
 
 
 def studies(parameters: Parameters) -> dict[str, list[Spec]]:
-    """The Specs of each study of chapter 8 by name; see the chapter for what each shows."""
+    """The Specs of each study by name; see the chapter for what each shows."""
     size = sized(parameters)
     shares = parameters.shares if size.budgets is None else parameters.shares[-size.budgets :]
     scarce = shares[-2:]  # the papers' 12.9 and 6 thousand

@@ -1,4 +1,4 @@
-"""Training a residual network, and training it again while its ReLUs are replaced: chapter 8's main Specs."""
+"""Training a residual network, and training it again while its ReLUs are replaced: the privacy chapter's main Specs."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Chapter 4, pruning, lottery tickets, quantization: what it runs, and how its claims are read."""
+"""Pruning, lottery tickets, quantization: what it runs, and how its claims are read."""

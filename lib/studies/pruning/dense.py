@@ -1,4 +1,4 @@
-"""The dense network that pruning starts from, and what all of chapter 4's runs share."""
+"""The dense network that pruning starts from, and what all of the pruning chapter's runs share."""
 
 from __future__ import annotations
 

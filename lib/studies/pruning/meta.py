@@ -1,4 +1,4 @@
-"""MetaPruning: training the PruningNet, searching widths with it, training what was found: chapter 4's Specs."""
+"""MetaPruning: training the PruningNet, searching widths with it, training what was found: the pruning chapter's Specs."""
 
 from __future__ import annotations
 

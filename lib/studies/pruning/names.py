@@ -1,4 +1,4 @@
-"""What a chapter-4 run is called in tables and figures, read off its Spec."""
+"""What a run of the pruning chapter is called in tables and figures, read off its Spec."""
 
 from __future__ import annotations
 

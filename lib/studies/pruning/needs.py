@@ -1,4 +1,4 @@
-"""What chapter 4's claims presuppose: the functions that ``data/claims.yml`` names under ``needs``, see :mod:`lib.studies.base.needs`."""
+"""What the pruning chapter's claims presuppose: the functions that ``data/claims.yml`` names under ``needs``, see :mod:`lib.studies.base.needs`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Values of chapter 4's runs by seed, and differences between runs of the same seed: what its claims are computed with."""
+"""Values of the pruning chapter's runs by seed, and differences between runs of the same seed: what its claims are computed with."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Quantizing a pruned network, writing it to a real file, and what an established library makes of it: chapter 4's Specs."""
+"""Quantizing a pruned network, writing it to a real file, and what an established library makes of it: the pruning chapter's Specs."""
 
 from __future__ import annotations
 

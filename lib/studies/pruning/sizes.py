@@ -1,4 +1,4 @@
-"""Chapter 4's sizes: networks, recipes and ratios of each scale."""
+"""The pruning chapter's sizes: networks, recipes and ratios of each scale."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Chapter 4, pruning: what is run, and at which size."""
+"""Pruning: what is run, and at which size."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ COARSE_FORMS = ("refill", "regroup", "channels")
 
 @dataclass(frozen=True, kw_only=True)
 class Parameters(ChapterParameters):
-    """Chapter 4's knobs.  A knob left at None follows the scale."""
+    """The chapter's knobs.  A knob left at None follows the scale."""
 
     dataset: str | None = None  # digits | mnist | cifar10 | cifar100
     epochs: int | None = None  # of a run that prunes
@@ -74,7 +74,7 @@ class Parameters(ChapterParameters):
 
 
 def studies(parameters: Parameters) -> dict[str, list[Spec]]:
-    """The Specs of each study of chapter 4 by name; see the chapter for what each shows."""
+    """The Specs of each study by name; see the chapter for what each shows."""
     size = sized(parameters)
     seeds, few = range(size.seeds), range(min(size.few, size.seeds))
 

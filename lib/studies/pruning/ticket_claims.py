@@ -1,4 +1,4 @@
-"""The values behind chapter 4's claims on lottery tickets; see :mod:`lib.studies.pruning.claims`."""
+"""The values behind the pruning chapter's claims on lottery tickets; see :mod:`lib.studies.pruning.claims`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training a network until few of its weights are left: chapter 4's main Spec, and our recipe for high ratios."""
+"""Training a network until few of its weights are left: the pruning chapter's main Spec, and our recipe for high ratios."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Chapter 5, lottery tickets in transformers: what it runs, and how its claims are read."""
+"""Lottery tickets in transformers: what it runs, and how its claims are read."""

@@ -1,4 +1,4 @@
-"""Chapter 5's runs for other chapters: the pre-trained encoder, its tasks and how it is fine-tuned."""
+"""The tickets chapter's runs for other chapters: the pre-trained encoder, its tasks and how it is fine-tuned."""
 
 from lib.studies.tickets.finetune import FinetuneRun, TaskSize
 from lib.studies.tickets.pretrain import PretrainRun, masked_batches

@@ -1,4 +1,4 @@
-"""The values behind chapter 5's claims: the functions that ``data/claims.yml`` names, gathered from the papers' own modules.
+"""The values behind the tickets chapter's claims: the functions that ``data/claims.yml`` names, gathered from the papers' own modules.
 
 Each takes the studies that its claim names (study → Results) and returns numbers in the claim's unit, or raises
 :class:`lib.measure.statistics.NotTestable` with the reason.

@@ -1,4 +1,4 @@
-"""Which of chapter 5's tasks count: those on which the whole fine-tuned network beats counting words and learning from scratch.
+"""Which of the tickets chapter's tasks count: those on which the whole fine-tuned network beats counting words and learning from scratch.
 
 Elsewhere nothing can be lost, neither by pruning nor by forgetting what was learnt before.
 """

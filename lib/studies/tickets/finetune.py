@@ -1,4 +1,4 @@
-"""Fine-tuning: a new head on the pre-trained encoder, trained on one task.  The steps that all of chapter 5's runs share."""
+"""Fine-tuning: a new head on the pre-trained encoder, trained on one task.  The steps that all of the tickets chapter's runs share."""
 
 from __future__ import annotations
 

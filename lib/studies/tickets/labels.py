@@ -1,4 +1,4 @@
-"""What chapter 5's runs of structured tickets are called in tables and figures, read off their Specs."""
+"""What the tickets chapter's runs of structured tickets are called in tables and figures, read off their Specs."""
 
 from __future__ import annotations
 

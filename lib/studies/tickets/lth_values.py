@@ -1,4 +1,4 @@
-"""The values behind chapter 5's claims about lottery tickets in pre-trained BERT: one number per seed.
+"""The values behind the tickets chapter's claims about lottery tickets in pre-trained BERT: one number per seed.
 
 Each task is judged by itself: a mean over tasks can hide that they say opposite things.  Which of them count:
 :mod:`lib.studies.tickets.counted`.

@@ -1,4 +1,4 @@
-"""What chapter 5's claims presuppose: the functions that ``data/claims.yml`` names under ``needs``, see :mod:`lib.studies.base.needs`.
+"""What the tickets chapter's claims presuppose: the functions that ``data/claims.yml`` names under ``needs``, see :mod:`lib.studies.base.needs`.
 
 Which tasks count is asked of each task by itself, in :mod:`lib.studies.tickets.counted`.
 """

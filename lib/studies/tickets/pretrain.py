@@ -1,4 +1,4 @@
-"""Pre-training: the one checkpoint that all of chapter 5 starts from."""
+"""Pre-training: the one checkpoint that all of the tickets chapter starts from."""
 
 from __future__ import annotations
 

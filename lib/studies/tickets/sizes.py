@@ -1,4 +1,4 @@
-"""Chapter 5, lottery tickets in transformers: at which size it is run."""
+"""Lottery tickets in transformers: at which size it is run."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def adam(epochs: int, batch_size: int, lr: float, **changes) -> Recipe:
     return Recipe(epochs=epochs, batch_size=batch_size, lr=lr, weight_decay=0.01, **changes)
 
 
-#: The sizes at which the book pre-trains its own encoder, "cpu" among them, which chapter 6 distils.
+#: The sizes at which the book pre-trains its own encoder, "cpu" among them, which the distillation chapter distils.
 HOME_MADE = {
     "smoke": Scale(
         Source(stories=200),

@@ -1,4 +1,4 @@
-"""Chapter 5's studies of structured tickets: what is run on each fine-tuned network, and at which size."""
+"""The tickets chapter's studies of structured tickets: what is run on each fine-tuned network, and at which size."""
 
 from __future__ import annotations
 

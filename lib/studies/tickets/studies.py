@@ -1,4 +1,4 @@
-"""Chapter 5, lottery tickets in transformers: what is run, and at which size."""
+"""Lottery tickets in transformers: what is run, and at which size."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from lib.system.checks import one_of, require
 
 @dataclass(frozen=True, kw_only=True)
 class Parameters(ChapterParameters):
-    """Chapter 5's knobs.  A knob left at None follows the scale."""
+    """The chapter's knobs.  A knob left at None follows the scale."""
 
     pretrained: bool | None = None  # whether the encoder is MiniLM instead of one that the book pre-trains; at cpu and gpu
     tasks: str | None = None  # of order, shuffled, name, sst2, cola, trec; several are separated by commas
@@ -44,7 +44,7 @@ class Parameters(ChapterParameters):
 
 
 def studies(parameters: Parameters) -> dict[str, list[Spec]]:
-    """The Specs of each study of chapter 5 by name; see the chapter for what each shows."""
+    """The Specs of each study by name; see the chapter for what each shows."""
     size = sized(parameters)
     seeds, side = range(size.seeds), range(min(size.side, size.seeds))
     # One checkpoint for all, whatever the seed: what differs are the new heads and the order of the examples.

@@ -1,4 +1,4 @@
-"""What chapter 5 reads: one tokenizer, a stream for pre-training, and the tasks that share its words."""
+"""What the tickets chapter reads: one tokenizer, a stream for pre-training, and the tasks that share its words."""
 
 from __future__ import annotations
 

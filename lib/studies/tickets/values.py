@@ -1,4 +1,4 @@
-"""The values behind chapter 5's claims about structured tickets (Prasanna, EarlyBERT, EBERT): one number per seed.
+"""The values behind the tickets chapter's claims about structured tickets (Prasanna, EarlyBERT, EBERT): one number per seed.
 
 ``data/claims.yml`` names them through :mod:`lib.studies.tickets.claims`.  Each task is judged by itself, and only those
 that count, see :mod:`lib.studies.tickets.counted`.

@@ -1,4 +1,4 @@
-"""What counting words achieves on chapter 5's tasks: a network that does no better needs no attention, and nothing can be said
+"""What counting words achieves on the tickets chapter's tasks: a network that does no better needs no attention, and nothing can be said
 about its parts.
 """
 

@@ -1,4 +1,4 @@
-"""Chapter 7's Specs at toy size: what each run measures, and what the claims read from it."""
+"""The attention chapter's Specs at toy size: what each run measures, and what the claims read from it."""
 
 from __future__ import annotations
 

@@ -87,7 +87,7 @@ def test_what_matters_and_what_is_enough():
         needs.at_least([1.84], 20, "the network", "tokens")
 
 
-# Chapter 1
+# The mixtures chapter
 
 
 def vit(accuracy, epochs=4, seed=0, **moe):
@@ -113,7 +113,7 @@ def test_averaged_experts():
     )
 
 
-# Chapter 2
+# The elastic chapter
 
 
 def elastic(accuracy, *, hidden=96, k=2, sampler=None, epochs=4, seed=0, dense=False, offered=True, wall=None):
@@ -169,7 +169,7 @@ def test_controls_under_the_same_recipe():
     stops(elastic_needs.coactivation_trains, sparsity(0.36), saying="co-activation")
 
 
-# Chapters 3 and 7
+# The growth and the attention chapter
 
 
 def gpt(loss, *, steps=600, sparse=False, tokens=1000, flops=1.0):
@@ -202,7 +202,7 @@ def test_a_mixture_is_worth_growing_into():
     )
 
 
-# Chapter 4
+# The pruning chapter
 
 
 def dense(accuracy, kind="ResNetConfig"):
@@ -237,7 +237,7 @@ def test_networks_that_are_ranked():
     stops(pruning_needs.networks_differ, meta(*[0.5 + number / 1000 for number in range(12)]), saying="1.1 points")
 
 
-# Chapter 5
+# The tickets chapter
 
 
 def test_the_whole_network_under_the_tickets_recipe():
@@ -282,7 +282,7 @@ def test_what_is_timed_is_compute():
     stops(tickets_needs.arithmetic_takes_the_time, speed(3, 4), saying="3 layers with 4 heads")
 
 
-# Chapter 6
+# The distillation chapter
 
 
 def plain(accuracy, epochs=5, seed=0):
@@ -368,7 +368,7 @@ def test_teachers_of_texts_and_students_without_data():
     stops(distillation_needs.zero_shot_is_finished, {"zero-shot": runs(run("distillation-zero-shot", data="mnist"))}, saying="of CIFAR-10")
 
 
-# Chapter 8
+# The privacy chapter
 
 
 def test_the_network_with_all_its_relus():

@@ -54,7 +54,7 @@ def inner(spec: Spec):
 @pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize("chapter", [chapter for chapter in CHAPTERS if not chapter.summarises], ids=lambda chapter: chapter.subject)
 def test_every_run_and_what_it_builds_on_have_one_seed(chapter, scale):
-    """Pre-training apart, which chapters 5 and 6 do once for all; and runs that draw nothing may keep seed 0 for every parent."""
+    """Pre-training apart, which is done once for all; and runs that draw nothing may keep seed 0 for every parent."""
     for name, specs in chapter.module.studies(chapter.module.Parameters(scale=scale)).items():
         for spec in specs:
             for one in inner(spec):

@@ -1,4 +1,4 @@
-"""Chapter 9's chains: what they spend, that every constraint holds through later stages, and that files say what ran."""
+"""The benchmarks chapter's chains: what they spend, that every constraint holds through later stages, and that files say what ran."""
 
 import copy
 import itertools

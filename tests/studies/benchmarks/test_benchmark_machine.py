@@ -1,4 +1,4 @@
-"""Chapter 9's measurements of this machine: what a call must do at least, its share of the roofline, networks in turns."""
+"""The benchmarks chapter's measurements of this machine: what a call must do at least, its share of the roofline, networks in turns."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Chapter 9's runs from new weights: what they spend, what they leave behind, and what they can be asked for."""
+"""The benchmarks chapter's runs from new weights: what they spend, what they leave behind, and what they can be asked for."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Chapter 9: every run has a name, rows are held against the right ones, claims read the right runs."""
+"""The benchmarks chapter: every run has a name, rows are held against the right ones, claims read the right runs."""
 
 import dataclasses
 import itertools

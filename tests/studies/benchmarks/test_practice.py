@@ -1,4 +1,4 @@
-"""Chapter 9's first regime: each method changes what it says, all get the same budget, and files say what ran."""
+"""The benchmarks chapter's first regime: each method changes what it says, all get the same budget, and files say what ran."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Chapter 6's Specs of self-distillation, DeiT, sparse to dense and TinyBERT; its knobs, names and claims."""
+"""The distillation chapter's Specs of self-distillation, DeiT, sparse to dense and TinyBERT; its knobs, names and claims."""
 
 import json
 from dataclasses import replace
@@ -194,7 +194,7 @@ def test_names():
         "softened labels, ÷ classes",
         "softened labels, no token",
         "hard labels, transformer teacher",
-        "chapter 1's ViT, labels alone",
+        "no class token, labels alone",
         "switch, 4 experts",
         "dense, 10 epochs",
         "distilled",

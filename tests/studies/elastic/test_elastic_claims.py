@@ -1,4 +1,4 @@
-"""Chapter 2's claims and names: values worked out by hand come out of results filled in by hand."""
+"""The elastic chapter's claims and names: values worked out by hand come out of results filled in by hand."""
 
 import json
 

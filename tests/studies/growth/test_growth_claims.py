@@ -1,4 +1,4 @@
-"""Chapter 3's claims and names: values worked out by hand come out of results filled in by hand."""
+"""The growth chapter's claims and names: values worked out by hand come out of results filled in by hand."""
 
 import json
 

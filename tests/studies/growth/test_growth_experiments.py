@@ -1,4 +1,4 @@
-"""What chapter 3's Specs ask for, and what is made of their results."""
+"""What the growth chapter's Specs ask for, and what is made of their results."""
 
 from dataclasses import replace
 

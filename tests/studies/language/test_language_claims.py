@@ -1,4 +1,4 @@
-"""What chapter 10's claims and needs read from results that are made up by hand."""
+"""What the language chapter's claims and needs read from results that are made up by hand."""
 
 from __future__ import annotations
 

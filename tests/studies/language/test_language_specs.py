@@ -1,4 +1,4 @@
-"""Chapter 10's Specs at toy size: each method does what its name says to a language model, and runs repeat."""
+"""The language chapter's Specs at toy size: each method does what its name says to a language model, and runs repeat."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Chapter 8's Specs, names, claims and its interactive figure."""
+"""The privacy chapter's Specs, names, claims and its interactive figure."""
 
 import json
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Chapter 4's Specs, names, claims and its picture of masks."""
+"""The pruning chapter's Specs, names, claims and its picture of masks."""
 
 import base64
 import io

@@ -1,4 +1,4 @@
-"""Chapter 4's Specs for coarse tickets, Sparse Cocktail and the latency study, at a very small size."""
+"""The pruning chapter's Specs for coarse tickets, Sparse Cocktail and the latency study, at a very small size."""
 
 from dataclasses import replace
 

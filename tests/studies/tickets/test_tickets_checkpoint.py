@@ -1,4 +1,4 @@
-"""Chapter 5 on a checkpoint: every Spec runs on a tiny one of the same architecture, and CoLA has a measure of its own."""
+"""The tickets chapter on a checkpoint: every Spec runs on a tiny one of the same architecture, and CoLA has a measure of its own."""
 
 from dataclasses import fields, is_dataclass, replace
 

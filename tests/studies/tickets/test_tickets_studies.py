@@ -1,4 +1,4 @@
-"""Chapter 5's studies at every scale, its knobs, the names of its runs, and the values behind its claims about tickets."""
+"""The tickets chapter's studies at every scale, its knobs, the names of its runs, and the values behind its claims about tickets."""
 
 from __future__ import annotations
 
