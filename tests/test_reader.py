@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlparse
 
 import pytest
 
-from lib.book.postrender import MOVED
+from lib.book.moved import MOVED
 from test_rendered import browser, committed, open_page, quarto, sample  # noqa: F401 - fixtures
 
 pytestmark = pytest.mark.slow

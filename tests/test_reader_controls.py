@@ -41,7 +41,7 @@ def test_a_figures_range_and_buttons_work_by_keyboard(committed, open_page):
 
 
 def test_steps_of_a_mechanism_are_taken_by_keyboard(committed, open_page):
-    page = open_page(committed / "chapters" / "07-attention.html", **TELEPHONE)
+    page = open_page(committed / "chapters" / "08-attention.html", **TELEPHONE)
     steps, range_ = page.locator(".book-steps .book-step"), page.locator(".book-steps input[type=range]")
     assert page.locator(".book-step:visible").count() == 3, "on paper all are shown"
     page.evaluate("dispatchEvent(new Event('afterprint'))")
@@ -54,12 +54,12 @@ def test_steps_of_a_mechanism_are_taken_by_keyboard(committed, open_page):
 
 
 def test_the_mode_bar_is_not_there_for_fingers(committed, open_page):
-    page = open_page(committed / "chapters" / "07-attention.html", **TELEPHONE)
+    page = open_page(committed / "chapters" / "08-attention.html", **TELEPHONE)
     assert page.locator(".modebar-btn").count() == 0
 
 
 def test_the_ledger_is_narrowed_ordered_and_unfolded(committed, open_page):
-    page = open_page(committed / "chapters" / "11-papers-and-claims.html", **DESK)
+    page = open_page(committed / "chapters" / "12-papers-and-claims.html", **DESK)
     ledger = page.locator(".book-ledger")
     shown = ledger.locator("tbody tr:visible")
     all_of_them = shown.count()
@@ -89,7 +89,7 @@ def test_the_ledger_is_narrowed_ordered_and_unfolded(committed, open_page):
 
 
 def test_a_link_to_a_claim_unfolds_it(committed, open_page):
-    page = open_page(committed / "chapters" / "11-papers-and-claims.html", **DESK)
+    page = open_page(committed / "chapters" / "12-papers-and-claims.html", **DESK)
     page.evaluate("location.hash = '#claim-switch-speed'")
     page.wait_for_selector(".book-ledger-more")
     assert "switch-speed" in page.locator(".book-ledger-more").inner_text()

@@ -211,7 +211,7 @@ def test_the_data_of_a_figure_can_be_downloaded_by_keyboard(sample, open_page):
 
 
 def test_the_ledger_is_sorted_filtered_and_exported(committed, open_page):
-    page = open_page(committed / "chapters" / "11-papers-and-claims.html", accept_downloads=True)
+    page = open_page(committed / "chapters" / "12-papers-and-claims.html", accept_downloads=True)
     body = page.locator(".book-ledger tbody tr")
     count = body.count()
     first_words = (
@@ -273,12 +273,12 @@ def test_the_repository_setting_counts_without_any_other_change(quarto, sample):
 
 
 def test_hidden_code_stays_hidden_on_the_next_page(committed, open_page):
-    page = open_page(committed / "chapters" / "07-attention.html")
+    page = open_page(committed / "chapters" / "08-attention.html")
     folds = "[...document.querySelectorAll('main details')].filter((fold) => fold.querySelector('.sourceCode') && fold.open).length"
     assert page.evaluate(folds) > 0
     page.evaluate("document.getElementById('quarto-hide-all-code').click()")
     assert page.evaluate(folds) == 0
-    page.goto((committed / "chapters" / "08-private-inference.html").as_uri())
+    page.goto((committed / "chapters" / "09-private-inference.html").as_uri())
     assert page.evaluate(folds) == 0
     page.evaluate("document.getElementById('quarto-show-all-code').click()")
     assert page.evaluate(folds) > 0

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from lib.claims.judge import Verdict
 from lib.claims.verdict import css_class
 from lib.runs.markdown import escaped, pipe_table
+from lib.studies import CHAPTERS
 
 #: Where each claim stands beside all others.
-LEDGER = "11-papers-and-claims.ipynb"
+LEDGER = next(f"{chapter.slug}.ipynb" for chapter in CHAPTERS if chapter.summarises)
 
 
 def claim_table(rows: Sequence[tuple[str, str, str, str | None]], places: str) -> str:

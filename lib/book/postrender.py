@@ -95,35 +95,18 @@ def as_script(module: Path) -> str | None:
     return f"(() => {{\n{text}\nreturn {{ {', '.join(exported)} }};\n}})();\n"
 
 
-#: Pages whose address has changed, so that links from elsewhere still arrive: old address → new one, in the same folder.
-MOVED = {"chapters/10-papers-and-claims.html": "11-papers-and-claims.html"}
-
-SIGNPOST = """<!doctype html>
-<html lang="en-GB"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>This page has moved</title>
-<link rel="canonical" href="{to}"></head>
-<body><main id="quarto-document-content"><h1>This page has moved</h1><p><a id="there" href="{to}">It is here now.</a></p></main>
-<script>const there = document.getElementById("there"); there.hash = location.hash; if (!navigator.webdriver) location.replace(there.href);</script>
-</body></html>
-"""
-
-
-def put_up_signposts(book: Path) -> None:
-    """A page at each old address that leads on, to the same anchor.  Browsers driven by a program stay, so that tests see it."""
-    for old, new in MOVED.items():
-        if (book / old).with_name(new).exists():
-            (book / old).write_text(SIGNPOST.format(to=new), encoding="utf-8")
-
-
 def main() -> int:
     root = Path(__file__).resolve().parents[2]
     sys.path.insert(0, str(root))  # Quarto starts this file, not the package
     from lib.book.dark_sheet import thin_dark_sheets
+    from lib.book.moved import lead_on, put_up_signposts
     from lib.book.search_index import write_search_script
 
     book = Path(os.environ.get("QUARTO_PROJECT_OUTPUT_DIR", root / "_book"))
     copy_notebooks(root, book)
     without_modules(book)
     put_up_signposts(book)
+    lead_on(book)
     add_skip_links(book)
     thin_dark_sheets(book)
     write_search_script(book)

@@ -2,7 +2,8 @@
 
 import pytest
 
-from lib.book.postrender import MOVED, add_skip_links, put_up_signposts
+from lib.book.moved import MOVED, lead_on, put_up_signposts
+from lib.book.postrender import add_skip_links
 
 PAGE = '<html><body class="nav"><nav></nav><main class="{}" id="quarto-document-content">text</main></body></html>'
 

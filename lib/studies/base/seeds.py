@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from lib.runs.results import Result
+from lib.measure.statistics import NotTestable, why
+from lib.runs.results import Result, Results
 from lib.runs.spec import Spec
 
 S = TypeVar("S", bound=Spec)
@@ -50,3 +51,19 @@ def by_seed(
 ) -> dict[int, Value]:
     """Return a value of the runs that are called so, by seed, as :func:`each_seed` does."""
     return each_seed((run for run in runs if called(run) == name), value, name)
+
+
+def paired(first: Mapping[int, float], second: Mapping[int, float], *runs: Results) -> list[tuple[float, float]]:
+    """Return both values of each seed that has both; NotTestable where there is none, with the reason why ``runs`` lack some."""
+    found = [(value, second[seed]) for seed, value in first.items() if seed in second]
+    if not found:
+        raise NotTestable(f"no two runs of the same seed to compare{why(*runs)}")
+    return found
+
+
+def difference(first: Mapping[int, float], second: Mapping[int, float], *runs: Results, least: float = 0.0) -> list[float]:
+    """Return first minus second for each seed that has both, where at least one of the two reaches ``least``; else NotTestable."""
+    kept = [a - b for a, b in paired(first, second, *runs) if max(a, b) >= least]
+    if not kept:
+        raise NotTestable(f"no network is right in {least:.0%} of the cases: nothing was learnt to compare")
+    return kept

@@ -14,7 +14,7 @@ from lib.distillation.early_exit import Setting, UpTo, answers, exit_flops, judg
 from lib.distillation.exits import ExitNet
 from lib.distillation.leaving import EarlyExit
 from lib.studies.benchmarks.rows import row, shipped, zero_flops
-from lib.studies.distillation.api import all_logits, thinned
+from lib.studies.teachers.api import all_logits, thinned
 
 #: What early exit may cost, in accuracy on the validation images.
 LOSS = 0.005

@@ -12,23 +12,24 @@ from typing import Any
 import pandas as pd
 
 from lib.runs.results import Result
+from lib.studies import section
 
 FAMILIES = {"vit": "transformer", "cnn": "convolutional network"}
 
 #: Method (see :data:`lib.figures.theme.METHODS`) and section, as a link between pages, by a run's last step.
 PLACES = {
-    "Dense": ("dense", "09-benchmarks.html#sec-benchmarks-task"),
-    "Switch": ("switch", "01-moe-routing.html#sec-moe-switch"),
-    "Averaged": ("ewa", "01-moe-routing.html#sec-moe-random"),
-    "Elastic": ("elastic", "02-elastic-training.html#sec-elastic"),
-    "Grown": ("growth", "03-growth-pipeline.html#sec-growth"),
-    "Prune": ("pruning", "04-pruning-lottery-tickets.html#sec-pruning-training"),
-    "Remove": ("pruning", "04-pruning-lottery-tickets.html#sec-pruning-structures"),
-    "Quantize": ("quantization", "04-pruning-lottery-tickets.html#sec-pruning-quantization"),
-    "Distil": ("distillation", "06-distillation.html#sec-distillation-hinton"),
-    "Exits": ("early_exit", "06-distillation.html#sec-distillation-exits"),
-    "Replace": ("privacy", "08-private-inference.html#sec-privacy-budget"),
-    "combined": ("combined", "09-benchmarks.html#sec-benchmarks-orders"),
+    "Dense": ("dense", section("benchmarks", "task")),
+    "Switch": ("switch", section("moe", "switch")),
+    "Averaged": ("ewa", section("moe", "random")),
+    "Elastic": ("elastic", section("elastic")),
+    "Grown": ("growth", section("growth")),
+    "Prune": ("pruning", section("pruning", "training")),
+    "Remove": ("pruning", section("pruning", "structures")),
+    "Quantize": ("quantization", section("pruning", "quantization")),
+    "Distil": ("distillation", section("distillation", "hinton")),
+    "Exits": ("early_exit", section("teachers", "exits")),
+    "Replace": ("privacy", section("privacy", "budget")),
+    "combined": ("combined", section("benchmarks", "orders")),
 }
 
 

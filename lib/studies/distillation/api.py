@@ -1,5 +1,43 @@
-"""The distillation chapter's runs for other chapters: networks with exits."""
+"""The distillation chapter's runs for other chapters: a network from labels and its student, their sizes, and how they are named."""
 
-from lib.studies.distillation.exits import all_logits, thinned
+from lib.studies.distillation.pairs import (
+    Config,
+    PairRun,
+    PlainRun,
+    against,
+    answers,
+    distortion,
+    loaded,
+    network,
+    own_seed,
+    scored,
+    sizes,
+    tested,
+)
+from lib.studies.distillation.students import FAST, STUDENTS, Students, adam, for_images, on_other_data, sized_students, usual_pair
+from lib.studies.distillation.students_names import student, taught_by
 
-__all__ = ["all_logits", "thinned"]
+__all__ = [
+    "FAST",
+    "STUDENTS",
+    "Config",
+    "PairRun",
+    "PlainRun",
+    "Students",
+    "adam",
+    "against",
+    "answers",
+    "distortion",
+    "for_images",
+    "loaded",
+    "network",
+    "on_other_data",
+    "own_seed",
+    "scored",
+    "sized_students",
+    "sizes",
+    "student",
+    "taught_by",
+    "tested",
+    "usual_pair",
+]

@@ -19,8 +19,7 @@ from lib.runs.results import Outcome, significant
 from lib.runs.spec import Spec
 from lib.runs.store import Session
 from lib.studies.base.images import available_images
-from lib.studies.distillation.exits import ExitRun
-from lib.studies.distillation.pairs import APART
+from lib.studies.distillation.pairs import APART, PlainRun
 from lib.system.checks import one_of, require
 from lib.training.evaluate import evaluate_classifier
 from lib.training.loop import Recipe, fit
@@ -37,7 +36,7 @@ PROBE_IMAGES = 1000
 class DeiTRun(Spec):
     """Train a vision transformer with a teacher or without, and look at the test set once at the end.
 
-    ``teacher``  a trained network of other fields' data: a plain residual network (an :class:`ExitRun` without places) or a
+    ``teacher``  a trained network of other fields' data: a plain residual network (a :class:`PlainRun`) or a
                  transformer (another run of this kind); None: labels alone
     ``kind``     see :data:`KINDS`; without meaning where there is no teacher
     ``token``    whether a distillation token learns from the teacher; else the one head learns both, as in usual
@@ -50,7 +49,7 @@ class DeiTRun(Spec):
     dataset: str = "digits"
     train_examples: int | None = None
     model: ViTConfig = field(default_factory=ViTConfig)
-    teacher: ExitRun | DeiTRun | None = None
+    teacher: PlainRun | DeiTRun | None = None
     kind: str = "hard"
     token: bool = True
     weight: float = 0.1

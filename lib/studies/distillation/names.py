@@ -13,7 +13,6 @@ def method(result: Result) -> str:
     """The method of a run; seeds and geometries are no part of a name."""
     spec = result.spec
     own = {
-        "distillation-exits": exits,
         "distillation-deit": deit,
         "distillation-sparse": sparse,
         "distillation-tinybert": tinybert,
@@ -21,31 +20,7 @@ def method(result: Result) -> str:
     }
     if result.experiment in own:
         return own[result.experiment](spec)
-    if result.experiment == "distillation-thresholds":
-        return "early exit"
     return student(result)
-
-
-def exits(spec: Mapping[str, Any]) -> str:
-    """Self-distillation, by what is not as usual; without shallow classifiers it is the plain network."""
-    if not spec["places"]:
-        return "plain network"
-    if not spec["alpha"] and not spec["weight"]:
-        return "labels at every depth"
-    said = [f"from {REFERENCES[spec['reference']]}"] if spec["reference"] != "deepest" else []
-    said += ["no hints"] if not spec["weight"] else []
-    said += ["no attention"] if not spec["attention"] else []
-    return ", ".join(["self-distillation", *said])
-
-
-#: What shallow classifiers learn from, as the chapter says it.
-REFERENCES = {"deepest": "the deepest", "ensemble": "the ensemble", "transitive": "the next", "dense": "all deeper ones"}
-
-
-def places(result: Result) -> str:
-    """The blocks behind which shallow classifiers stand."""
-    found = result.spec["places"]
-    return "blocks " + ", ".join(map(str, found)) if len(found) > 1 else f"block {found[0]}" if found else "none"
 
 
 #: What a transformer learns from its teacher.

@@ -9,9 +9,8 @@ import numpy as np
 from lib.measure.statistics import NotTestable
 from lib.runs.results import Result, Results
 from lib.studies.base.needs import above_floor, above_linear, at_least, better, flat
-from lib.studies.base.seeds import each_seed
 from lib.studies.distillation.names import method
-from lib.studies.distillation.students_claims import NASTY, by_seed
+from lib.studies.distillation.students_claims import by_seed
 from lib.studies.distillation.students_names import student
 
 Studies = Mapping[str, Results]
@@ -40,29 +39,6 @@ def teacher_is_better(studies: Studies) -> None:
     better(list(by_seed(studies["teacher"], ALONE).values()), list(by_seed(studies["alone"], ALONE).values()), "the teacher", "its student")
 
 
-def nasty_teacher_is_nasty(studies: Studies) -> None:
-    """Need a nasty teacher from which an ordinary student loses, on average, against labels alone."""
-    taught, alone = by_seed(studies["nasty students"], NASTY), by_seed(studies["alone"], ALONE)
-    both = [seed for seed in taught if seed in alone]
-    if not both:
-        raise NotTestable("no ordinary student of the nasty teacher shows whether it is nasty")
-    if (gain := float(np.mean([taught[seed] - alone[seed] for seed in both]))) >= 0:
-        raise NotTestable(f"the nasty teacher is not nasty: an ordinary student of it is {100 * gain:+.1f} points from labels alone")
-
-
-def network_with_exits_has_learnt(studies: Studies) -> None:
-    """Need a plain network that beats a linear classifier of the pixels."""
-    runs = [r for r in studies["self"] if not r.spec.get("places")]
-    above_linear(accuracies(runs), runs[0].spec["dataset"] if runs else "cifar10", "the plain network")
-
-
-def network_with_exits_is_flat(studies: Studies, margin: float) -> None:
-    """Need a plain network to which twice the training brings less than ``margin``."""
-    usual = each_seed((r for r in studies["self"] if not r.spec.get("places")), lambda r: r.metrics["test_accuracy"], "plain network")
-    longer = each_seed(studies["self longer"], lambda r: r.metrics["test_accuracy"], "longer network")
-    flat(usual, longer, margin, "the plain network")
-
-
 def student_is_small_enough(studies: Studies) -> None:
     """Need a student 7.5 times smaller than its teacher, as the paper's is."""
     found = [r.metrics["teacher_parameters"] / r.metrics["parameters"] for r in studies["tinybert"] if r.metrics.get("teacher_parameters")]
@@ -83,13 +59,6 @@ def teacher_beats_words(studies: Studies) -> None:
     if not words:
         raise NotTestable("counting words was not tried on this task")
     above_floor(teachers, float(np.mean(words)), "the teacher", "counting words")
-
-
-def zero_shot_is_finished(studies: Studies) -> None:
-    """Need zero-shot students on the paper's images, CIFAR-10."""
-    names = {r.provenance["data"]["name"] for r in studies["zero-shot"]}
-    if names and names != {"cifar10"}:
-        raise NotTestable(f"the paper's figures are of CIFAR-10, and these students are of {', '.join(sorted(names))}")
 
 
 def accuracies(runs: Iterable[Result]) -> list[float]:

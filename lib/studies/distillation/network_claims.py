@@ -1,4 +1,4 @@
-"""The values behind the distillation chapter's claims on self-distillation, DeiT, Switch's distillation and TinyBERT, one value per seed.
+"""The values behind the distillation chapter's claims on DeiT, Switch's distillation and TinyBERT, one value per seed.
 
 Each function takes the studies that its claim names (study → Results) and returns numbers in the claim's unit, or raises
 :class:`lib.measure.statistics.NotTestable` with the reason.
@@ -13,6 +13,7 @@ from lib.runs.results import Result, Results
 from lib.studies.base import seeds
 from lib.studies.base.elsewhere import Scores, chosen_elsewhere
 from lib.studies.base.needs import leaves_out_zero
+from lib.studies.base.seeds import difference
 from lib.studies.distillation.names import method
 
 Studies = Mapping[str, Results]
@@ -30,86 +31,9 @@ def by_seed(runs: Iterable[Result], name: str, value: Callable[[Result], float] 
     return seeds.by_seed(runs, name, method, value)
 
 
-def difference(first: dict[int, float], second: dict[int, float], *runs: Results) -> list[float]:
-    """First minus second for each seed that both have; NotTestable where there is none."""
-    found = [value - second[seed] for seed, value in first.items() if seed in second]
-    if not found:
-        raise NotTestable(f"no two runs of the same seed to compare{why(*runs)}")
-    return found
-
-
 def both(result: Result) -> Scores:
     """Validation and test accuracy."""
     return result.metrics["val_accuracy"], tested(result)
-
-
-def spread(groups: Iterable[dict[int, Scores]], *runs: Results) -> list[float]:
-    """The best of several configurations minus the worst, both chosen by validation on the other seeds.
-
-    The largest minus the smallest on the seed itself is above 0 even where all are equally good.
-    """
-    groups = {number: group for number, group in enumerate(groups) if group}
-    if len(groups) < 2:
-        raise NotTestable(f"there are no two configurations to compare{why(*runs)}")
-    best, worst = chosen_elsewhere(groups, max), chosen_elsewhere(groups, min)
-    return [best[seed] - worst[seed] for seed in best]
-
-
-# Self-distillation
-
-
-def deepest_minus_plain(studies: Studies) -> list[float]:
-    runs = studies["self"]
-    return difference(by_seed(runs, "self-distillation"), by_seed(runs, "plain network"), runs)
-
-
-def second_shallowest_minus_plain(studies: Studies) -> list[float]:
-    runs = studies["self"]
-    second = by_seed(runs, "self-distillation", lambda r: r.arrays["test_accuracy_by_exit"][1])
-    return difference(second, by_seed(runs, "plain network"), runs)
-
-
-def early_exit_speedup(studies: Studies) -> list[float]:
-    """FLOPs of the plain network over the mean FLOPs of the cheapest thresholds that are as accurate on validation
-    images.
-    """
-    runs, searches = studies["self"], studies["thresholds"]
-    plain = seeds.each_seed((r for r in runs if method(r) == "plain network"), lambda r: r, "plain network")
-    found = []
-    for search in searches:
-        if (base := plain.get(search.fields["seed"])) is None:
-            continue
-        front = zip(search.arrays["front_val_accuracy"], search.arrays["front_test_flops"])
-        enough = [flops for accuracy, flops in front if accuracy >= base.metrics["val_accuracy"]]
-        if not enough:
-            raise NotTestable(
-                "with no thresholds is the network with early exits as accurate as the plain one: "
-                "how fast it is at equal accuracy cannot be said"
-            )
-        found.append(base.metrics["flops_per_image"] / min(enough))
-    if not found:
-        raise NotTestable(f"no thresholds were searched for a network that has a plain counterpart{why(runs, searches)}")
-    return found
-
-
-def spread_of_references(studies: Studies) -> list[float]:
-    runs, others = studies["self"], studies["references"]
-    names = dict.fromkeys(method(r) for r in others)
-    return spread([by_seed(runs, "self-distillation", both), *(by_seed(others, name, both) for name in names)], runs, others)
-
-
-def spread_of_places(studies: Studies) -> list[float]:
-    runs, others = studies["self"], studies["places"]
-    grouped: dict[tuple, list[Result]] = {}
-    for r in others:
-        grouped.setdefault(tuple(r.spec["places"]), []).append(r)
-    groups = {places: seeds.each_seed(found, both, f"exits at {places}") for places, found in grouped.items()}
-    return spread([by_seed(runs, "self-distillation", both), *groups.values()], runs, others)
-
-
-def distilled_minus_deep_supervision(studies: Studies) -> list[float]:
-    runs, parts = studies["self"], studies["self parts"]
-    return difference(by_seed(runs, "self-distillation"), by_seed(parts, "labels at every depth"), runs, parts)
 
 
 # DeiT

@@ -1,22 +1,19 @@
-"""The distillation chapter's networks that teach themselves, its transformers, and what mixtures of experts leave behind, at each scale."""
+"""The distillation chapter's transformers, and what mixtures of experts leave behind, at each scale."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from lib.data.augment import Augmentation
 from lib.data.masked_lm import CHOSEN
 from lib.distillation.tinybert import layer_map
 from lib.models.encoder import EncoderConfig
-from lib.models.resnet import ResNetConfig, resnet18
 from lib.models.vit import ViTConfig, preset
 from lib.moe.layer import MoEConfig
 from lib.runs.spec import Spec
 from lib.studies.base.images import LIGHT
 from lib.studies.base.seeds import seeded
 from lib.studies.distillation.deit import KINDS, DeiTRun
-from lib.studies.distillation.exits import ExitRun, ExitSearch
 from lib.studies.distillation.pairs import PlainRun
 from lib.studies.distillation.sparse import SparseToDense
 from lib.studies.distillation.tinybert import GeneralRun, TinyRun
@@ -65,8 +62,6 @@ def of_tickets(scale: str, task: str, student: EncoderConfig, epochs: int, secon
 class Networks:
     """What a scale chooses.
 
-    ``places``     blocks with a shallow classifier, usually; ``other_places``: other numbers and places
-    ``parts``      versions of self-distillation with something left out, labels at every depth the first
     ``maps``       whether TinyBERT's other layer maps are tried
     ``vit``        the transformer that DeiT distils into; ``vit_recipe`` its training
     ``mixture``    the mixtures chapter's transformer and its recipe, for mixtures of ``experts``, each number in turn
@@ -74,19 +69,11 @@ class Networks:
     """
 
     dataset: str
-    exits: ResNetConfig
-    exit_recipe: Recipe
-    exit_augmentation: Augmentation
-    places: tuple[int, ...]
-    other_places: tuple[tuple[int, ...], ...]
     vit: ViTConfig
     vit_recipe: Recipe
     mixture: ViTRun
     experts: tuple[int, ...]
     texts: Texts
-    exit_examples: int | None = None
-    search: tuple[int, int] = (32, 25)
-    parts: int = 3
     maps: bool = True
     seeds: int = 3
     side: int = 1
@@ -96,12 +83,7 @@ FAST = {"precision": "bf16", "channels_last": True}
 
 NETWORKS = {
     "smoke": Networks(
-        "digits",
-        ResNetConfig((4, 8, 8), (1, 1, 1), channels=1),
-        Recipe(epochs=1, batch_size=64, lr=1e-2),
-        Augmentation(),
-        places=(1, 2),
-        other_places=(),
+        dataset="digits",
         vit=preset("tiny", image_size=8, channels=1, patch=4, width=24, hidden=48, pool="class"),
         vit_recipe=Recipe(epochs=1, batch_size=64, lr=5e-3),
         mixture=ViTRun(dataset="digits", train_examples=128, preset="tiny", recipe=Recipe(epochs=1, batch_size=64, lr=2e-3)),
@@ -119,17 +101,10 @@ NETWORKS = {
             Recipe(epochs=4, batch_size=32, lr=2e-3),
             copies=1,
         ),
-        exit_examples=128,
-        search=(8, 3),
         seeds=1,
     ),
     "laptop": Networks(
-        "digits",
-        ResNetConfig((8, 16, 32), (1, 1, 1), channels=1),
-        Recipe(epochs=7, batch_size=32, lr=1.2e-2),
-        Augmentation(crop=1),
-        places=(1, 2),
-        other_places=((1,),),
+        dataset="digits",
         vit=preset("tiny", image_size=8, channels=1, patch=2, depth=3, pool="class"),
         vit_recipe=Recipe(epochs=4, batch_size=64, lr=5e-3),
         mixture=ViTRun(dataset="digits", preset="tiny", recipe=Recipe(epochs=4, batch_size=64, lr=1e-2)),
@@ -147,17 +122,10 @@ NETWORKS = {
             Recipe(epochs=8, batch_size=32, lr=3e-3),
             copies=1,
         ),
-        exit_examples=300,
-        parts=1,
         seeds=1,
     ),
     "cpu": Networks(
-        "cifar10",
-        ResNetConfig((12, 24, 48), (1, 1, 1), stride=2),
-        Recipe(epochs=5, batch_size=64, lr=5e-3),
-        LIGHT,
-        places=(1, 2),
-        other_places=((1,), (2,)),
+        dataset="cifar10",
         vit=preset("small", width=48, hidden=192, heads=4, patch=8, pool="class"),
         vit_recipe=Recipe(epochs=5, batch_size=64, lr=3e-3),
         mixture=ViTRun(
@@ -173,16 +141,10 @@ NETWORKS = {
         texts=of_tickets(
             "cpu", "name", EncoderConfig(width=48, depth=3, heads=4, hidden=192), 5, Recipe(epochs=8, batch_size=32, lr=2e-3), copies=1
         ),
-        exit_examples=5_000,
         side=3,
     ),
     "gpu": Networks(
-        "cifar10",
-        resnet18(widths=(32, 64, 128, 256)),
-        Recipe(epochs=8, batch_size=256, lr=2e-3, **FAST),
-        LIGHT,
-        places=(2, 4, 6),
-        other_places=((4,), (2, 6), (1, 2, 3), (5, 6, 7), (1, 2, 3, 4, 5, 6, 7)),
+        dataset="cifar10",
         vit=ViTConfig(width=192, depth=6, heads=6, hidden=768, pool="class"),
         vit_recipe=Recipe(epochs=10, batch_size=512, lr=2e-3, precision="bf16"),
         mixture=ViTRun(
@@ -205,29 +167,7 @@ def network_studies(size: Networks, teacher: PlainRun) -> dict[str, list[Spec]]:
     """The Specs of each study by name.  ``teacher``: the convolutional teacher of the transformers, whose data they
     share.
     """
-    return {**exit_studies(size), **deit_studies(size, teacher), **sparse_studies(size), **text_studies(size)}
-
-
-def exit_studies(size: Networks) -> dict[str, list[Spec]]:
-    plain = ExitRun(
-        dataset=size.dataset,
-        train_examples=size.exit_examples,
-        model=size.exits,
-        recipe=size.exit_recipe,
-        augmentation=size.exit_augmentation,
-    )
-    own = replace(plain, places=size.places)
-    seeds, side = range(size.seeds), range(min(size.side, size.seeds))
-    population, generations = size.search
-    parts = replace(own, alpha=0.0, weight=0.0), replace(own, weight=0.0), replace(own, attention=False)
-    return {
-        "self": seeded(seeds, plain, own),
-        "self longer": seeded(seeds, replace(plain, recipe=replace(size.exit_recipe, epochs=2 * size.exit_recipe.epochs))),
-        "references": seeded(side, *(replace(own, reference=name) for name in ("ensemble", "transitive", "dense"))),
-        "self parts": seeded(side, *parts[: size.parts]),
-        "places": seeded(side, *(replace(own, places=places) for places in size.other_places)),
-        "thresholds": seeded(seeds, ExitSearch(parent=own, population=population, generations=generations)),
-    }
+    return {**deit_studies(size, teacher), **sparse_studies(size), **text_studies(size)}
 
 
 def deit_studies(size: Networks, teacher: PlainRun) -> dict[str, list[Spec]]:

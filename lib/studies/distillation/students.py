@@ -1,75 +1,47 @@
-"""The distillation chapter's students of one teacher, at each scale: methods, temperatures, views, nasty teachers, skeptical and
-zero-shot students.
-"""
+"""The distillation chapter's students of one teacher, at each scale: methods, temperatures, views, and a teacher with smoothed labels."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 from lib.data.augment import Augmentation
-from lib.models.cnn import CNNConfig
 from lib.models.resnet import ResNetConfig, resnet18
+from lib.models.vit import ViTConfig
 from lib.runs.spec import Spec
-from lib.studies.base.images import LIGHT
+from lib.studies.base.images import LIGHT, SHAPES, other_shape
 from lib.studies.base.seeds import seeded
 from lib.studies.distillation.methods import METHODS
-from lib.studies.distillation.nasty import GalleryRun, NastyRun
 from lib.studies.distillation.pairs import Config, PairRun, PlainRun
-from lib.studies.distillation.skeptical import SkepticalRun
-from lib.studies.distillation.zero_shot import TransitionRun, ZeroShotRun
 from lib.training.loop import Recipe
+
+S = TypeVar("S")
 
 #: Smoothing of the labels of the teacher whose students are compared with those of the usual one.
 SMOOTHING = 0.1
-
-#: What students of a nasty teacher take from it, as its authors have it.
-NASTY_ALPHA = 0.9
 
 
 @dataclass(frozen=True)
 class Students:
     """What a scale chooses.
 
-    ``teacher``, ``student``  geometries;  ``others`` further students of the nasty teacher, the teacher's own geometry
-                              among them
+    ``teacher``, ``student``  geometries
     ``first``, ``second``     how a teacher and how a student is trained;  ``long``: epochs of the patient students
     ``maps``      weight of the attention term for maps of this size
     ``sweep``     temperatures and shares α of Hinton's method
-    ``omegas``, ``taus``   of the nasty teachers, the usual one first
-    ``heard``     student temperatures and α that are tried on the nasty teacher
-    ``parts``     shares of the images that students of the nasty teacher have
-    ``places``    blocks behind which a skeptical student has its shallow classifiers; ``listeners`` that are compared
-    ``zero``      the zero-shot student: its geometry, recipe, rounds in each epoch, β and what the generator has
-    ``zero_dataset``  the images that zero-shot students are tested on, None: ``dataset``.  As many of them train the teacher
-    ``few``       seeds of nasty teachers, their students, and zero-shot students;  ``side``: those of the side studies
+    ``side``      seeds of the side studies
     """
 
     dataset: str
     teacher: Config
     student: Config
-    others: tuple[Config, ...]
     first: Recipe
     second: Recipe
     long: int
     maps: float
     sweep: tuple[tuple[float, ...], tuple[float, ...]]
-    omegas: tuple[float, ...]
-    taus: tuple[float, ...]
-    heard: tuple[tuple[float, float], ...]
-    parts: tuple[float, ...]
-    places: tuple[int, ...]
-    listeners: tuple[int, ...]
-    zero: Config
-    zero_recipe: Recipe
-    rounds: int
-    beta: float
-    noise: int
-    width: int
-    zero_variants: int = 3
-    zero_dataset: str | None = None
     seeds: int = 3
-    few: int = 3
     side: int = 1
     train_examples: int | None = None
     augmentation: Augmentation = Augmentation()
@@ -81,10 +53,6 @@ def adam(epochs: int, batch_size: int, lr: float, **changes) -> Recipe:
     return Recipe(epochs=epochs, batch_size=batch_size, lr=lr, clip=5.0, **changes)
 
 
-def game(epochs: int, batch_size: int, lr: float, **changes) -> Recipe:
-    return Recipe(epochs=epochs, batch_size=batch_size, lr=lr, weight_decay=0.0, warmup=0.0, clip=5.0, **changes)
-
-
 FAST = {"precision": "bf16", "channels_last": True}
 
 STUDENTS = {
@@ -92,25 +60,11 @@ STUDENTS = {
         dataset="digits",
         teacher=ResNetConfig((8, 16), (1, 1), channels=1),
         student=ResNetConfig((4, 8), (1, 1), channels=1),
-        others=(),
         first=adam(2, 64, 1e-2),
         second=adam(1, 64, 1e-2),
         long=2,
         maps=62.5,
         sweep=((4.0,), (0.7,)),
-        omegas=(0.04,),
-        taus=(4.0,),
-        heard=(),
-        parts=(),
-        places=(1,),
-        listeners=(0,),
-        zero=ResNetConfig((4, 8), (1, 1), channels=1),
-        zero_recipe=game(1, 32, 1e-2),
-        rounds=3,
-        beta=15.0,
-        noise=16,
-        width=8,
-        zero_variants=1,
         seeds=1,
         train_examples=256,
         methods=("hinton", "standardised"),
@@ -119,25 +73,11 @@ STUDENTS = {
         dataset="digits",
         teacher=ResNetConfig((16, 32), (1, 1), channels=1),
         student=ResNetConfig((4, 8), (1, 1), channels=1),
-        others=(),
         first=adam(6, 64, 1e-2),
         second=adam(6, 64, 2e-2),
         long=7,
         maps=62.5,
         sweep=((1.0, 4.0), (0.7,)),
-        omegas=(0.04, 0.1),
-        taus=(4.0,),
-        heard=(),
-        parts=(0.3,),
-        places=(1,),
-        listeners=(0,),
-        zero=ResNetConfig((8, 16), (1, 1), channels=1),
-        zero_recipe=game(2, 48, 6e-3),
-        rounds=14,
-        beta=15.0,
-        noise=32,
-        width=24,
-        zero_variants=1,
         seeds=1,
         methods=("hinton", "fitnets", "attention", "relational", "contrastive", "decoupled", "dist", "standardised"),
     ),
@@ -145,26 +85,11 @@ STUDENTS = {
         dataset="cifar10",
         teacher=ResNetConfig((24, 48, 96), (1, 1, 1), stride=2),
         student=ResNetConfig((8, 16, 32), (1, 1, 1), stride=2),
-        others=(ResNetConfig((16, 32, 64), (1, 1, 1), stride=2),),
         first=adam(9, 64, 5e-3),
         second=adam(5, 64, 5e-3),
         long=8,
         maps=250.0,
         sweep=((1.0, 4.0, 10.0), (0.3, 0.7, 0.9)),
-        omegas=(0.12, 0.04, 0.3),
-        taus=(4.0,),
-        heard=((1.0, 0.9),),
-        parts=(0.2,),
-        places=(1, 2),
-        listeners=(0, 1),
-        zero=ResNetConfig((16, 32, 64), (1, 1, 1), stride=2),
-        zero_recipe=game(5, 64, 4e-3),
-        rounds=40,
-        beta=60.0,
-        noise=64,
-        width=48,
-        zero_variants=2,
-        zero_dataset="mnist",
         side=3,
         train_examples=5_000,
         augmentation=LIGHT,
@@ -174,25 +99,11 @@ STUDENTS = {
         dataset="cifar10",
         teacher=resnet18(),
         student=ResNetConfig((16, 32, 64, 128), (1, 1, 1, 1)),
-        others=(CNNConfig(((32,), (64,), (128, 128))),),
         first=adam(12, 256, 2e-3, **FAST),
         second=adam(8, 512, 4e-3, **FAST),
         long=16,
         maps=1000.0,
         sweep=((1.0, 4.0), (0.7, 0.9)),
-        omegas=(0.04, 0.1),
-        taus=(4.0,),
-        heard=((1.0, 0.9),),
-        parts=(0.1,),
-        places=(1, 2),
-        listeners=(0,),
-        zero=ResNetConfig((32, 64, 128, 256), (1, 1, 1, 1)),
-        zero_recipe=game(8, 128, 2e-3, **FAST),
-        rounds=75,
-        beta=250.0,
-        noise=100,
-        width=128,
-        zero_variants=1,
         augmentation=LIGHT,
     ),
 }
@@ -218,7 +129,6 @@ def student_studies(size: Students) -> dict[str, list[Spec]]:
         "patient": seeded(seeds, mixed, replace(alone, recipe=patient.recipe)),
         "views": seeded(side, *(replace(patient, augmentation=shifted, view=view) for view in ("same", "independent", "fixed"))),
         "smoothing": smoothing_study(seeds, teacher, pair),
-        **nasty_studies(size, teacher, alone, pair),
     }
 
 
@@ -236,64 +146,38 @@ def smoothing_study(seeds: Iterable[int], teacher: PlainRun, pair: PairRun) -> l
     return seeded(seeds, teacher, smoothed, pair, replace(pair, parent=smoothed))
 
 
-def nasty_studies(size: Students, teacher: PlainRun, alone: PlainRun, pair: PairRun) -> dict[str, list[Spec]]:
-    """A nasty teacher, its students and those of the normal one, ablations, and skeptical students."""
-    seeds, side = range(min(size.few, size.seeds)), range(min(size.side, size.seeds))
-    nasty = NastyRun(parent=teacher, omega=size.omegas[0], temperature=size.taus[0])
-    student = replace(pair, temperature=4.0, alpha=NASTY_ALPHA)
-    whole = size.train_examples or {"digits": 1200, "mnist": 55_000}.get(size.dataset, 45_000)
-    own = size.student if isinstance(size.student, ResNetConfig) else size.teacher
-    skeptical = SkepticalRun(parent=nasty, model=own, places=size.places, recipe=size.second, train_examples=size.train_examples)
-    listeners = [replace(skeptical, listener=number) for number in size.listeners]
-    others = [
-        (replace(alone, model=model), replace(student, model=model), replace(student, model=model, parent=nasty)) for model in size.others
-    ]
-    parts = [round(share * whole) for share in size.parts]
-    scarce = [
-        (replace(alone, train_examples=part), replace(student, train_examples=part, parent=nasty), replace(skeptical, train_examples=part))
-        for part in parts
-    ]
-    ablated = [replace(nasty, omega=omega) for omega in size.omegas[1:]] + [replace(nasty, temperature=tau) for tau in size.taus[1:]]
-    return {
-        "nasty": seeded(seeds, nasty),
-        "nasty students": seeded(seeds, student, replace(student, parent=nasty)),
-        "nasty sizes": seeded(side, *(spec for trio in others for spec in trio)),
-        "nasty ablations": seeded(
-            side,
-            *ablated,
-            *(replace(student, parent=other) for other in ablated),
-            *(replace(student, parent=nasty, temperature=t, alpha=a) for t, a in size.heard),
-        ),
-        "nasty parts": seeded(side, *(spec for trio in scarce for spec in trio)),
-        "nasty gallery": seeded(range(1), GalleryRun(parent=nasty)),
-        # The control: the same classifiers, of which none hears a teacher.
-        "skeptical": seeded(seeds, listeners[0], replace(listeners[0], parent=teacher), replace(listeners[0], parent=teacher, alpha=0.0)),
-        "skeptical places": seeded(side, *listeners[1:]),
-        "secondary": seeded(side, *(replace(student, parent=first) for first in (replace(student, parent=nasty), listeners[0]))),
-    }
+def sized_students(scale: str, dataset: str | None, epochs: int | None, seeds: int | None) -> Students:
+    """Return the scale's sizes, with a reader's images, epochs of students and seeds where they are not None."""
+    size = STUDENTS[scale]
+    if dataset not in (None, size.dataset):
+        size = on_other_data(size, dataset)
+    if epochs is not None:
+        longer = epochs / size.second.epochs
+        size = replace(size, second=replace(size.second, epochs=epochs), long=max(1, round(longer * size.long)))
+    return size if seeds is None else replace(size, seeds=seeds, side=seeds)
 
 
-def zero_shot_studies(size: Students) -> dict[str, list[Spec]]:
-    """Students without data, the student of the same geometry with all of them, and how alike each is to its teacher."""
-    seeds, side = range(min(size.few, size.seeds)), range(min(size.side, size.seeds))
-    teacher, pair = usual_pair(size)
-    zero = ZeroShotRun(
-        parent=teacher, model=size.zero, beta=size.beta, noise=size.noise, width=size.width, rounds=size.rounds, recipe=size.zero_recipe
-    )
-    full = replace(pair, model=size.zero, method="soft attention", weight=size.maps)
-    deaf = replace(zero, beta=0.0)
-    nasty = NastyRun(parent=teacher, omega=size.omegas[0], temperature=size.taus[0])
-    variants = [
-        deaf,
-        replace(zero, student_steps=5),
-        replace(zero, generator_lr=zero.generator_lr / 3),
-        replace(zero, noise=size.noise // 4),
-    ]
-    places = size.places if isinstance(size.zero, ResNetConfig) else ()
-    free = [replace(deaf, parent=nasty), replace(deaf, parent=nasty, places=places)] if size.zero_variants > 1 else []
-    return {
-        "zero-shot": seeded(seeds, zero, full),
-        "zero-shot sensitivity": seeded(side, *variants[: 1 if size.zero_variants <= 2 else None]),
-        "zero-shot nasty": seeded(side, *free),
-        "transitions": seeded(seeds, TransitionRun(parent=zero), TransitionRun(parent=full)),
-    }
+def on_other_data(size: Students, dataset: str) -> Students:
+    """Return the sizes for another data set: networks for its images and classes, and its own number of images.
+
+    The weight of the attention term follows the size of the maps, because it is a mean over positions.
+    """
+    share = (SHAPES[dataset][0] / SHAPES[size.dataset][0]) ** 2
+    return replace(for_images(size, dataset), dataset=dataset, maps=share * size.maps, **other_shape(dataset, size.dataset))
+
+
+def for_images(size: S, dataset: str) -> S:
+    """Return a dataclass of sizes with each network in it changed for the images and the classes of a data set."""
+    return replace(size, **{name: fitting(value, dataset) for name, value in vars(size).items() if name != "dataset"})
+
+
+def fitting(value: Any, dataset: str) -> Any:
+    """Return a network's geometry, or several, for the data set's images and classes; anything else as it is."""
+    side, channels = SHAPES[dataset]
+    classes = 100 if dataset == "cifar100" else 10
+    if isinstance(value, ViTConfig):
+        patch = value.patch if side % value.patch == 0 else 4 if side % 4 == 0 else 2
+        return replace(value, image_size=side, channels=channels, classes=classes, patch=patch)
+    if hasattr(value, "channels") and hasattr(value, "classes"):
+        return replace(value, channels=channels, classes=classes)
+    return tuple(fitting(one, dataset) for one in value) if isinstance(value, tuple) else value

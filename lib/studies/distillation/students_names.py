@@ -14,19 +14,8 @@ def student(result: Result) -> str:
     kind, spec = result.experiment, result.spec
     if kind == "distillation-plain":
         return "labels alone" + smoothed(spec)
-    if kind == "distillation-nasty":
-        return "nasty teacher"
     if kind == "distillation-pair":
         return TOLD[spec["method"]] + taught_by(spec) + detail(spec)
-    if kind == "distillation-skeptical":
-        if not spec["alpha"]:
-            return "skeptical student, labels alone"
-        return "skeptical student" + taught_by(spec) + (f", listener {spec['listener'] + 1}" if spec["listener"] else "")
-    if kind == "distillation-zero-shot":
-        name = "skeptical zero-shot student" if spec["places"] else "zero-shot student"
-        return name + taught_by(spec) + ("" if spec["beta"] or spec["places"] else ", answers alone")
-    if kind == "distillation-transition":
-        return student(Result(f"distillation-{'zero-shot' if 'beta' in spec['parent'] else 'pair'}", "", spec["parent"], {}, {}, {}, {}))
     return kind.removeprefix("distillation-")
 
 
@@ -56,13 +45,3 @@ def taught_by(spec: Mapping[str, Any]) -> str:
 def smoothed(spec: Mapping[str, Any]) -> str:
     """What to add to the name of a network that was trained from smoothed labels."""
     return ", smoothed" if spec["recipe"]["label_smoothing"] else ""
-
-
-def teacher(result: Result) -> str:
-    """The kind of the run's teacher: "normal", "nasty", "skeptical" or "student"; "none" for a network without one."""
-    parent = result.spec.get("parent")
-    return (
-        "none"
-        if parent is None
-        else {"PlainRun": "normal", "NastyRun": "nasty", "SkepticalRun": "skeptical", "PairRun": "student"}[parent["type"]]
-    )

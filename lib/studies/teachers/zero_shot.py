@@ -1,4 +1,4 @@
-"""Students that never see an image: the distillation chapter's Specs on zero-shot knowledge transfer."""
+"""Students that never see an image: the Specs on zero-shot knowledge transfer."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from lib.runs.spec import Spec
 from lib.runs.store import Session
 from lib.studies.base.images import SHAPES
 from lib.studies.base.pictures import as_pixels, contact_sheet
-from lib.studies.distillation.pairs import Config, against, distortion, loaded, network, own_seed, scored, sizes, tested
+from lib.studies.distillation.api import Config, against, distortion, loaded, network, own_seed, scored, sizes, tested
 from lib.system.checks import require
 from lib.training.loop import Recipe, fit
 

@@ -1,4 +1,4 @@
-"""A teacher that is trained to mislead its students, and a look at what it says: the distillation chapter's Specs on nasty teachers."""
+"""A teacher that is trained to mislead its students, and a look at what it says: the Specs on nasty teachers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lib.runs.results import Outcome, significant
 from lib.runs.spec import Spec
 from lib.runs.store import Session
 from lib.studies.base.pictures import png
-from lib.studies.distillation.pairs import Config, PlainRun, answers, loaded, network, own_seed, scored, sizes, tested
+from lib.studies.distillation.api import Config, PlainRun, answers, loaded, network, own_seed, scored, sizes, tested
 from lib.system.checks import require
 from lib.training.loop import Recipe, fit
 

@@ -1,4 +1,4 @@
-"""Students that listen to their teacher with a shallow part only: the distillation chapter's Specs on skeptical students."""
+"""Students that listen to their teacher with a shallow part only: the Specs on skeptical students."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from lib.runs.results import Outcome, significant
 from lib.runs.spec import Spec
 from lib.runs.store import Session
 from lib.studies.base.images import available_images
-from lib.studies.distillation.exits import all_logits
-from lib.studies.distillation.pairs import against, distortion, loaded, own_seed, scored, sizes
+from lib.studies.distillation.api import against, distortion, loaded, own_seed, scored, sizes
+from lib.studies.teachers.exits import all_logits
 from lib.system.checks import require
 from lib.training.loop import Recipe, fit
 
