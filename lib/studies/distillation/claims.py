@@ -1,7 +1,7 @@
 """The values behind the distillation chapter's claims: every function that ``data/claims.yml`` names for it.
 
 Those about students of a fixed teacher are in :mod:`lib.studies.distillation.students_claims`, those about
-DeiT, Switch's distillation and TinyBERT in :mod:`lib.studies.distillation.network_claims`.
+DeiT and Switch's distillation in :mod:`lib.studies.distillation.network_claims`.
 """
 
 from lib.studies.distillation.network_claims import *

@@ -15,7 +15,6 @@ def method(result: Result) -> str:
     own = {
         "distillation-deit": deit,
         "distillation-sparse": sparse,
-        "distillation-tinybert": tinybert,
         "moe-vit": mixture,
     }
     if result.experiment in own:
@@ -54,20 +53,4 @@ def sparse(spec: Mapping[str, Any]) -> str:
         said.append("teacher alone")
     if not spec["inherit"]:
         said.append("fresh weights")
-    return ", ".join(said)
-
-
-def tinybert(spec: Mapping[str, Any]) -> str:
-    first = spec["first"]
-    if spec["lesson"] == "labels":
-        return "labels alone" if first is None else "pre-trained by itself, labels"
-    said = ["TinyBERT"]
-    if first is None:
-        said.append("no general stage")
-    if spec["lesson"] == "answers":
-        said.append("answers only")
-    if not spec["copies"]:
-        said.append("no replaced words")
-    if spec["map"] != "uniform":
-        said.append(f"{spec['map']} layers")
     return ", ".join(said)

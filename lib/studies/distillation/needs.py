@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-import numpy as np
-
-from lib.measure.statistics import NotTestable
 from lib.runs.results import Result, Results
-from lib.studies.base.needs import above_floor, above_linear, at_least, better, flat
+from lib.studies.base.needs import above_linear, better, flat
 from lib.studies.distillation.names import method
 from lib.studies.distillation.students_claims import by_seed
 from lib.studies.distillation.students_names import student
@@ -39,26 +36,11 @@ def teacher_is_better(studies: Studies) -> None:
     better(list(by_seed(studies["teacher"], ALONE).values()), list(by_seed(studies["alone"], ALONE).values()), "the teacher", "its student")
 
 
-def student_is_small_enough(studies: Studies) -> None:
-    """Need a student 7.5 times smaller than its teacher, as the paper's is."""
-    found = [r.metrics["teacher_parameters"] / r.metrics["parameters"] for r in studies["tinybert"] if r.metrics.get("teacher_parameters")]
-    at_least(found, 7.5, "the student", "times fewer parameters than its teacher")
-
-
 def transformer_has_learnt(studies: Studies) -> None:
     """Need a transformer that by labels alone beats a linear classifier of the pixels."""
     runs = [r for r in studies["deit"] if method(r) == ALONE]
     dataset = runs[0].provenance["data"]["name"] if runs else "cifar10"
     above_linear(accuracies(runs), dataset, "the transformer by labels alone")
-
-
-def teacher_beats_words(studies: Studies) -> None:
-    """Need a teacher of texts that beats counting words."""
-    words = [r.metrics["test_accuracy"] for r in studies["words"]]
-    teachers = [r.metrics["teacher_test_accuracy"] for r in studies["tinybert"] if r.metrics.get("teacher_test_accuracy") is not None]
-    if not words:
-        raise NotTestable("counting words was not tried on this task")
-    above_floor(teachers, float(np.mean(words)), "the teacher", "counting words")
 
 
 def accuracies(runs: Iterable[Result]) -> list[float]:

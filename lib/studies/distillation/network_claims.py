@@ -1,4 +1,4 @@
-"""The values behind the distillation chapter's claims on DeiT, Switch's distillation and TinyBERT, one value per seed.
+"""The values behind the distillation chapter's claims on DeiT and Switch's distillation, one value per seed.
 
 Each function takes the studies that its claim names (study → Results) and returns numbers in the claim's unit, or raises
 :class:`lib.measure.statistics.NotTestable` with the reason.
@@ -11,15 +11,11 @@ from collections.abc import Callable, Iterable, Mapping
 from lib.measure.statistics import NotTestable, why
 from lib.runs.results import Result, Results
 from lib.studies.base import seeds
-from lib.studies.base.elsewhere import Scores, chosen_elsewhere
 from lib.studies.base.needs import leaves_out_zero
 from lib.studies.base.seeds import difference
 from lib.studies.distillation.names import method
 
 Studies = Mapping[str, Results]
-
-#: What a teacher of two classes has to reach for its student's share of it to mean anything.
-LEAST_TEACHER = 0.6
 
 
 def tested(result: Result) -> float:
@@ -29,11 +25,6 @@ def tested(result: Result) -> float:
 def by_seed(runs: Iterable[Result], name: str, value: Callable[[Result], float] = tested) -> dict[int, float]:
     """A value of the runs of this method, by seed."""
     return seeds.by_seed(runs, name, method, value)
-
-
-def both(result: Result) -> Scores:
-    """Validation and test accuracy."""
-    return result.metrics["val_accuracy"], tested(result)
 
 
 # DeiT
@@ -115,45 +106,3 @@ def inherited_minus_fresh(studies: Studies) -> list[float]:
 def distilled_minus_inherited_labels(studies: Studies) -> list[float]:
     runs, parts = studies["sparse"], studies["sparse parts"]
     return difference(by_seed(runs, "distilled"), by_seed(parts, "inherited weights, labels alone"), runs, parts)
-
-
-# TinyBERT
-
-
-def share_of_teacher(studies: Studies) -> list[float]:
-    runs = studies["tinybert"]
-    able = [r for r in runs if method(r) == "TinyBERT" and r.metrics["teacher_test_accuracy"] >= LEAST_TEACHER]
-    if not able:
-        raise NotTestable(f"no teacher is right in {LEAST_TEACHER:.0%} of the cases: there is nothing to keep{why(runs)}")
-    return [tested(r) / r.metrics["teacher_test_accuracy"] for r in able]
-
-
-def tiny_minus_pretrained(studies: Studies) -> list[float]:
-    runs = studies["tinybert"]
-    return difference(by_seed(runs, "TinyBERT"), by_seed(runs, "pre-trained by itself, labels"), runs)
-
-
-def tiny_minus_without(studies: Studies, what: str) -> list[float]:
-    runs, parts = studies["tinybert"], studies["tinybert parts"]
-    return difference(by_seed(runs, "TinyBERT"), by_seed(parts, f"TinyBERT, {what}"), runs, parts)
-
-
-def tiny_minus_answers_only(studies: Studies) -> list[float]:
-    return tiny_minus_without(studies, "answers only")
-
-
-def tiny_minus_no_general_stage(studies: Studies) -> list[float]:
-    return tiny_minus_without(studies, "no general stage")
-
-
-def tiny_minus_no_replaced_words(studies: Studies) -> list[float]:
-    return tiny_minus_without(studies, "no replaced words")
-
-
-def uniform_minus_best_map(studies: Studies) -> list[float]:
-    runs, others = studies["tinybert"], studies["layer maps"]
-    names = dict.fromkeys(method(r) for r in others)
-    if not names:
-        raise NotTestable(f"no other map was tried{why(others)}")
-    best = chosen_elsewhere({name: by_seed(others, name, both) for name in names})
-    return difference(by_seed(runs, "TinyBERT"), best, runs, others)

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from lib.data.masked_lm import CHOSEN
-from lib.distillation.tinybert import layer_map
-from lib.models.encoder import EncoderConfig
 from lib.models.vit import ViTConfig, preset
 from lib.moe.layer import MoEConfig
 from lib.runs.spec import Spec
@@ -16,9 +12,7 @@ from lib.studies.base.seeds import seeded
 from lib.studies.distillation.deit import KINDS, DeiTRun
 from lib.studies.distillation.pairs import PlainRun
 from lib.studies.distillation.sparse import SparseToDense
-from lib.studies.distillation.tinybert import GeneralRun, TinyRun
 from lib.studies.moe.api import ViTRun
-from lib.studies.tickets.api import HOME_MADE, BagOfWordsRun, FinetuneRun, PretrainRun, Source, TaskSize
 from lib.training.loop import Recipe
 
 #: Switch routing in every second layer, as in most of the mixtures chapter.
@@ -26,43 +20,9 @@ SWITCH = MoEConfig(placement="every-second")
 
 
 @dataclass(frozen=True)
-class Texts:
-    """TinyBERT's part: the text, what is pre-trained and fine-tuned on which task, and the student.
-
-    ``pretraining``   recipe of the teacher, and with ``epochs`` of their own of all that students learn before the task
-    ``steps``     in each of these epochs
-    ``tuning``, ``second``   recipes of the teacher's fine-tuning and of everything that students learn of the task
-    ``copies``    of each example with words replaced
-    ``chosen``    share of the tokens that pre-training hides
-    """
-
-    source: Source
-    teacher: EncoderConfig
-    student: EncoderConfig
-    task: str
-    size: TaskSize
-    pretraining: Recipe
-    epochs: int
-    steps: int
-    tuning: Recipe
-    second: Recipe
-    copies: int
-    chosen: float = CHOSEN
-
-
-def of_tickets(scale: str, task: str, student: EncoderConfig, epochs: int, second: Recipe, copies: int) -> Texts:
-    """The tickets chapter's pre-trained encoder and its fine-tuned ones as teachers, which are trained once for both chapters."""
-    size = HOME_MADE[scale]
-    return Texts(
-        size.source, size.model, student, task, size.size, size.pretrain, epochs, size.steps, size.recipe, second, copies, size.chosen
-    )
-
-
-@dataclass(frozen=True)
 class Networks:
     """What a scale chooses.
 
-    ``maps``       whether TinyBERT's other layer maps are tried
     ``vit``        the transformer that DeiT distils into; ``vit_recipe`` its training
     ``mixture``    the mixtures chapter's transformer and its recipe, for mixtures of ``experts``, each number in turn
     ``side``       seeds of the side studies
@@ -73,8 +33,6 @@ class Networks:
     vit_recipe: Recipe
     mixture: ViTRun
     experts: tuple[int, ...]
-    texts: Texts
-    maps: bool = True
     seeds: int = 3
     side: int = 1
 
@@ -88,19 +46,6 @@ NETWORKS = {
         vit_recipe=Recipe(epochs=1, batch_size=64, lr=5e-3),
         mixture=ViTRun(dataset="digits", train_examples=128, preset="tiny", recipe=Recipe(epochs=1, batch_size=64, lr=2e-3)),
         experts=(4,),
-        texts=Texts(
-            Source(vocabulary=384, context=32),
-            EncoderConfig(width=16, depth=2, heads=2, hidden=32),
-            EncoderConfig(width=8, depth=1, heads=2, hidden=16),
-            "order",
-            TaskSize(64, 64),
-            Recipe(epochs=1, batch_size=16, lr=3e-3),
-            1,
-            4,
-            Recipe(epochs=1, batch_size=32, lr=2e-3),
-            Recipe(epochs=4, batch_size=32, lr=2e-3),
-            copies=1,
-        ),
         seeds=1,
     ),
     "laptop": Networks(
@@ -109,19 +54,6 @@ NETWORKS = {
         vit_recipe=Recipe(epochs=4, batch_size=64, lr=5e-3),
         mixture=ViTRun(dataset="digits", preset="tiny", recipe=Recipe(epochs=4, batch_size=64, lr=1e-2)),
         experts=(4,),
-        texts=Texts(
-            Source(vocabulary=512),
-            EncoderConfig(width=48, depth=2, heads=4, hidden=192),
-            EncoderConfig(width=24, depth=1, heads=4, hidden=96),
-            "shuffled",
-            TaskSize(640, 400),
-            Recipe(epochs=4, batch_size=32, lr=3e-3),
-            4,
-            40,
-            Recipe(epochs=6, batch_size=32, lr=2e-3),
-            Recipe(epochs=8, batch_size=32, lr=3e-3),
-            copies=1,
-        ),
         seeds=1,
     ),
     "cpu": Networks(
@@ -138,9 +70,6 @@ NETWORKS = {
             augmentation=LIGHT,
         ),
         experts=(16,),
-        texts=of_tickets(
-            "cpu", "name", EncoderConfig(width=48, depth=3, heads=4, hidden=192), 5, Recipe(epochs=8, batch_size=32, lr=2e-3), copies=1
-        ),
         side=3,
     ),
     "gpu": Networks(
@@ -151,14 +80,6 @@ NETWORKS = {
             dataset="cifar10", preset="small", augmentation=LIGHT, recipe=Recipe(epochs=6, batch_size=256, lr=2e-3, precision="bf16")
         ),
         experts=(16,),
-        texts=of_tickets(
-            "gpu",
-            "sst2",
-            EncoderConfig(width=96, depth=2, heads=8, hidden=384),
-            4,
-            Recipe(epochs=8, batch_size=64, lr=1e-3, precision="bf16"),
-            copies=3,
-        ),
     ),
 }
 
@@ -167,7 +88,7 @@ def network_studies(size: Networks, teacher: PlainRun) -> dict[str, list[Spec]]:
     """The Specs of each study by name.  ``teacher``: the convolutional teacher of the transformers, whose data they
     share.
     """
-    return {**deit_studies(size, teacher), **sparse_studies(size), **text_studies(size)}
+    return {**deit_studies(size, teacher), **sparse_studies(size)}
 
 
 def deit_studies(size: Networks, teacher: PlainRun) -> dict[str, list[Spec]]:
@@ -203,34 +124,4 @@ def sparse_studies(size: Networks) -> dict[str, list[Spec]]:
     return {
         "sparse": seeded(seeds, size.mixture, longer, *mixtures, *(replace(switch, teacher=mixture) for mixture in mixtures)),
         "sparse parts": seeded(side, replace(switch, inherit=False), replace(switch, weight=0.0), replace(switch, weight=1.0)),
-    }
-
-
-def text_studies(size: Networks) -> dict[str, list[Spec]]:
-    """Teachers and students of each seed begin with the same pre-trained weights, as the tickets chapter's networks do."""
-    texts = size.texts
-    pretrained = PretrainRun(source=texts.source, model=texts.teacher, recipe=texts.pretraining, steps=texts.steps, chosen=texts.chosen)
-    teacher = FinetuneRun(parent=pretrained, task=texts.task, size=texts.size, recipe=texts.tuning)
-    first = replace(texts.pretraining, epochs=texts.epochs)
-    general = GeneralRun(parent=pretrained, model=texts.student, recipe=first, steps=texts.steps)
-    alone = replace(pretrained, model=texts.student, recipe=first)
-    tiny = TinyRun(teacher=teacher, model=texts.student, first=general, copies=texts.copies, recipe=texts.second)
-    depths = texts.student.depth, texts.teacher.depth
-    # One layer has no order to keep: which layer it follows says little about maps.
-    maps = [name for name in ("top", "bottom") if size.maps and depths[0] > 1 and layer_map(*depths, name) != layer_map(*depths)]
-
-    def tuned(seeds: Iterable[int], *runs: TinyRun) -> list[Spec]:
-        return [replace(run, seed=seed, teacher=replace(run.teacher, seed=seed)) for run in runs for seed in seeds]
-
-    side = range(min(size.side, size.seeds))
-    return {
-        "words": [BagOfWordsRun(source=texts.source, task=texts.task, size=texts.size)],
-        "tinybert": tuned(
-            range(size.seeds),
-            tiny,
-            replace(tiny, first=alone, lesson="labels", copies=0),
-            replace(tiny, first=None, lesson="labels", copies=0),
-        ),
-        "tinybert parts": tuned(side, replace(tiny, first=None), replace(tiny, lesson="answers"), replace(tiny, copies=0)),
-        "layer maps": tuned(side, *(replace(tiny, map=name, first=replace(general, map=name)) for name in maps)),
     }

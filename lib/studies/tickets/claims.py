@@ -15,6 +15,14 @@ from lib.studies.tickets.lth_values import (
     ticket_minus_standard,
     whole_minus_ticket,
 )
+from lib.studies.tickets.tinybert_claims import (
+    share_of_teacher,
+    tiny_minus_answers_only,
+    tiny_minus_no_general_stage,
+    tiny_minus_no_replaced_words,
+    tiny_minus_pretrained,
+    uniform_minus_best_map,
+)
 from lib.studies.tickets.values import (
     dynamic_minus_static,
     dynamic_minus_whole,

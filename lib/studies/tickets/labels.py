@@ -1,6 +1,9 @@
-"""What the tickets chapter's runs of structured tickets are called in tables and figures, read off their Specs."""
+"""What runs of structured tickets and of TinyBERT are called in tables and figures, read off their Specs."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
 
 from lib.runs.results import Result
 
@@ -16,7 +19,7 @@ TICKETS = {
 
 
 def label(result: Result) -> str | None:
-    """The name of a run of this chapter's structured tickets, None for any other; tasks and seeds are no part of it."""
+    """The name of a run of structured tickets or of TinyBERT, None for any other; tasks and seeds are no part of it."""
     spec = result.spec
     if result.experiment == "tickets-plays-search":
         return PRUNING[spec["how"]] + cut(spec)
@@ -29,6 +32,8 @@ def label(result: Result) -> str | None:
         return gated(spec["parent"], spec["how"])
     if result.experiment == "tickets-ebert-joint":
         return gated(spec, "dynamic")
+    if result.experiment == "distillation-tinybert":
+        return tinybert(spec)
     return None
 
 
@@ -43,3 +48,20 @@ def gated(joint: dict, how: str) -> str:
         return "static, learnt" if joint["kind"] == "constant" else "static, the dynamic one's usual gates"
     name = "dynamic" if joint["kind"] == "input" else "constant gates"
     return name if joint["per_layer"] else f"{name}, no layer terms"
+
+
+def tinybert(spec: Mapping[str, Any]) -> str:
+    """TinyBERT, or what was left out of it."""
+    first = spec["first"]
+    if spec["lesson"] == "labels":
+        return "labels alone" if first is None else "pre-trained by itself, labels"
+    said = ["TinyBERT"]
+    if first is None:
+        said.append("no general stage")
+    if spec["lesson"] == "answers":
+        said.append("answers only")
+    if not spec["copies"]:
+        said.append("no replaced words")
+    if spec["map"] != "uniform":
+        said.append(f"{spec['map']} layers")
+    return ", ".join(said)

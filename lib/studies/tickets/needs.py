@@ -11,6 +11,7 @@ import numpy as np
 
 from lib.measure.statistics import NotTestable
 from lib.runs.results import Results
+from lib.studies.base.needs import above_floor, at_least
 from lib.studies.tickets.checkpoint import SHAPES
 from lib.studies.tickets.counted import BUILDS_ON, of_score, tested
 
@@ -75,3 +76,18 @@ def masked_words_are_guessed(studies: Studies) -> None:
         raise NotTestable(
             f"the whole network itself guesses {np.mean(found):.1%} of the hidden words: a ticket of them has nothing to keep"
         )
+
+
+def student_is_small_enough(studies: Studies) -> None:
+    """Need a student 7.5 times smaller than its teacher, as the paper's is."""
+    found = [r.metrics["teacher_parameters"] / r.metrics["parameters"] for r in studies["tinybert"] if r.metrics.get("teacher_parameters")]
+    at_least(found, 7.5, "the student", "times fewer parameters than its teacher")
+
+
+def teacher_beats_words(studies: Studies) -> None:
+    """Need a teacher of texts that beats counting words."""
+    words = [r.metrics["test_accuracy"] for r in studies["tinybert words"]]
+    teachers = [r.metrics["teacher_test_accuracy"] for r in studies["tinybert"] if r.metrics.get("teacher_test_accuracy") is not None]
+    if not words:
+        raise NotTestable("counting words was not tried on this task")
+    above_floor(teachers, float(np.mean(words)), "the teacher", "counting words")

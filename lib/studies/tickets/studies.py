@@ -13,6 +13,7 @@ from lib.studies.tickets.lth import IterativeRun, SubnetworkRun
 from lib.studies.tickets.pretrain import PretrainRun
 from lib.studies.tickets.sizes import HOME_MADE, PRETRAINED, SIZES, Scale
 from lib.studies.tickets.structured import studies as structured_studies
+from lib.studies.tickets.tinybert_studies import TEXTS, Texts, tinybert_studies
 from lib.studies.tickets.words import BagOfWordsRun
 from lib.studies.tickets.words_head import WordsHeadRun
 from lib.system.checks import one_of, require
@@ -68,7 +69,14 @@ def studies(parameters: Parameters) -> dict[str, list[Spec]]:
         | ({"anchor": anchor(size, parent, seeds)} if size.anchor else {})
         | lottery(size, parent, seeds, side)
         | structured_studies(chosen, others, few, size.structured)
+        | tinybert_studies(texts(parameters))
     )
+
+
+def texts(parameters: Parameters) -> Texts:
+    """TinyBERT's sizes at this scale, with the reader's seeds."""
+    size, seeds = TEXTS[parameters.scale], parameters.seeds
+    return size if seeds is None else replace(size, seeds=seeds, side=seeds)
 
 
 def anchor(size: Scale, parent: PretrainRun | CheckpointRun, seeds: range) -> list[Spec]:

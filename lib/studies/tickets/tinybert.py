@@ -1,4 +1,4 @@
-"""TinyBERT: an encoder of the tickets chapter distilled in two stages, before and during a task, with each part left out in turn."""
+"""TinyBERT: a fine-tuned encoder distilled in two stages, before and during a task, with each part left out in turn."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ from lib.models.encoder import Classifier, Encoder, EncoderConfig, MaskedLM
 from lib.runs.results import Outcome, significant
 from lib.runs.spec import Spec
 from lib.runs.store import Session
-from lib.studies.tickets.api import FinetuneRun, PretrainRun, masked_batches, material
+from lib.studies.tickets.finetune import FinetuneRun
+from lib.studies.tickets.pretrain import PretrainRun, masked_batches
+from lib.studies.tickets.text import material
 from lib.system.checks import one_of, require
 from lib.training.loop import Recipe, fit
 from lib.training.losses import classification_loss
@@ -100,10 +102,10 @@ class GeneralRun(Spec):
 class TinyRun(Spec):
     """Second stage: a small classifier learns a task from a fine-tuned teacher, or from labels, and is tested once.
 
-    ``teacher``   a fine-tuned encoder of the tickets chapter, whose task and pre-trained model are used
+    ``teacher``   a fine-tuned encoder, whose task and pre-trained model are used
     ``model``     geometry of the student
     ``first``     where its encoder's weights come from: a :class:`GeneralRun` of this geometry, a pre-training of its own
-                  (the tickets chapter's), None: drawn at random
+                  (as the other studies have it), None: drawn at random
     ``lesson``    see :data:`LESSONS`; with layers, they get the first half of the epochs
     ``map``       see :data:`MAPS`
     ``copies``    of each example with words replaced.  The number of steps stays what it is without them, so the recipe's
