@@ -29,6 +29,7 @@ from lib.studies.privacy import studies as privacy
 from lib.studies.pruning import studies as pruning
 from lib.studies.pruning.init import InitialRun, official
 from lib.studies.pruning.tickets import TicketRun, remaining
+from lib.studies.teachers import studies as teachers
 from lib.studies.tickets import studies as tickets
 from lib.tickets.lth import randomly_removed, smallest_removed
 
@@ -233,12 +234,19 @@ def test_masks_of_bert_tickets_and_their_controls():
 # The distillation chapter
 
 
-def test_labels_alone_for_longer_and_skeptics_that_hear_nobody():
+def test_labels_alone_for_longer():
     found = of(distillation)
     usual = found["alone"][0]
     longer = [spec for spec in found["longer"] if spec.seed == usual.seed]
     assert [spec.recipe.epochs // usual.recipe.epochs for spec in longer] == [2, 4]
     assert all(unlike(spec, usual) == {"recipe"} and replace(spec.recipe, epochs=usual.recipe.epochs) == usual.recipe for spec in longer)
+
+
+# The teachers chapter
+
+
+def test_skeptics_that_hear_nobody_and_networks_with_exits_for_longer():
+    found = of(teachers)
     deaf = [spec for spec in found["skeptical"] if spec.alpha == 0]
     assert len(deaf) == 3 and {replace(spec, alpha=0.5) for spec in deaf} <= {
         replace(spec, alpha=0.5) for spec in found["skeptical"] if spec.alpha != 0

@@ -66,7 +66,7 @@ CHAPTERS = (
 
 #: Chapters that were split: subject → subjects that now have some of its sections.  ``sec-distillation-nasty`` of old is
 #: ``sec-teachers-nasty``, and its address leads there.
-SPLIT = {"distillation": ("teachers",)}
+SPLIT = {"distillation": ("teachers", "tickets")}
 
 
 def chapter(name: str) -> Chapter:

@@ -1,9 +1,13 @@
 """What is done to pages after Quarto has written them."""
 
+import json
+import re
+
 import pytest
 
 from lib.book.moved import MOVED, lead_on, put_up_signposts
 from lib.book.postrender import add_skip_links
+from lib.studies import chapter
 
 PAGE = '<html><body class="nav"><nav></nav><main class="{}" id="quarto-document-content">text</main></body></html>'
 
@@ -30,3 +34,22 @@ def test_an_old_address_leads_on_where_the_new_page_is(tmp_path):
     for old, new in MOVED.items():
         assert f'href="{new}"' in (tmp_path / old).read_text(encoding="utf-8")
         assert (tmp_path / old).with_name(new).read_text(encoding="utf-8") == "the page"
+
+
+def test_a_section_that_went_to_another_chapter_is_found_from_its_old_address(tmp_path):
+    (tmp_path / "chapters").mkdir()
+    here, there = (tmp_path / "chapters" / f"{chapter(name).slug}.html" for name in ("distillation", "teachers"))
+    here.write_text('<head></head><h2 id="sec-distillation-breaks"></h2>', encoding="utf-8")
+    lead_on(tmp_path)
+    assert "book-moved" not in here.read_text(encoding="utf-8"), "the other page is not there"
+    ids = ("sec-teachers", "sec-teachers-nasty", "sec-teachers-breaks", "tbl-teachers-zero")
+    there.write_text("".join(f'<section id="{name}">' for name in ids), encoding="utf-8")
+    lead_on(tmp_path)
+    once = here.read_text(encoding="utf-8")
+    assert once.count("<script") == 1 and once.endswith('<h2 id="sec-distillation-breaks"></h2>')
+    assert json.loads(re.search(r"\((\{\".*?\})\);", once)[1]) == {
+        "sec-distillation-nasty": f"{there.name}#sec-teachers-nasty",
+        "tbl-distillation-zero": f"{there.name}#tbl-teachers-zero",
+    }
+    lead_on(tmp_path)
+    assert here.read_text(encoding="utf-8") == once

@@ -14,9 +14,9 @@ from lib.distillation.skeptical import hybrid, plain_divergence, skeptical_loss,
 from lib.models.resnet import ResNetConfig
 from lib.runs.store import Store, obtain
 from lib.studies.base.pictures import as_pixels, contact_sheet
-from lib.studies.distillation.nasty import GalleryRun, NastyRun, first_of_each, peaks
 from lib.studies.distillation.pairs import PairRun, PlainRun
-from lib.studies.distillation.skeptical import SkepticalRun
+from lib.studies.teachers.nasty import GalleryRun, NastyRun, first_of_each, peaks
+from lib.studies.teachers.skeptical import SkepticalRun
 from lib.training.loop import Recipe
 from loss_references import Fixed, draw, kl, softmax
 

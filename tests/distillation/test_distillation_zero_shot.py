@@ -16,9 +16,9 @@ from lib.distillation.zero_shot import Game, Generator, Rounds, divergence, froz
 from lib.models.resnet import ResNetConfig
 from lib.runs.store import Session, Store, obtain
 from lib.studies.distillation import pairs as distillation_pairs
-from lib.studies.distillation import zero_shot as distillation_zero_shot
 from lib.studies.distillation.pairs import PairRun, PlainRun, network
-from lib.studies.distillation.zero_shot import TransitionRun, ZeroShotRun
+from lib.studies.teachers import zero_shot as distillation_zero_shot
+from lib.studies.teachers.zero_shot import TransitionRun, ZeroShotRun
 from lib.training.loop import Recipe, fit
 
 BATCH, CLASSES = 6, 5

@@ -5,7 +5,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from lib.figures.diagrams import attention, distillation, elastic, growth, moe, privacy, pruning, tickets
+from lib.figures.diagrams import attention, distillation, elastic, growth, moe, privacy, pruning, teachers, tickets
 from lib.figures.diagrams.elastic import Layer
 from lib.figures.diagrams.parts import listed, short, signed
 from lib.figures.drawing import Drawing, Steps, text
@@ -55,7 +55,9 @@ DRAWINGS = {
     "losses": lambda: distillation.losses(
         {"features": {"FitNets": 1.62, "AT": 0.018}, "embedding": {"RKD": 0.27}, "logits": {"KD": 0.21, "DKD": 1.7, "DIST": 33.0}}
     ),
-    "exits": lambda: distillation.exits([0.90, 0.85], [[0.97, 0.11, 0.12], [0.55, 0.71, 0.83]], [0, 2], [0.43, 0.73, 1.0]),
+    "tokens": lambda: distillation.tokens(64, "cat", "dog", (0.62, 0.48), (0.55, 0.60)),
+    "game": lambda: teachers.game(0.021, 0.034, 0.009, 10),
+    "exits": lambda: teachers.exits([0.90, 0.85], [[0.97, 0.11, 0.12], [0.55, 0.71, 0.83]], [0, 2], [0.43, 0.73, 1.0]),
     "nested": lambda: elastic.nested(
         4,
         3,
@@ -247,6 +249,17 @@ def test_masks_show_shares_of_tiles():
 
 def test_losses_stand_at_their_place_with_their_value():
     assert {"FitNets", "1.6", "AT", "0.018", "RKD", "0.27", "DIST", "33"} <= set(words(DRAWINGS["losses"]()))
+
+
+def test_each_of_deits_tokens_has_its_own_target():
+    assert {"64 patches", "cat", "p = .62", "0.48", "dog", "p = .55", "0.60"} <= set(words(DRAWINGS["tokens"]()))
+
+
+def test_a_round_of_the_game_raises_the_divergence_and_lowers_it():
+    drawing = DRAWINGS["game"]()
+    assert {"0.021", "0.034", "0.009", "student, 10 steps"} <= set(words(drawing))
+    bars = [float(part.get("width")) for part in ElementTree.fromstring(drawing.svg).iter() if part.get("x") == "200"]
+    assert bars[1] == max(bars) and bars[2] == min(bars)
 
 
 def test_exits_compute_nothing_behind_the_one_taken():

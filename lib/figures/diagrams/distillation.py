@@ -1,8 +1,8 @@
-"""The distillation chapter's drawings: where a student is compared with its teacher, and where images leave a network with exits."""
+"""The distillation chapter's drawings: where a student is compared with its teacher, and what DeiT's two tokens learn from."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from lib.figures.diagrams.parts import cell, down, listed, short, up
 from lib.figures.drawing import Drawing, arrow, box, text
@@ -32,44 +32,35 @@ def losses(places: Mapping[str, Mapping[str, float]]) -> Drawing:
     return Drawing("dg-distillation-losses", alt, 560, bottom + 46, parts)
 
 
-def exits(thresholds: Sequence[float], sure: Sequence[Sequence[float]], left: Sequence[int], work: Sequence[float]) -> Drawing:
-    """Classifiers in a row, the last the ensemble: each image's highest probability there, and where it leaves.
+#: Left edge or middle of what the columns of :func:`tokens` hold, and its name.
+COLUMNS = ((66, "token", "c m"), (314, "head", "c m"), (408, "loss", "c m"), (560, "target", "e m"))
 
-    sure: [images, classifiers]; left: the classifier where each image leaves; work: share of all compute up to there.
+
+def tokens(patches: int, label: str, guess: str, class_head: tuple[float, float], other_head: tuple[float, float]) -> Drawing:
+    """DeiT: class token and distillation token in one transformer, each with a head and a target of its own.
+
+    patches: tokens of the image beside the two; label, guess: the image's class and the teacher's likeliest one; of each head:
+    its probability of its own target, and the loss there.
     """
-    names = [*(f"block {i + 1}" for i in range(len(thresholds))), "the rest"]
-    parts, start, step, wide = [], 92, 128, 112
-    for i, name in enumerate(names):
-        x = start + i * step
+    rows = (("class", "label", label, *class_head), ("distillation", "teacher", guess, *other_head))
+    parts = [text(x, 16, name, kind) for x, name, kind in COLUMNS]
+    parts += [cell(0, 138, 132, 42, f"{patches} patches"), arrow(132, 159, 154), cell(154, 26, 86, 154, "blocks", "run")]
+    told = []
+    for place, (name, whose, target, belief, loss) in enumerate(rows):
+        y = 26 + 56 * place
         parts += [
-            cell(x, 4, wide, 38, name),
-            down(x + wide / 2, 42, 66),
-            cell(x, 66, wide, 36, f"above {short(thresholds[i])}?" if i < len(thresholds) else "ensemble", "dec"),
+            cell(0, y, 132, 42, name, "dec"),
+            arrow(132, y + 21, 154),
+            arrow(240, y + 21, 262),
+            cell(262, y, 104, 42, f"p = {short(belief)}", "dec"),
+            text(408, y + 27, f"{loss:.2f}", "c"),
+            text(560, y + 18, target, "e"),
+            text(560, y + 39, whose, "e m"),
         ]
-        if i:
-            parts.append(arrow(x - step + wide, 23, x))
-    parts.append(text(558, 90, "work", "m e"))
-    for row, (seen, place) in enumerate(zip(sure, left, strict=True)):
-        y = 116 + 44 * row
-        parts.append(text(0, y + 24, f"image {row + 1}"))
-        for i, value in enumerate(seen):
-            reached = i <= place
-            kind = "off" if not reached else "run" if i == place else "box"
-            parts.append(
-                cell(
-                    start + i * step,
-                    y,
-                    wide,
-                    36,
-                    short(value) + (" leaves" if i == place else "") if reached else "–",
-                    kind,
-                    "" if reached else "m",
-                )
-            )
-        parts.append(text(558, y + 24, f"{work[place]:.0%}", "e"))
-    ways = [
-        f"image {row + 1} has {listed([short(v) for v in seen[: place + 1]])} and leaves at {'the ensemble' if place == len(thresholds) else f'classifier {place + 1}'} after {work[place]:.0%} of the work"
-        for row, (seen, place) in enumerate(zip(sure, left, strict=True))
-    ]
-    alt = f"Classifiers with the thresholds {listed([short(t) for t in thresholds])}, then the ensemble. " + "; ".join(ways) + "."
-    return Drawing("dg-distillation-exits", alt, 560, 116 + 44 * len(left), parts)
+        told.append(
+            f"the {name} token's head gives {target}, as the {whose} has it, a probability of {short(belief)} and has a loss of {loss:.2f}"
+        )
+    alt = (
+        f"A class token, a distillation token and {patches} patches go through the same blocks; {'; '.join(told)}. The losses are averaged."
+    )
+    return Drawing("dg-distillation-tokens", alt, 560, 184, parts)

@@ -56,13 +56,3 @@ def places(result: Result) -> str:
     """The blocks behind which shallow classifiers stand."""
     found = result.spec["places"]
     return "blocks " + ", ".join(map(str, found)) if len(found) > 1 else f"block {found[0]}" if found else "none"
-
-
-def teacher(result: Result) -> str:
-    """The kind of the run's teacher: "normal", "nasty", "skeptical" or "student"; "none" for a network without one."""
-    parent = result.spec.get("parent")
-    return (
-        "none"
-        if parent is None
-        else {"PlainRun": "normal", "NastyRun": "nasty", "SkepticalRun": "skeptical", "PairRun": "student"}[parent["type"]]
-    )

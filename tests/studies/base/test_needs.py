@@ -15,6 +15,7 @@ from lib.studies.growth import needs as growth_needs
 from lib.studies.moe import needs as moe_needs
 from lib.studies.privacy import needs as privacy_needs
 from lib.studies.pruning import needs as pruning_needs
+from lib.studies.teachers import needs as teachers_needs
 from lib.studies.tickets import needs as tickets_needs
 
 LINEAR = needs.LINEAR["cifar10"]
@@ -282,7 +283,7 @@ def test_what_is_timed_is_compute():
     stops(tickets_needs.arithmetic_takes_the_time, speed(3, 4), saying="3 layers with 4 heads")
 
 
-# The distillation chapter
+# The distillation and the teachers chapter
 
 
 def plain(accuracy, epochs=5, seed=0):
@@ -298,11 +299,12 @@ def by_names(monkeypatch):
     """Runs are called by their experiment here: what names them is tested elsewhere."""
     names = {
         "distillation-plain": distillation_needs.ALONE,
-        "distillation-pair": distillation_needs.NASTY,
+        "distillation-pair": teachers_needs.NASTY,
         "distillation-deit": distillation_needs.ALONE,
     }
     for module in (
         "lib.studies.distillation.students_claims.student",
+        "lib.studies.teachers.hostile_claims.student",
         "lib.studies.distillation.needs.student",
         "lib.studies.distillation.needs.method",
     ):
@@ -328,12 +330,12 @@ def test_a_nasty_teacher_is_nasty(by_names):
     def studies(taught):
         return {"alone": runs(plain(0.6)), "nasty students": runs(run("distillation-pair", {"seed": 0}, test_accuracy=taught))}
 
-    passes(distillation_needs.nasty_teacher_is_nasty, studies(0.5))
-    stops(distillation_needs.nasty_teacher_is_nasty, studies(0.628), saying="not nasty: an ordinary student of it is \\+2.8 points")
-    stops(distillation_needs.nasty_teacher_is_nasty, studies(0.5) | {"alone": runs()}, saying="shows whether it is nasty")
+    passes(teachers_needs.nasty_teacher_is_nasty, studies(0.5))
+    stops(teachers_needs.nasty_teacher_is_nasty, studies(0.628), saying="not nasty: an ordinary student of it is \\+2.8 points")
+    stops(teachers_needs.nasty_teacher_is_nasty, studies(0.5) | {"alone": runs()}, saying="shows whether it is nasty")
 
 
-def test_other_networks_of_chapter_6(by_names):
+def test_networks_with_exits_and_transformers(by_names):
     def exits(accuracy, longer=0.6):
         spec = {"dataset": "cifar10", "places": []}
         return {
@@ -341,10 +343,10 @@ def test_other_networks_of_chapter_6(by_names):
             "self longer": runs(run("distillation-exits", spec | {"more": 1}, test_accuracy=longer)),
         }
 
-    passes(distillation_needs.network_with_exits_has_learnt, exits(LINEAR + 0.01))
-    stops(distillation_needs.network_with_exits_has_learnt, exits(LINEAR - 0.01), saying="linear classifier")
-    passes(distillation_needs.network_with_exits_is_flat, exits(0.595), 0.01)
-    stops(distillation_needs.network_with_exits_is_flat, exits(0.5), 0.01, saying="still learning")
+    passes(teachers_needs.network_with_exits_has_learnt, exits(LINEAR + 0.01))
+    stops(teachers_needs.network_with_exits_has_learnt, exits(LINEAR - 0.01), saying="linear classifier")
+    passes(teachers_needs.network_with_exits_is_flat, exits(0.595), 0.01)
+    stops(teachers_needs.network_with_exits_is_flat, exits(0.5), 0.01, saying="still learning")
     passes(distillation_needs.transformer_has_learnt, {"deit": runs(run("distillation-deit", test_accuracy=LINEAR + 0.01))})
     stops(
         distillation_needs.transformer_has_learnt,
@@ -356,16 +358,16 @@ def test_other_networks_of_chapter_6(by_names):
 def test_teachers_of_texts_and_students_without_data():
     def texts(teacher, parameters=100):
         return {
-            "words": runs(run("tickets-words", test_accuracy=0.73)),
+            "tinybert words": runs(run("tickets-words", test_accuracy=0.73)),
             "tinybert": runs(run("distillation-tinybert", teacher_test_accuracy=teacher, teacher_parameters=800, parameters=parameters)),
         }
 
-    passes(distillation_needs.teacher_beats_words, texts(0.74))
-    stops(distillation_needs.teacher_beats_words, texts(0.72), saying="counting words")
-    passes(distillation_needs.student_is_small_enough, texts(0.74))
-    stops(distillation_needs.student_is_small_enough, texts(0.74, 300), saying="2.67 times fewer parameters")
-    passes(distillation_needs.zero_shot_is_finished, {"zero-shot": runs(run("distillation-zero-shot"))})
-    stops(distillation_needs.zero_shot_is_finished, {"zero-shot": runs(run("distillation-zero-shot", data="mnist"))}, saying="of CIFAR-10")
+    passes(tickets_needs.teacher_beats_words, texts(0.74))
+    stops(tickets_needs.teacher_beats_words, texts(0.72), saying="counting words")
+    passes(tickets_needs.student_is_small_enough, texts(0.74))
+    stops(tickets_needs.student_is_small_enough, texts(0.74, 300), saying="2.67 times fewer parameters")
+    passes(teachers_needs.zero_shot_is_finished, {"zero-shot": runs(run("distillation-zero-shot"))})
+    stops(teachers_needs.zero_shot_is_finished, {"zero-shot": runs(run("distillation-zero-shot", data="mnist"))}, saying="of CIFAR-10")
 
 
 # The privacy chapter

@@ -11,9 +11,9 @@ from lib.runs.spec import Spec
 from lib.studies import CHAPTERS
 from lib.studies.base.elsewhere import chosen, chosen_elsewhere, shared
 from lib.studies.base.seeds import by_seed, seeded, with_seed
-from lib.studies.distillation.tinybert import GeneralRun
 from lib.studies.tickets.checkpoint import CheckpointRun
 from lib.studies.tickets.pretrain import PretrainRun
+from lib.studies.tickets.tinybert import GeneralRun
 from lib.studies.tickets.words_head import WordsHeadRun
 
 

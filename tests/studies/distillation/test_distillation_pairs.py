@@ -17,13 +17,11 @@ from lib.models.resnet import ResNet, ResNetConfig
 from lib.runs.results import Result
 from lib.runs.spec import all_fields
 from lib.runs.store import Store, obtain
-from lib.studies.base.seeds import with_seed
 from lib.studies.distillation.methods import METHODS, TOLD, Setting
-from lib.studies.distillation.nasty import NastyRun
 from lib.studies.distillation.pairs import PairRun, PlainRun, network, own_seed
-from lib.studies.distillation.students import STUDENTS, seeded, student_studies, zero_shot_studies
+from lib.studies.distillation.students import STUDENTS, seeded, student_studies
 from lib.studies.distillation.students_names import student as called
-from lib.studies.distillation.students_names import teacher as kind
+from lib.studies.teachers.nasty import NastyRun
 from lib.training.loop import Recipe, fit
 
 TINY, SMALL = ResNetConfig((4, 8), (1, 1), channels=1), CNNConfig(((3,), (6,)), channels=1)
@@ -189,49 +187,33 @@ def test_a_pair_from_beginning_to_end(tmp_path):
 @pytest.mark.parametrize("scale", STUDENTS)
 def test_every_scale_has_its_specs(scale):
     size = STUDENTS[scale]
-    found = student_studies(size) | zero_shot_studies(size)
+    found = student_studies(size)
     for specs in found.values():
         assert len({spec.key for spec in specs}) == len(specs)
         for spec in specs:
             parent = getattr(spec, "parent", None)
             assert parent is None or parent.seed == spec.seed
     assert len(found["teacher"]) == len(found["alone"]) == size.seeds
-    assert len(found["nasty"]) == min(size.few, size.seeds)
     assert len(found["methods"]) == size.seeds * len(size.methods)
     assert {spec.method for spec in found["methods"]} == set(size.methods)
     budgets = {(spec.recipe, spec.train_examples) for spec in found["methods"]} | {
         (spec.recipe, spec.train_examples) for spec in found["alone"]
     }
     assert len(budgets) == 1  # all have the same training
-    assert all(spec.parent in found["zero-shot"] for spec in found["transitions"])
-    deep = with_seed(found["secondary"][-1], 7)
-    assert deep.seed == deep.parent.seed == deep.parent.parent.seed == deep.parent.parent.parent.seed == 7
     assert len(seeded(range(3), found["teacher"][0], found["teacher"][0])) == 3
 
 
 def test_names():
-    wide = replace(STUDENTS["cpu"], sweep=((1.0, 10.0), (0.7, 0.9)), listeners=(0, 1), zero_variants=2)
-    found = {called(result(spec)) for specs in (student_studies(wide) | zero_shot_studies(wide)).values() for spec in specs}
+    wide = replace(STUDENTS["cpu"], sweep=((1.0, 10.0), (0.7, 0.9)))
+    found = {called(result(spec)) for specs in student_studies(wide).values() for spec in specs}
     assert {
         "labels alone",
         "Hinton KD",
         "Hinton KD, T = 10, α = 0.9",
         "function matching, mixup",
         "function matching, views of their own",
-        "Hinton KD of a nasty teacher, α = 0.9",
-        "skeptical student of a nasty teacher",
-        "zero-shot student",
-        "skeptical student of a nasty teacher, listener 2",
-        "skeptical zero-shot student of a nasty teacher",
-        "zero-shot student of a nasty teacher, answers alone",
-        "Hinton KD of a skeptical student, α = 0.9",
     } <= found
     base = PlainRun()
-    assert [kind(result(spec)) for spec in (base, PairRun(parent=base), PairRun(parent=PairRun(parent=base)))] == [
-        "none",
-        "normal",
-        "student",
-    ]
     assert called(result(replace(PairRun(parent=base), temperature=4.0, alpha=0.7))) == "Hinton KD"
 
 
