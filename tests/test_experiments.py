@@ -23,6 +23,7 @@ from lib.studies.growth import names as growth_names
 from lib.studies.language import names as language_names
 from lib.studies.privacy import names as privacy_names
 from lib.studies.pruning import names as pruning_names
+from lib.studies.teachers import names as teachers_names
 from lib.studies.tickets import names as tickets_names
 
 #: Loss of the first seed at smoke scale, by what it is in one of the chapter's studies.  A change means that the numbers of
@@ -34,6 +35,7 @@ GOLDEN = {
     "pruning": {"ours": 2.258943, "gradual": 2.266956, "GraNet": 2.231627, "RigL": 2.106218},
     "tickets": {"pre-training": 5.567337},
     "distillation": {"labels alone": 2.32812, "hard labels": 2.225441, "softened labels": 2.097811},
+    "teachers": {"plain network": 2.282815, "self-distillation": 5.917793},
     "attention": {"8 tokens": 5.577522, "32 tokens": 5.54074},
     "privacy": {"identity (SNL)": 2.213548, "DaPa": 2.266459},
     "benchmarks": {"dense": 2.311725, "dense, 1/2 width": 2.237237},
@@ -54,6 +56,7 @@ FIRST = {
     "pruning": ("trainers", pruning_names.method, "test_loss"),
     "tickets": ("pretrain", tickets_names.method, "test_loss"),
     "distillation": ("deit", distillation_names.method, "train_loss"),
+    "teachers": ("self", teachers_names.method, "train_loss"),
     "attention": ("stories", lambda result: f"{result.spec['context']} tokens", "test_loss"),
     "privacy": ("budgets", privacy_names.method, "test_loss"),
     "benchmarks": ("dense", lambda result: benchmark_names.name(result.spec), "train_loss"),

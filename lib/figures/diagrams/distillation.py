@@ -58,7 +58,7 @@ def tokens(patches: int, label: str, guess: str, class_head: tuple[float, float]
             text(560, y + 39, whose, "e m"),
         ]
         told.append(
-            f"the {name} token's head gives {target}, as the {whose} has it, a probability of {short(belief)} and has a loss of {loss:.2f}"
+            f"the {name} token's head gives {target}, from the {whose}, a probability of {short(belief)} and has a loss of {loss:.2f}"
         )
     alt = (
         f"A class token, a distillation token and {patches} patches go through the same blocks; {'; '.join(told)}. The losses are averaged."

@@ -28,11 +28,12 @@ KINDS = {"hard": "hard labels", "soft": "softened labels", "soft, numel": "softe
 
 def deit(spec: Mapping[str, Any]) -> str:
     teacher = spec["teacher"]
-    start = "no class token, " if spec["model"]["pool"] == "mean" else ""
+    pooled = spec["model"]["pool"] == "mean"  # without a class token, and so without another token, too
+    start = "mean of tokens, " if pooled else ""
     if teacher is None:
         return start + "labels alone"
     kind = KINDS[spec["kind"]]
-    said = [kind if spec["token"] else f"{kind}, no token"]
+    said = [kind if spec["token"] or pooled else f"{kind}, no token"]
     if teacher["type"] == "DeiTRun":
         said.append("transformer teacher")
     return start + ", ".join(said)

@@ -107,7 +107,7 @@ def deit_studies(size: Networks, teacher: PlainRun) -> dict[str, list[Spec]]:
         "deit": seeded(seeds, labels, hard, replace(hard, kind="soft"), replace(hard, kind="soft, numel")),
         "deit token": seeded(seeds, *(replace(hard, token=False, kind=kind) for kind in KINDS)),
         "deit teachers": seeded(side, replace(hard, teacher=labels)),
-        "no class token": seeded(side, pooled, replace(pooled, teacher=teacher)),
+        "mean of tokens": seeded(side, pooled, replace(pooled, teacher=teacher)),
     }
 
 

@@ -112,7 +112,7 @@ def test_names():
         "softened labels, ÷ classes",
         "softened labels, no token",
         "hard labels, transformer teacher",
-        "no class token, labels alone",
+        "mean of tokens, labels alone",
         "switch, 4 experts",
         "dense, 10 epochs",
         "distilled",
