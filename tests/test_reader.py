@@ -19,7 +19,7 @@ DESK = {"viewport": {"width": 1280, "height": 900}}
 TELEPHONE = {"viewport": {"width": 375, "height": 740}, "is_mobile": True, "has_touch": True, "device_scale_factor": 2}
 
 #: Bytes of the whole book, and of its first page with all it loads but plotly.js.
-MOST_IN_ALL, MOST_AT_FIRST = 25 * 1024**2, 1.5 * 1024**2
+MOST_IN_ALL, MOST_AT_FIRST = 25 * 1024**2, 2 * 1024**2
 
 #: Findings of axe that a reader is stopped or slowed down by.
 GRAVE = ("serious", "critical")
