@@ -28,6 +28,7 @@ from lib.book import notebooks
 from lib.book.filters import present, repository_address
 from lib.book.notebooks import Project
 from lib.book.postrender import with_download
+from lib.claims.bibliography import Reference, read
 
 #: A file that Quarto puts in its place.
 INCLUDE = re.compile(r"^\{\{< include (\S+) >\}\}$", flags=re.MULTILINE)
@@ -44,7 +45,7 @@ def render(project: Project, folder: Path) -> Path:
     write_highlighting(made / "assets" / "preview.css")
 
     repository = repository_address(folder / "_variables.yml")
-    references = read_bibliography(folder / "references.bib")
+    references = read(folder / "references.bib")
     pages = {"index": text_page(folder / "index.qmd")}
     for name in ("chapters", "notebooks"):
         (made / name).mkdir()
@@ -56,7 +57,7 @@ def render(project: Project, folder: Path) -> Path:
     pages["references"] = reference_list(references)
 
     links = {label: link for name, page in pages.items() for label, link in labelled(name, page).items()}
-    links |= {key: Link(f"references.html#{key}", cited(fields)) for key, fields in references.items()}
+    links |= {key: Link(f"references.html#{key}", cited(reference)) for key, reference in references.items()}
     listed = [(title_of(page), f"{name}.html") for name, page in pages.items()]
     exporter = Pages(template_name="preview", extra_template_basedirs=[str(folder / "assets")])
     for name, page in pages.items():
@@ -169,6 +170,8 @@ def plain_notebook(page: NotebookNode, up: str, links: dict[str, Link]) -> Noteb
                 cells.append(nbformat.v4.new_markdown_cell(number + plain(caption)))
         elif cell.cell_type == "markdown":
             cells.append(cell | {"source": plain(cell.source)})
+    # Ids that nbformat draws at random would make each build of the same book another one.
+    cells = [cell | {"id": f"cell-{place}"} for place, cell in enumerate(cells)]
     return nbformat.from_dict(page | {"cells": cells})
 
 
@@ -212,32 +215,16 @@ def plain_text(text: str, up: str, links: dict[str, Link]) -> str:
 # References
 
 
-def cited(fields: dict[str, str]) -> str:
+def cited(reference: Reference) -> str:
     """ "Sample and Other 2020", as a citation in the text."""
-    names = [name.partition(",")[0].split()[-1] for name in fields.get("author", "?").split(" and ")]
-    return f"{names[0] + ' et al.' if len(names) > 2 else ' and '.join(names)} {fields.get('year', '')}".strip()
+    names = [name.split()[-1] for name in reference.authors]
+    return f"{names[0] + ' et al.' if len(names) > 2 else ' and '.join(names)} {reference.year}"
 
 
-def read_bibliography(path: Path) -> dict[str, dict[str, str]]:
-    """Key → fields of each BibTeX entry; enough for entries with one field to a line."""
-    entries = {}
-    text = path.read_text(encoding="utf-8")
-    for key, body in re.findall(r"^@\w+\{([^,\s]+),(.*?)^\}", text, flags=re.MULTILINE | re.DOTALL):
-        fields = re.findall(r"^\s*(\w+)\s*=\s*[{\"](.*?)[}\"],?\s*$", body, flags=re.MULTILINE)
-        entries[key] = {name.lower(): re.sub(r"[{}]", "", value) for name, value in fields}
-    return entries
-
-
-def reference_list(references: dict[str, dict[str, str]]) -> NotebookNode:
+def reference_list(references: dict[str, Reference]) -> NotebookNode:
     lines = ["# References", ""]
-    for key, fields in sorted(references.items()):
-        said = [
-            fields.get("author", "").replace(" and ", "; "),
-            fields.get("year"),
-            f"*{fields.get('title', key)}*",
-            fields.get("journal") or fields.get("booktitle"),
-            fields.get("url"),
-        ]
+    for key, reference in sorted(references.items()):
+        said = ["; ".join(reference.authors), str(reference.year), f"*{reference.title}*", reference.venue, reference.link]
         lines.append(f'- <a id="{key}"></a>[{key}] ' + ". ".join(part for part in said if part))
     return nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("\n".join(lines))])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import bibtexparser
@@ -16,7 +17,7 @@ from lib import ROOT
 
 @dataclass(frozen=True)
 class Reference:
-    """An entry, in plain Unicode: ``authors`` with first names first, ``venue`` with volume and number."""
+    """An entry, in plain Unicode: ``authors`` with first names first, ``venue`` with volume and number, ``link`` to read it."""
 
     title: str
     authors: tuple[str, ...]
@@ -24,6 +25,7 @@ class Reference:
     year: int
     arxiv: str | None = None
     doi: str | None = None
+    link: str | None = None
 
     @classmethod
     def of(cls, entry: Mapping[str, Any]) -> Reference:
@@ -35,6 +37,7 @@ class Reference:
             year=int(entry["year"]),
             arxiv=entry.get("eprint"),
             doi=entry.get("doi"),
+            link=entry.get("url"),
         )
 
 
@@ -52,17 +55,22 @@ def venue(entry: Mapping[str, Any]) -> str:
     return bare(f"{place} {entry['volume']}{number}" if "volume" in entry else place)
 
 
-@functools.cache
-def references() -> dict[str, Reference]:
-    """Return every entry of ``references.bib`` by its key.  Raises ValueError naming the one at fault."""
+def read(path: Path) -> dict[str, Reference]:
+    """Return every entry of a BibTeX file by its key.  Raises ValueError naming the one at fault."""
     parser = BibTexParser(customization=lambda entry: author(convert_to_unicode(entry)), ignore_nonstandard_types=False)
     found: dict[str, Reference] = {}
-    for entry in bibtexparser.loads((ROOT / "references.bib").read_text(encoding="utf-8"), parser).entries:
+    for entry in bibtexparser.loads(path.read_text(encoding="utf-8"), parser).entries:
         key = entry["ID"]
         if key in found:
-            raise ValueError(f"references.bib: {key!r} is there twice")
+            raise ValueError(f"{path.name}: {key!r} is there twice")
         try:
             found[key] = Reference.of(entry)
         except (KeyError, ValueError) as error:
-            raise ValueError(f"references.bib: {key!r}: {error}") from error
+            raise ValueError(f"{path.name}: {key!r}: {error}") from error
     return found
+
+
+@functools.cache
+def references() -> dict[str, Reference]:
+    """Return every entry of the book's own ``references.bib`` by its key."""
+    return read(ROOT / "references.bib")

@@ -104,10 +104,12 @@ def test_a_failing_chapter_harms_no_other_and_without_quarto_a_linked_preview_is
     assert str(tmp_path) not in json.dumps(executed) and "papermill" not in json.dumps(executed)
 
     # Only the second chapter again: the first is shown as it was executed, the failing one too.
+    first = (project.book / "chapters/01-first.html").read_bytes()
     assert book.build("smoke", only=project.chapters[1:2], project=project, console=console) == 0
     second = notebooks.read(project.build("smoke") / "chapters/02-second.ipynb")
     assert second.metadata.book.parameters == {"scale": "smoke"}
     assert notebooks.read(project.build("smoke") / "chapters/01-first.ipynb") == executed
+    assert (project.book / "chapters/01-first.html").read_bytes() == first  # no id is drawn at random
 
 
 def test_parameters_are_checked_before_anything_starts(tmp_path, console):

@@ -59,7 +59,9 @@ def compared(results: Iterable[Result], scale: str) -> pd.DataFrame:
             drawn = against(part, name, "dense", answers, paired_bootstrap)
             rows.loc[here, ["bootstrap_low", "bootstrap_high", "images"]] = [drawn.low, drawn.high, found.images]
             rows.loc[here, "overlaps"] = overlapping(*(student(part.loc[part["name"] == one, "test_accuracy"]) for one in (name, "dense")))
-            smaller = means.loc[[one for one in dense_names if means.loc[one, "file_bytes"] <= means.loc[name, "file_bytes"]]]
+            # In the rows' order, so that of two that are as good the same one is taken each time.
+            dense = [one for one in means.index if one in dense_names]
+            smaller = means.loc[[one for one in dense if means.loc[one, "file_bytes"] <= means.loc[name, "file_bytes"]]]
             if name not in dense_names and len(smaller):
                 rival = smaller["val_accuracy"].idxmax()
                 beaten = against(part, name, rival, answers)

@@ -111,6 +111,9 @@ def test_rows_are_held_against_the_dense_network_and_the_best_of_no_larger_file(
     assert vit.loc["4 bits", "against_dense"] == "below" and vit.loc["4 bits", "apart"] == pytest.approx(-0.1)
     assert pd.isna(vit.loc["2 bits", "narrower"]) and pd.isna(vit.loc["dense", "narrower"])
     assert vit.loc["dense", "apart"] == 0 and vit.loc["4 bits", "images"] == 200
+    tied = [dataclasses.replace(one, metrics=one.metrics | {"val_accuracy": 0.6}) for one in runs]
+    again = compared(tied, "laptop")
+    assert set(again.loc[again["name"] == "4 bits", "narrower"]) == {"dense, 1/2 width"}  # the first in order, not in a set's
     with_start = made(specs["halves"], lambda *_: 0.55)
     halves = pd.DataFrame([{"family": family(one.spec), **one.metrics} for one in with_start])
     count, like_start, like_whole = weak_baseline(rows, halves)
