@@ -18,7 +18,7 @@ from lib.book.notebooks import Project
 from lib.book.postrender import unresolved
 from lib.book.render import find_quarto
 from lib.cli.doctor import BROWSERS
-from lib.studies import CHAPTERS
+from lib.studies import CHAPTERS, section
 from samplebook import write_book
 
 pytestmark = pytest.mark.slow
@@ -284,10 +284,20 @@ def test_hidden_code_stays_hidden_on_the_next_page(committed, open_page):
     assert page.evaluate(folds) > 0
 
 
+def test_old_addresses_of_sections_lead_to_the_chapters_that_have_them_now(committed, open_page):
+    page = open_page(committed / "index.html")
+    for old, subject in (("nasty", "teachers"), ("exits", "teachers"), ("tinybert", "tickets"), ("deit", "distillation")):
+        page.goto((committed / "chapters" / section("distillation", old).partition("#")[0]).as_uri() + f"#sec-distillation-{old}")
+        page.wait_for_url(f"**/{section(subject, old)}")
+        assert page.locator(f"#sec-{subject}-{old}").count() == 1
+
+
 def test_scripts_that_quarto_starts_need_no_package(tmp_path):
     for name in ("prerender.py", "postrender.py"):
         (tmp_path / "lib" / "book").mkdir(parents=True, exist_ok=True)
-        for needed in ("__init__.py", f"book/{name}", "book/filters.py", "book/dark_sheet.py", "book/search_index.py"):
+        books = (name, "filters.py", "dark_sheet.py", "moved.py", "search_index.py")
+        for needed in ("__init__.py", "studies/__init__.py", "system/checks.py", *(f"book/{script}" for script in books)):
+            (tmp_path / "lib" / needed).parent.mkdir(exist_ok=True)
             shutil.copyfile(ROOT / "lib" / needed, tmp_path / "lib" / needed)
         answer = subprocess.run([sys.executable, "-I", "-S", tmp_path / "lib" / "book" / name], capture_output=True, text=True)
         assert answer.returncode == 0, answer.stderr
