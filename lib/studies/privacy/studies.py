@@ -64,6 +64,7 @@ class Scale:
     ``travel``   see :class:`ReplacedRun`
     ``private``  images that pass through the network on shares
     ``bits``     after the point, the usual number first
+    ``side``     seeds of the arms that decide no claim; None: as many as ``seeds``
     """
 
     dataset: str
@@ -77,6 +78,7 @@ class Scale:
     train_examples: int | None = None
     augmentation: Augmentation = Augmentation()
     budgets: int | None = None
+    side: int | None = None
     bits: tuple[int, ...] = (14, 8, 10, 12, 16, 18, 20, 22, 24, 26)
 
 
@@ -122,6 +124,9 @@ SIZES = {
         private=16,
         seeds=3,
         augmentation=SHIFTED,
+        # Three minutes a run: first what claims are about.
+        budgets=2,
+        side=0,
     ),
     "gpu": Scale(
         "cifar10",
@@ -146,6 +151,7 @@ def studies(parameters: Parameters) -> dict[str, list[Spec]]:
     scarce = shares[-2:]  # the papers' 12.9 and 6 thousand
     small = scarce[0]
     seeds = range(size.seeds)
+    side = range(size.seeds if size.side is None else min(size.side, size.seeds))
     base = BaselineRun(
         dataset=size.dataset, train_examples=size.train_examples, model=size.model, recipe=size.first, augmentation=size.augmentation
     )
@@ -158,17 +164,26 @@ def studies(parameters: Parameters) -> dict[str, list[Spec]]:
     return {
         "baseline": seeded(base),
         "budgets": seeded(*(replace(spec, budget=share) for spec in (identity, dapa) for share in shares)),
-        "polynomials": seeded(
-            *(replace(dapa, budget=share, kind="linear") for share in scarce), replace(dapa, trained=False), replace(dapa, kind="released")
-        ),
+        "polynomials": [
+            *seeded(*(replace(dapa, budget=share, kind="linear") for share in scarce)),
+            *seeded(replace(dapa, trained=False), replace(dapa, kind="released"), seeds=side),
+        ],
         # Without any ReLU left: what the polynomials alone can do, and a network of lines is one linear map.
-        "none": seeded(*(replace(dapa, budget=0.0, kind=kind) for kind in ("quadratic", "linear", "identity"))),
-        "masks": seeded(replace(dapa, masks="random"), replace(dapa, masks="shuffled"), replace(identity, masks="random")),
-        "hysteresis": seeded(replace(dapa, hysteresis=NONE), replace(dapa, hysteresis=WIDE)),
+        "none": seeded(*(replace(dapa, budget=0.0, kind=kind) for kind in ("quadratic", "linear", "identity")), seeds=side),
+        "masks": [
+            *seeded(replace(dapa, masks="random"), replace(identity, masks="random")),
+            *seeded(replace(dapa, masks="shuffled"), seeds=side),
+        ],
+        "hysteresis": [*seeded(replace(dapa, hysteresis=NONE)), *seeded(replace(dapa, hysteresis=WIDE), seeds=side)],
         "fit": seeded(PolynomialRun(parent=base), seeds=seeds[:1]),
         "shares": seeded(
             SharedRun(parent=dapa, images=size.private, bits=size.bits),
-            *(SharedRun(parent=replace(dapa, budget=share), images=size.private, bits=size.bits[:1]) for share in (shares[0], 0.0)),
+            # The most ReLUs of all budgets, and none, where these networks are trained.
+            *(
+                SharedRun(parent=replace(dapa, budget=share), images=size.private, bits=size.bits[:1])
+                for share in (shares[0], *([0.0] if side else []))
+                if share != small
+            ),
             seeds=seeds[:1],
         ),
     }
