@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
+from lib.studies.anchors.runs import AnchorRun
 from lib.studies.benchmarks.scaling import ScalingRun
 from lib.studies.benchmarks.studies import small_axes
 from lib.studies.benchmarks.task import Task
@@ -13,7 +14,6 @@ from lib.studies.distillation.tinybert import TinyRun
 #: The most that a field of this name may be, wherever in a Spec it stands.
 MOST = {
     "epochs": 1,
-    "pieces": 1,
     "batch_size": 8,
     "train_examples": 16,
     "steps": 2,
@@ -115,6 +115,8 @@ def together(value: Any) -> dict[str, Any]:
     """Fields that must fit others: heads keep few features each, and what is divided among stages has enough epochs to divide."""
     if isinstance(value, Task):
         return {"epochs": EPOCHS}
+    if isinstance(value, AnchorRun):
+        return {"recipe": replace(shrunk(value.recipe), epochs=value.pieces)}
     if isinstance(value, TinyRun):
         return {"recipe": replace(shrunk(value.recipe), epochs=EPOCHS)}
     if isinstance(value, ScalingRun):

@@ -13,7 +13,6 @@ import torch
 
 from lib.runs.store import Store, obtain
 from lib.studies.base.kinds import kinds
-from lib.studies.moe.vit import ViTRun
 from shrinking import shrunk
 from small_data import forget, use_small_data
 
@@ -59,10 +58,12 @@ def test_every_kind_runs(subject, store):
     assert not failed
 
 
-@pytest.mark.parametrize("router", [None, "switch"])
-def test_compiled_training_runs(router, store):
-    specs = [spec for _, spec in KINDS.values() if isinstance(spec, ViTRun) and spec.recipe.compile]
-    spec = shrunk(next(spec for spec in specs if (spec.moe and spec.moe.router) == router))
+COMPILED = {spec.experiment: spec for _, spec in KINDS.values() if getattr(getattr(spec, "recipe", None), "compile", False)}
+
+
+@pytest.mark.parametrize("experiment", COMPILED)
+def test_what_is_compiled_runs_compiled(experiment, store):
+    spec = shrunk(COMPILED[experiment])
     assert not obtain([replace(spec, recipe=replace(spec.recipe, compile=True))], store=store, device="cpu").missing
 
 
