@@ -156,7 +156,7 @@ def costs_like(value: Any) -> tuple:
 #: Fields on which the cost of a step depends.
 SIZES = {
     *("preset", "d_model", "patch", "width", "widths", "stages", "blocks", "depth", "heads", "hidden", "size"),
-    *("experts", "k", "context", "batch_size", "tokens", "precision", "task", "parts", "places"),
+    *("experts", "k", "context", "batch_size", "tokens", "precision", "task", "parts", "places", "what"),
 }
 
 

@@ -86,9 +86,10 @@ SIZES = {
     ),
     "gpu": Scale(
         Corpus("tinystories", vocabulary=2048),
-        GPTConfig(vocabulary=2048, context=256, width=256, depth=8, heads=4, hidden=688),
-        steps=800,
-        recipe=Recipe(batch_size=32, lr=3e-3, precision="bf16", **ADAM),
+        # 3.9M parameters, which read 20 tokens each.
+        GPTConfig(vocabulary=2048, context=256, width=192, depth=8, heads=4, hidden=512),
+        steps=2400,
+        recipe=Recipe(batch_size=128, lr=3e-3, precision="bf16", **ADAM),
         budgets=(0.5, 1.0, 2.0),
         shares=(0.3, 0.15, 0.5),
         points=20,
