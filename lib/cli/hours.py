@@ -51,17 +51,23 @@ TRAININGS = {
     "benchmark-chain": lambda spec: 1,
     "distillation-nasty": lambda spec: 1,
     "distillation-sparse": lambda spec: 1,
+    "distillation-tinybert": lambda spec: 1,
     "pruning-barrier": lambda spec: 2,
     "pruning-cocktail": lambda spec: spec.stages,
     "pruning-coarsen": lambda spec: 1,
     "pruning-controls": lambda spec: len(spec.which),
     "pruning-initial": lambda spec: 1,
     "pruning-meta": lambda spec: 1 + spec.controls,
+    "pruning-quantized": lambda spec: 1,
     "pruning-tickets": lambda spec: spec.levels,
     "tickets-early": lambda spec: 1,
     "tickets-lth": lambda spec: len(spec.sparsities),
     "tickets-plays-retrain": lambda spec: 1,
 }
+
+
+#: Experiments that search or evaluate for long before they train: each training is counted like that of what they begin with.
+LATE = ("distillation-tinybert", "pruning-meta", "pruning-quantized")
 
 
 @dataclass(frozen=True)
@@ -133,7 +139,7 @@ def trained_by(spec: Spec) -> Spec | None:
         return replace(spec, model=spec.config, parent=None, growth=(), trained="all")
     if isinstance(spec, AnchorRun):  # whole, so that no earlier piece is asked for
         return replace(spec, pieces=1)
-    if has_recipe(spec):
+    if has_recipe(spec) and spec.experiment not in LATE:
         return spec
     if spec.experiment not in TRAININGS:
         return None
