@@ -35,10 +35,10 @@ PEAK = {"bf16": 989e12, "auto": 989e12, "fp32": 67e12}
 SHARE = 0.15
 
 #: Assumed seconds until the host has started one kernel: PyTorch's dispatch and CUDA's launch.
-LAUNCH = 8e-6
+LAUNCH = 6e-6
 
 #: Assumed seconds that a result takes besides its training steps: reading data, evaluation, writing.
-AROUND = 5.0
+AROUND = 3.0
 
 #: Minutes beyond which a result is one of the long ones, that a time limit may cut and the next call resumes.
 LONG = 9.0

@@ -18,6 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from lib.measure.flop_count import count_flops
 from lib.training.loop import Batches, Recipe, Training
+from lib.training.random_state import reseed
 
 #: Rows of the two batches that are counted.  What a step costs is a number per row and one per step.
 ROWS = 2, 4
@@ -54,6 +55,7 @@ def counted(training: Training, checkpoint: object) -> None:
     rows = len(leaf(whole.batch(0, 0)))
     for few in ROWS:
         training.batches = Few(whole, few)
+        reseed(training.seed, 0)  # what a step draws, the width of a network perhaps, is drawn alike
         with Operations() as started:
             flops.append(count_flops(lambda: training.run_step(0)))
         operations = started.count

@@ -179,12 +179,12 @@ NETWORKS = {
     "gpu": Networks(
         "cifar10",
         resnet18(widths=(32, 64, 128, 256)),
-        Recipe(epochs=30, batch_size=256, lr=2e-3, **FAST),
+        Recipe(epochs=20, batch_size=256, lr=2e-3, **FAST),
         LIGHT,
         places=(2, 4, 6),
         other_places=((4,), (2, 6), (1, 2, 3), (5, 6, 7), (1, 2, 3, 4, 5, 6, 7)),
         vit=ViTConfig(width=192, depth=6, heads=6, hidden=768, pool="class"),
-        vit_recipe=Recipe(epochs=40, batch_size=512, lr=2e-3, precision="bf16"),
+        vit_recipe=Recipe(epochs=30, batch_size=512, lr=2e-3, precision="bf16"),
         mixture=ViTRun(
             dataset="cifar10", preset="small", augmentation=LIGHT, recipe=Recipe(epochs=30, batch_size=512, lr=2e-3, precision="bf16")
         ),
