@@ -114,7 +114,7 @@ def edition(chapters, jobs) -> None:
 @PARAMETERS
 @click.option("--study", "studies", multiple=True, metavar="NAME", help="Only this study; may be repeated.")
 @click.option("--key", help="Only the result of this name (or the start of one).")
-@click.option("--list", "only_list", is_flag=True, help="Show the results the chapter needs; run nothing.")
+@click.option("--list", "only_list", is_flag=True, help="Show the results that are needed, in order; run nothing.")
 @click.option("--device", help="cuda, mps or cpu; the best one by default.")
 @click.option(
     "--time-limit",
@@ -134,13 +134,13 @@ def run(chapter, everything, processes, scale, given, studies, key, only_list, d
 
     if everything == bool(chapter):
         raise click.UsageError("name a chapter, or ask for --all of them")
-    if everything and (given or studies or key or only_list):
+    if everything and (given or studies or key):
         raise click.UsageError("--all takes no parameters, studies or names: every chapter runs as the book has it")
     if processes and not everything:
         raise click.UsageError("--processes goes with --all")
     with plainly():
         if everything:
-            status = queue.run(scale, processes, device, time_limit)
+            status = queue.list_all(scale) if only_list else queue.run(scale, processes, device, time_limit)
         else:
             status = command.run(chapter, scale, given, studies, key, only_list, device, time_limit)
     raise SystemExit(status)
@@ -190,6 +190,22 @@ def claims(chapter, scale, verdicts, form) -> None:
 
     with plainly():
         command.show(chapter, scale, verdicts, form)
+
+
+@main.command()
+@click.option("--scale", default="gpu", show_default=True, metavar="smoke|laptop|cpu|gpu", help="Whose results.")
+@click.argument("chapters", nargs=-1)
+def hours(scale, chapters) -> None:
+    """Estimate how long the results of a scale take on one large GPU, as a table in Markdown.  Nothing is trained.
+
+    CHAPTERS are numbers, subjects or file names; all by default.
+    """
+    from lib.cli import hours as command
+    from lib.cli.names import find_chapter
+
+    with plainly():
+        status = command.run(scale, tuple(find_chapter(name).subject for name in chapters))
+    raise SystemExit(status)
 
 
 @main.command()

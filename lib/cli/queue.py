@@ -21,7 +21,8 @@ from rich.console import Console
 from rich.table import Table
 
 from lib import ROOT
-from lib.cli.run import shown
+from lib.cli.run import WIDTH, shown
+from lib.runs.labels import cut
 from lib.runs.scales import cannot_run
 from lib.runs.spec import Spec
 from lib.runs.store import Store, obtain
@@ -62,6 +63,16 @@ def run(scale: str, processes: int | None, device: str | None, time_limit: float
     report(listed, store)
     missing = sum(store.get(spec) is None for _, _, spec in listed)
     return 0 if not missing else 1 if failed else 3
+
+
+def list_all(scale: str) -> int:
+    """Print every result of ``scale`` in the order in which it is run: its name, where it is stored, who asks for it, and what it is."""
+    store, listed = Store.default(), in_order_of_worth(scale)
+    for chapter, study, spec in listed:
+        result = store.get(spec)
+        origin = result.origin if result else "missing"
+        click.echo(f"{spec.key}  {origin:9}  {cut(f'{chapter.subject} {study}  {spec.label}', WIDTH)}")
+    return 0
 
 
 def deadline_of(time_limit: float | None) -> float | None:

@@ -7,6 +7,7 @@ import sys
 import time
 
 import pytest
+import torch
 
 from conftest import ROOT
 from lib.studies import CHAPTERS
@@ -45,6 +46,19 @@ def test_two_processes_make_each_result_once_and_say_what_is_left(environment, t
 def test_a_time_limit_leaves_the_rest_for_the_next_call(environment):
     status, output = call(environment, "--all", "--scale", "smoke", "--processes", "1", "--time-limit", "0")
     assert status == 3 and "next: small main  test-logged name=one" in output, output
+
+
+def test_the_list_names_each_result_in_order_and_runs_nothing(environment, tmp_path):
+    status, output = call(environment, "--all", "--scale", "smoke", "--list")
+    told = [line.split(maxsplit=4) for line in output.splitlines()]
+    assert status == 0 and [line[1:4] for line in told] == [["missing", "small", study] for study in ("main", "main", "other")], output
+    assert not (tmp_path / "log").exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_without_a_gpu_its_scale_is_refused_in_a_line(environment):
+    status, output = call(environment, "--all", "--scale", "gpu")
+    assert status == 2 and output.splitlines() == [output.strip()] and "needs a CUDA device" in output
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals")

@@ -15,6 +15,12 @@ FIRST = (
     ("language", "pruning"),
     ("language", "rounding"),
     ("growth", "envelope"),
+    ("pruning", "dense"),
+    ("pruning", "ratios"),
+    ("moe", "accuracy"),
+    ("elastic", "samplers"),
+    ("distillation", "methods"),
+    ("growth", "scratch"),
 )
 
 

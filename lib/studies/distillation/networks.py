@@ -75,9 +75,9 @@ NETWORKS = {
     "gpu": Networks(
         dataset="cifar10",
         vit=ViTConfig(width=192, depth=6, heads=6, hidden=768, pool="class"),
-        vit_recipe=Recipe(epochs=10, batch_size=512, lr=2e-3, precision="bf16"),
+        vit_recipe=Recipe(epochs=30, batch_size=512, lr=2e-3, precision="bf16"),
         mixture=ViTRun(
-            dataset="cifar10", preset="small", augmentation=LIGHT, recipe=Recipe(epochs=6, batch_size=256, lr=2e-3, precision="bf16")
+            dataset="cifar10", preset="small", augmentation=LIGHT, recipe=Recipe(epochs=30, batch_size=512, lr=2e-3, precision="bf16")
         ),
         experts=(16,),
     ),

@@ -164,7 +164,7 @@ SIZES = {
             dataset="cifar10",
             d_model=192,
             patch=4,
-            recipe=Recipe(epochs=12, batch_size=1024, lr=2e-3, precision="bf16"),
+            recipe=Recipe(epochs=30, batch_size=1024, lr=2e-3, precision="bf16"),
             augmentation=STRONG,
         ),
         Geometry(depth=6, heads=6, hidden=384, experts=16),
@@ -173,7 +173,7 @@ SIZES = {
         search=dict(),
         rounds=50,
         pace=dict(),
-        cnn=Recipe(epochs=12, batch_size=512, lr=1e-2, precision="bf16", channels_last=True),
+        cnn=Recipe(epochs=40, batch_size=512, lr=1e-2, precision="bf16", channels_last=True),
     ),
 }
 

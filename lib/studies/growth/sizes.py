@@ -16,6 +16,7 @@ class Scale:
     ``final``    the dense network that everything grows to, or its mixture of experts
     ``steps``    of its training from scratch; the compute of these is what every comparison spends in all
     ``budgets``  multiples of that compute at which scratch is trained, to tell what growth saves
+    ``enveloped``  the same for smaller networks, None: ``budgets``
     ``shares``   of the compute that a source gets before it grows; the first is the usual one
     ``points``   measurements along a run of all steps, each on ``watched`` tokens
     ``seeds``    behind every number
@@ -36,6 +37,7 @@ class Scale:
     rounds: int
     variants: int = 64
     presets: bool = False
+    enveloped: tuple[float, ...] | None = None
 
 
 ADAM = dict(betas=(0.9, 0.95), weight_decay=0.1)
@@ -86,9 +88,10 @@ SIZES = {
     ),
     "gpu": Scale(
         Corpus("tinystories", vocabulary=2048),
-        GPTConfig(vocabulary=2048, context=256, width=256, depth=8, heads=4, hidden=688),
-        steps=800,
-        recipe=Recipe(batch_size=32, lr=3e-3, precision="bf16", **ADAM),
+        # 3.9M parameters, which read 20 tokens each.
+        GPTConfig(vocabulary=2048, context=256, width=192, depth=8, heads=4, hidden=512),
+        steps=1200,
+        recipe=Recipe(batch_size=256, lr=3e-3, precision="bf16", **ADAM),
         budgets=(0.5, 1.0, 2.0),
         shares=(0.3, 0.15, 0.5),
         points=20,
@@ -97,5 +100,6 @@ SIZES = {
         seeds=3,
         rounds=31,
         presets=True,
+        enveloped=(1.0,),
     ),
 }

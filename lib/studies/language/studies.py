@@ -128,7 +128,26 @@ SIZES = {
         calibrations=(1, 4, 16, 128),
     ),
 }
-SIZES["gpu"] = replace(SIZES["cpu"], pretrained=PretrainedLM(windows=128, calibration=128, length=1024))
+SIZES["gpu"] = replace(
+    SIZES["cpu"],
+    # 30M parameters, which read 20 tokens each.
+    own=OwnLM(
+        LanguageGPT(
+            corpus=Corpus("tinystories", vocabulary=4096),
+            context=256,
+            width=512,
+            depth=8,
+            heads=8,
+            tokens=32_768,
+            steps=18_400,
+            recipe=replace(training(1e-3, 8), precision="bf16", compile=True),
+            watched=131_072,
+        ),
+        windows=256,
+        calibration=128,
+    ),
+    pretrained=PretrainedLM(windows=128, calibration=128, length=1024),
+)
 
 
 def studies(parameters: Parameters) -> dict[str, list[Spec]]:

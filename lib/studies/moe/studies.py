@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
-from lib.data.augment import Augmentation
 from lib.data.images import check_name
-from lib.models.vit import preset
+from lib.models.vit import preset, seed_geometry
 from lib.moe.layer import MoEConfig
 from lib.runs.spec import Spec
+from lib.studies.anchors.recipes import DISTORTED, vit_recipe
+from lib.studies.anchors.runs import AnchorRun, pieces
 from lib.studies.base.images import LIGHT, other_shape
 from lib.studies.base.parameters import ChapterParameters
 from lib.studies.moe.capacity import InferenceRun
@@ -44,7 +45,10 @@ class Parameters(ChapterParameters):
 
 @dataclass(frozen=True)
 class Size:
-    """What a scale chooses.  ``experts`` is the main sweep; its first entry serves the other studies."""
+    """What a scale chooses.  ``experts`` is the main sweep; its first entry serves the other studies.
+
+    ``seed_pieces``: in how many pieces the student project's geometry is trained, dense (None) and with so many experts.
+    """
 
     base: ViTRun
     experts: tuple[int, ...]
@@ -53,9 +57,8 @@ class Size:
     layer: LayerCost
     layer_experts: tuple[int, ...]
     step: StepCost
+    seed_pieces: dict[int | None, int] = field(default_factory=dict)
 
-
-STRONG = Augmentation(crop=4, flip=True, randaugment=(2, 9), random_erasing=0.25)
 
 SIZES = {
     "smoke": Size(
@@ -96,9 +99,9 @@ SIZES = {
     "gpu": Size(
         ViTRun(
             dataset="cifar10",
-            preset="base",
-            augmentation=STRONG,
-            recipe=Recipe(epochs=24, batch_size=256, lr=1e-3, precision="bf16", compile=True),
+            preset="stemmed",
+            augmentation=LIGHT,
+            recipe=vit_recipe(40, batch_size=1024),
         ),
         experts=(16, 32, 64),
         seeds=3,
@@ -106,6 +109,7 @@ SIZES = {
         layer=LayerCost(tokens=16_640, precision="bf16", rounds=50),
         layer_experts=(4, 8, 16, 32, 64),
         step=StepCost(geometry="switch-vit", batch_size=256, precision="bf16", rounds=20),
+        seed_pieces={None: 2, 32: 3, 64: 4},
     ),
 }
 
@@ -207,10 +211,24 @@ def studies(parameters: Parameters) -> dict[str, list[Spec]]:
             for seed in every
         ],
     }
+    if size.seed_pieces:
+        found["seed geometry"] = [piece for run in seed_geometries(size) for piece in pieces(run)]
     if parameters.dense_only:
         return {name: [spec for spec in specs if spec in baseline] for name, specs in found.items()}
     return found
 
+
+def seed_geometries(size: Size) -> list[AnchorRun]:
+    """The Switch-ViT project's networks, trained for as long as theirs were; beyond what one sitting allows, in pieces."""
+    recipe = Recipe(epochs=SEED_EPOCHS, batch_size=512, lr=1e-3, precision="bf16")
+    return [
+        AnchorRun(model=seed_geometry(experts), recipe=recipe, augmentation=DISTORTED, pieces=count)
+        for experts, count in size.seed_pieces.items()
+    ]
+
+
+#: Epochs of the Switch-ViT project.
+SEED_EPOCHS = 350
 
 #: Patches of an image at the scales with the fewest; more experts than that cannot be hashed by position.
 FEWEST_POSITIONS = 16

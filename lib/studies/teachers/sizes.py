@@ -131,7 +131,7 @@ HOSTILE = {
         places=(1, 2),
         listeners=(0,),
         zero=ResNetConfig((32, 64, 128, 256), (1, 1, 1, 1)),
-        zero_recipe=game(8, 128, 2e-3, **FAST),
+        zero_recipe=game(12, 128, 2e-3, **FAST),
         rounds=75,
         beta=250.0,
         noise=100,
@@ -176,7 +176,7 @@ EXITS = {
     "gpu": Exits(
         dataset="cifar10",
         model=resnet18(widths=(32, 64, 128, 256)),
-        recipe=Recipe(epochs=8, batch_size=256, lr=2e-3, **FAST),
+        recipe=Recipe(epochs=20, batch_size=256, lr=2e-3, **FAST),
         augmentation=LIGHT,
         places=(2, 4, 6),
         other_places=((4,), (2, 6), (1, 2, 3), (5, 6, 7), (1, 2, 3, 4, 5, 6, 7)),
