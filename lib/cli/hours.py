@@ -6,6 +6,7 @@ Each Spec is run up to its first training step, whose floating-point operations 
 
 from __future__ import annotations
 
+import functools
 import tempfile
 from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from unittest import mock
 import click
 import torch
 
+from lib.data.images import load_images
 from lib.data.text import TextSet, load_text
 from lib.runs.markdown import pipe_table
 from lib.runs.results import Unavailable
@@ -22,6 +24,7 @@ from lib.runs.spec import Spec
 from lib.runs.store import Session, Store
 from lib.studies.anchors.runs import AnchorRun
 from lib.studies.base import corpora
+from lib.studies.base import images as of_images
 from lib.studies.base.rehearsal import Counted, Work, rehearsing
 from lib.studies.base.worth import in_order_of_worth
 from lib.studies.growth.gpt import GrowthRun
@@ -83,20 +86,28 @@ class Rehearsal(Session):
 
     def weights(self, spec: Spec) -> Path:
         other = replace(self, spec=spec)
-        if not other.weights_path.exists():
-            work_of(spec, other)
+        if not other.weights_path.exists() and (found := first_step(spec, other)):
+            other.save_weights(found.model)
         return other.weights_path
 
 
-def work_of(spec: Spec, session: Session) -> Work | None:
-    """Run ``spec`` up to its first training step and count that; None where it trains nothing.  Leaves the untrained weights."""
+def first_step(spec: Spec, session: Session) -> Counted | None:
+    """Run ``spec`` up to its first training step and count that; None where it trains nothing."""
     try:
-        with rehearsing(), mock.patch.object(corpora, "load_text", stand_in), mock.patch.object(of_tickets, "load_text", stand_in):
+        with (
+            rehearsing(),
+            mock.patch.object(corpora, "load_text", stand_in),
+            mock.patch.object(of_tickets, "load_text", stand_in),
+            mock.patch.object(of_images, "load_images", read_once),
+        ):
             spec.run(session)
     except Counted as found:
-        session.save_weights(found.model)
-        return found.work
+        return found
     return None
+
+
+#: The same images serve many Specs in a row.
+read_once = functools.lru_cache(2)(load_images)
 
 
 def stand_in(name: str, vocabulary: int, device: str = "cpu", stories: int | None = None) -> TextSet:
@@ -111,7 +122,8 @@ SPOKEN = 384
 def known_work(spec: Spec, store: Store) -> Work | None:
     """The work of the first training of a Spec; None where it is not known: it trains nothing, or it lacks something here."""
     try:
-        return work_of(spec, Rehearsal(torch.device("cpu"), store, spec, lambda part, text: None))
+        found = first_step(spec, Rehearsal(torch.device("cpu"), store, spec, lambda part, text: None))
+        return found.work if found else None
     except (ArithmeticError, LookupError, OSError, RuntimeError, TypeError, ValueError, Unavailable) as error:
         click.echo(f"  not estimated: {type(error).__name__}: {error}"[:WIDTH], err=True)
         return None
