@@ -81,7 +81,7 @@ def halved(model: nn.Module) -> nn.Module:
         rounded = parameter.half().float()
         if not rounded.isfinite().all():
             raise ValueError(f"{name} holds a number beyond 65504, which 16 bits cannot: keep this network at 32 bits")
-        parameter.copy_(rounded)
+        parameter.copy_(rounded + 0.0)  # a zero without a sign: a file of few weights holds no zeros, so none of its sign either
     return model
 
 

@@ -137,3 +137,14 @@ def test_the_committed_files_are_still_read():
     for path in files:
         model = packed.read(path)
         assert packed.sizes_of(path).total == path.stat().st_size and packed.packable(model)
+
+
+def test_weights_too_small_for_16_bits_come_back_as_zeros(tmp_path):
+    model = network(CONFIGS[next(iter(CONFIGS))])
+    weight = next(iter(layers(model).values())).weight
+    with torch.no_grad():
+        weight[:, 1:] = 0
+        weight[0, 0] = -1e-9
+    folded = halved(fold(model, SHAPE))
+    packed.write(folded, tmp_path / "file")
+    assert same_bits(folded, packed.read(tmp_path / "file"))
