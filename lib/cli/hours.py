@@ -239,7 +239,7 @@ def unseeded(value: Any) -> Any:
     """A Spec or a part of one with seed 0 everywhere: what takes as long."""
     if isinstance(value, tuple):
         return tuple(map(unseeded, value))
-    if isinstance(value, type) or not is_dataclass(value):
+    if not is_dataclass(value) or isinstance(value, type):
         return value
     return replace(value, **{field.name: 0 if field.name == "seed" else unseeded(getattr(value, field.name)) for field in fields(value)})
 
