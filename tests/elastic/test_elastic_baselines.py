@@ -97,7 +97,7 @@ def test_metrics_are_of_the_network_that_was_kept(spec, results, store, images):
 def test_training_lowers_the_loss(results):
     for spec in (LARGE, SCRATCH, DISTILLED):
         curve = results[spec].curves["train_loss"]
-        assert curve[-1] < 0.8 * curve[0], spec.label
+        assert curve[-1] < 0.9 * curve[0], spec.label
         assert results[spec].metrics["val_accuracy"] > 0.2, spec.label
     assert "agreement" in results[DISTILLED].curves
 
