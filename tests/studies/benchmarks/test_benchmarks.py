@@ -66,7 +66,7 @@ def test_each_run_has_a_name_of_its_own_and_a_place_in_the_book(specs):
     assert place(told(specs["orders"][-1]))[0] == "combined"
 
 
-@pytest.mark.parametrize("scale, counts", [("laptop", (0, 3)), ("cpu", (0, 1, 2, 3)), ("gpu", (0, 3))])
+@pytest.mark.parametrize("scale, counts", [("smoke", (0, 1, 2, 3)), ("cpu", (0, 3)), ("gpu", (0, 3))])
 def test_every_sequence_of_stages_stands_once(scale, counts):
     orders = studies(Parameters(scale=scale))["orders"]
     stages = [tuple(type(stage).__name__ for stage in spec.stages) for spec in orders if spec.seed == 0]
