@@ -55,7 +55,7 @@ def test_a_command_line_is_understood(command, monkeypatch, tmp_path):
         assert all((ROOT / word).exists() for word in words[3:] if not word.startswith("-"))
     elif words[:3] == ["python", "-m", "lib"]:
         monkeypatch.setenv("BOOK_RUNS", str(tmp_path))
-        for name in ("lib.cli.book.build", "lib.cli.book.make_edition", "lib.cli.queue.run"):
+        for name in ("lib.cli.book.build", "lib.cli.book.make_edition", "lib.cli.queue.run", "lib.cli.hours.run"):
             monkeypatch.setattr(name, lambda *words: 0)
         monkeypatch.setattr("lib.cli.results.show", lambda *words: None)
         monkeypatch.setattr("lib.cli.claims.show", lambda *words: None)
