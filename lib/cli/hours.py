@@ -46,7 +46,7 @@ AROUND = 3.0
 #: Minutes beyond which a result is one of the long ones, that a time limit may cut and the next call resumes.
 LONG = 9.0
 
-#: How many trainings a Spec is, by its experiment: like its own first one, or without a recipe of its own like that of what it
+#: How many runs a Spec is, by its experiment: like its own first one, or without a recipe of its own like that of what it
 #: begins with.
 TRAININGS = {
     "anchor": lambda spec: 1 / spec.pieces,
@@ -115,7 +115,7 @@ def stand_in(name: str, vocabulary: int, device: str = "cpu", stories: int | Non
     return replace(load_text("grammar", SPOKEN, device), vocabulary=vocabulary)
 
 
-#: Tokens of the stories that stand in for others.
+#: Tokens of the stories that replace others.
 SPOKEN = 384
 
 
