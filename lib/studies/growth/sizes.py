@@ -16,7 +16,6 @@ class Scale:
     ``final``    the dense network that everything grows to, or its mixture of experts
     ``steps``    of its training from scratch; the compute of these is what every comparison spends in all
     ``budgets``  multiples of that compute at which scratch is trained, to tell what growth saves
-    ``enveloped``  the same for smaller networks, None: ``budgets``
     ``shares``   of the compute that a source gets before it grows; the first is the usual one
     ``points``   measurements along a run of all steps, each on ``watched`` tokens
     ``seeds``    behind every number
@@ -37,7 +36,6 @@ class Scale:
     rounds: int
     variants: int = 64
     presets: bool = False
-    enveloped: tuple[float, ...] | None = None
 
 
 ADAM = dict(betas=(0.9, 0.95), weight_decay=0.1)
@@ -100,6 +98,5 @@ SIZES = {
         seeds=3,
         rounds=31,
         presets=True,
-        enveloped=(1.0,),
     ),
 }

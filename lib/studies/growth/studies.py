@@ -105,7 +105,7 @@ def studies(parameters: Parameters) -> dict[str, list[Spec]]:
     found = {
         "scratch": seeded(*(plan.scratch(config, budget) for config in (final, plan.sparse) for budget in size.budgets)),
         # The sizes that growth starts from, and one between, with the full compute budget: whether the final network is too large for it.
-        "envelope": seeded(*(plan.scratch(config, budget) for config in plan.smaller for budget in size.enveloped or size.budgets)),
+        "envelope": seeded(*(plan.scratch(config, budget) for config in plan.smaller for budget in size.budgets)),
         "depth": seeded(*deep.values()),
         "width": seeded(*wide.values(), plan.grown(plan.thin, Net2Wider(final.hidden), share=first)),
         # Dropout, in the source too, tells equal copies apart, as the papers presuppose.
