@@ -30,6 +30,11 @@ def seeded(seeds: Iterable[int], *specs: Spec) -> list[Spec]:
     return list(dict.fromkeys(with_seed(spec, seed) for spec in specs for seed in seeds))
 
 
+def tested(result: Result) -> float:
+    """Return a run's accuracy on the test items."""
+    return result.metrics["test_accuracy"]
+
+
 def each_seed(runs: Iterable[Result], value: Callable[[Result], Value | None], what: str = "the same") -> dict[int, Value]:
     """Return a value of each run, by seed; runs without one are left out.
 

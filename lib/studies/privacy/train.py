@@ -108,7 +108,7 @@ class ReplacedRun(Spec):
 
     experiment: ClassVar[str] = "privacy-replaced"
 
-    #: 3 and 4 take batch norm's statistics anew, 4 as medians.  In 1 the square of trained straight lines was trained along, and they were no lines.
+    #: 3 and 4 take batch norm's statistics anew, 4 as medians.  In 1 trained straight lines were parabolas.
     version: ClassVar[int] = 4
 
     parent: BaselineRun

@@ -12,14 +12,10 @@ from lib.measure.statistics import NotTestable, why
 from lib.runs.results import Result, Results
 from lib.studies.base import seeds
 from lib.studies.base.elsewhere import Scores, chosen_elsewhere
-from lib.studies.base.seeds import difference
+from lib.studies.base.seeds import difference, tested
 from lib.studies.teachers.names import method
 
 Studies = Mapping[str, Results]
-
-
-def tested(result: Result) -> float:
-    return result.metrics["test_accuracy"]
 
 
 def by_seed(runs: Iterable[Result], name: str, value: Callable[[Result], float] = tested) -> dict[int, float]:

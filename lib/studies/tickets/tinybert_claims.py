@@ -8,7 +8,7 @@ from lib.measure.statistics import NotTestable, why
 from lib.runs.results import Result, Results
 from lib.studies.base import seeds
 from lib.studies.base.elsewhere import Scores, chosen_elsewhere
-from lib.studies.base.seeds import difference
+from lib.studies.base.seeds import difference, tested
 from lib.studies.tickets.labels import tinybert
 
 Studies = Mapping[str, Results]
@@ -19,10 +19,6 @@ LEAST_TEACHER = 0.6
 
 def method(result: Result) -> str:
     return tinybert(result.spec)
-
-
-def tested(result: Result) -> float:
-    return result.metrics["test_accuracy"]
 
 
 def by_seed(runs: Iterable[Result], name: str, value: Callable[[Result], float] = tested) -> dict[int, float]:
