@@ -13,6 +13,7 @@ from lib.measure.statistics import NotTestable, why
 from lib.runs.results import Result, Results
 from lib.studies.base import seeds
 from lib.studies.base.elsewhere import Scores, chosen_elsewhere
+from lib.studies.base.seeds import difference, paired
 from lib.studies.privacy.names import method
 
 Studies = Mapping[str, Results]
@@ -41,17 +42,6 @@ def scarce(runs: Results) -> tuple[float, float]:
     if len(budgets) < 2:
         raise NotTestable(f"there are not two budgets{why(runs)}")
     return budgets[1], budgets[0]
-
-
-def paired(first: dict[int, float], second: dict[int, float], *runs: Results) -> list[tuple[float, float]]:
-    found = [(value, second[seed]) for seed, value in first.items() if seed in second]
-    if not found:
-        raise NotTestable(f"no two runs of the same seed to compare{why(*runs)}")
-    return found
-
-
-def difference(first: dict[int, float], second: dict[int, float], *runs: Results) -> list[float]:
-    return [a - b for a, b in paired(first, second, *runs)]
 
 
 def baseline(studies: Studies) -> dict[int, float]:
