@@ -11,7 +11,7 @@ TORCH  ?= auto
 export VENV PYTHON EXTRAS TORCH SCALE LOCKED
 export PATH := $(if $(filter /%,$(VENV)),$(VENV),$(CURDIR)/$(VENV))/bin:$(PATH)
 
-.PHONY: help book edition test quick test-lowest lock doctor install clean
+.PHONY: help book edition test quick coverage test-lowest lock doctor install clean
 .DEFAULT_GOAL := help
 
 help:           ## this list
@@ -30,6 +30,9 @@ test: install   ## every test
 quick: install  ## the tests that take no more than a few seconds each
 	"$$VENV/bin/python" -m pytest -m "not slow"
 
+coverage: install  ## every test, and the lines of lib that none of them runs
+	"$$VENV/bin/python" -m pytest --cov --cov-report=term --cov-report=html:_build/coverage
+
 test-lowest: install  ## the fast tests with the lowest versions that pyproject.toml allows, in .venv-lowest
 	@sh ./tests/lowest.sh
 
@@ -45,4 +48,4 @@ install:        ## create VENV and install the book's packages into it
 	@sh ./install.sh
 
 clean:          ## remove what was built; runs/ (your own results) and VENV stay
-	rm -rf _build _book .quarto .snakemake .pytest_cache
+	rm -rf _build _book .quarto .snakemake .pytest_cache .coverage

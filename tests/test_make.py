@@ -64,6 +64,7 @@ def make(tmp_path):
         ("edition", "-m lib edition"),
         ("test", "-m pytest"),
         ("quick", "-m pytest -m not slow"),
+        ("coverage", "-m pytest --cov --cov-report=term --cov-report=html:_build/coverage"),
         ("doctor", "-m lib doctor"),
         ("install", "-c "),
         ("help", None),
