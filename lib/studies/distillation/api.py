@@ -14,11 +14,12 @@ from lib.studies.distillation.pairs import (
     sizes,
     tested,
 )
-from lib.studies.distillation.students import FAST, STUDENTS, Students, adam, for_images, on_other_data, sized_students, usual_pair
+from lib.studies.distillation.students import FAST, SMALL, STUDENTS, Students, adam, for_images, on_other_data, sized_students, usual_pair
 from lib.studies.distillation.students_names import student, taught_by
 
 __all__ = [
     "FAST",
+    "SMALL",
     "STUDENTS",
     "Config",
     "PairRun",

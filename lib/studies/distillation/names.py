@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lib.runs.results import Result
+from lib.studies.distillation.stories_sizes import ARMS
 from lib.studies.distillation.students_names import student
 
 
@@ -15,6 +16,7 @@ def method(result: Result) -> str:
     own = {
         "distillation-deit": deit,
         "distillation-sparse": sparse,
+        "distillation-stories": story_teller,
         "moe-vit": mixture,
     }
     if result.experiment in own:
@@ -55,3 +57,8 @@ def sparse(spec: Mapping[str, Any]) -> str:
     if not spec["inherit"]:
         said.append("fresh weights")
     return ", ".join(said)
+
+
+def story_teller(spec: Mapping[str, Any]) -> str:
+    """What a small GPT read and paid for."""
+    return next(name for name, arm in ARMS.items() if arm == (spec["author"], spec["target"]))

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+import numpy as np
+
+from lib.measure.statistics import NotTestable
 from lib.runs.results import Result, Results
 from lib.studies.base.needs import above_linear, better, flat
 from lib.studies.distillation.names import method
@@ -41,6 +44,23 @@ def transformer_has_learnt(studies: Studies) -> None:
     runs = [r for r in studies["deit"] if method(r) == ALONE]
     dataset = runs[0].provenance["data"]["name"] if runs else "cifar10"
     above_linear(accuracies(runs), dataset, "the transformer by labels alone")
+
+
+def teller_has_learnt(studies: Studies) -> None:
+    """Need students that tell stories better than counted pairs of tokens do."""
+    runs = studies["stories"]
+    lost = [r.metrics["test_loss"] for r in runs if method(r) == "text alone"]
+    if lost and (behind := float(np.mean(lost)) - runs[0].metrics["bigram_loss"]) >= 0:
+        raise NotTestable(
+            f"the student by text alone is {behind:+.2f} nats per token from counted pairs of tokens: it would have to be better"
+        )
+
+
+def teacher_tells_better(studies: Studies) -> None:
+    """Need a teacher that tells stories better than its student by text alone."""
+    alone = [r for r in studies["stories"] if method(r) == "text alone"]
+    if alone and (behind := float(np.mean([r.metrics["teacher_loss"] - r.metrics["test_loss"] for r in alone]))) >= 0:
+        raise NotTestable(f"the teacher is {behind:+.2f} nats per token from its student by text alone: it would have to be better")
 
 
 def accuracies(runs: Iterable[Result]) -> list[float]:

@@ -12,6 +12,7 @@ from lib.studies.base.seeds import seeded
 from lib.studies.distillation.deit import KINDS, DeiTRun
 from lib.studies.distillation.pairs import PlainRun
 from lib.studies.distillation.sparse import SparseToDense
+from lib.studies.distillation.students import SMALL, usual_pair
 from lib.studies.moe.api import ViTRun
 from lib.training.loop import Recipe
 
@@ -26,6 +27,7 @@ class Networks:
     ``vit``        the transformer that DeiT distils into; ``vit_recipe`` its training
     ``mixture``    the mixtures chapter's transformer and its recipe, for mixtures of ``experts``, each number in turn
     ``side``       seeds of the side studies
+    ``teacher``    the transformer's convolutional teacher, whose images it has; None: the other students'
     """
 
     dataset: str
@@ -35,6 +37,7 @@ class Networks:
     experts: tuple[int, ...]
     seeds: int = 3
     side: int = 1
+    teacher: PlainRun | None = None
 
 
 FAST = {"precision": "bf16", "channels_last": True}
@@ -71,6 +74,8 @@ NETWORKS = {
         ),
         experts=(16,),
         side=3,
+        # Thirty transformers on all the other students' images are for a GPU.
+        teacher=usual_pair(SMALL)[0],
     ),
     "gpu": Networks(
         dataset="cifar10",
@@ -85,10 +90,8 @@ NETWORKS = {
 
 
 def network_studies(size: Networks, teacher: PlainRun) -> dict[str, list[Spec]]:
-    """The Specs of each study by name.  ``teacher``: the convolutional teacher of the transformers, whose data they
-    share.
-    """
-    return {**deit_studies(size, teacher), **sparse_studies(size)}
+    """The Specs of each study by name.  ``teacher``: of the transformers, where the sizes have none; they share its data."""
+    return {**deit_studies(size, size.teacher or teacher), **sparse_studies(size)}
 
 
 def deit_studies(size: Networks, teacher: PlainRun) -> dict[str, list[Spec]]:

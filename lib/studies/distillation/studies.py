@@ -10,7 +10,8 @@ from lib.studies.base.images import other_shape
 from lib.studies.base.parameters import ChapterParameters
 from lib.studies.distillation.methods import METHODS
 from lib.studies.distillation.networks import NETWORKS, Networks, network_studies
-from lib.studies.distillation.students import Students, for_images, sized_students, student_studies, usual_pair
+from lib.studies.distillation.stories_sizes import STORIES, story_studies
+from lib.studies.distillation.students import STUDENTS, Students, for_images, sized_students, student_studies, usual_pair
 from lib.system.checks import one_of, require
 
 
@@ -43,7 +44,8 @@ def studies(parameters: Parameters) -> dict[str, list[Spec]]:
     """The Specs of each study by name; see the chapter for what each shows."""
     students, networks = sized(parameters)
     found = {name: [with_knobs(spec, parameters) for spec in specs] for name, specs in student_studies(students).items()}
-    return found | network_studies(networks, usual_pair(students)[0])
+    stories = STORIES[parameters.scale] if parameters.seeds is None else replace(STORIES[parameters.scale], seeds=parameters.seeds)
+    return found | network_studies(networks, usual_pair(students)[0]) | story_studies(stories)
 
 
 def with_knobs(spec: Spec, parameters: Parameters) -> Spec:
@@ -57,7 +59,7 @@ def with_knobs(spec: Spec, parameters: Parameters) -> Spec:
 
 def sized(parameters: Parameters) -> tuple[Students, Networks]:
     """The scale's sizes with the reader's knobs applied."""
-    students = sized_students(parameters.scale, parameters.dataset, parameters.epochs, parameters.seeds)
+    students = sized_students(STUDENTS[parameters.scale], parameters.dataset, parameters.epochs, parameters.seeds)
     networks = NETWORKS[parameters.scale]
     if parameters.dataset not in (None, networks.dataset):
         networks = networks_on(networks, parameters.dataset)
@@ -72,4 +74,4 @@ def networks_on(size: Networks, dataset: str) -> Networks:
     """Return the sizes for another data set.  Texts stay what they are."""
     fields = other_shape(dataset, size.dataset)
     mixture = replace(size.mixture, dataset=dataset, **({"patch": None, **fields} if fields else {}))
-    return replace(for_images(size, dataset), dataset=dataset, mixture=mixture)
+    return replace(for_images(size, dataset), dataset=dataset, mixture=mixture, teacher=None)

@@ -8,13 +8,13 @@ from lib.data.augment import Augmentation
 from lib.models.cnn import CNNConfig
 from lib.models.resnet import ResNetConfig, resnet18
 from lib.studies.base.images import LIGHT, SHAPES, other_shape
-from lib.studies.distillation.api import FAST, Config, for_images
+from lib.studies.distillation.api import FAST, SMALL, STUDENTS, Config, for_images
 from lib.training.loop import Recipe
 
 
 @dataclass(frozen=True)
 class Hostile:
-    """What a scale chooses for hostile and absent teachers, beside the pair of :data:`lib.studies.distillation.students.STUDENTS`.
+    """What a scale chooses for hostile and absent teachers, beside the pair of :data:`PAIRS`.
 
     ``others``    further students of the nasty teacher, the teacher's own geometry among them
     ``omegas``, ``taus``   of the nasty teachers, the usual one first
@@ -71,6 +71,9 @@ class Exits:
 def game(epochs: int, batch_size: int, lr: float, **changes) -> Recipe:
     return Recipe(epochs=epochs, batch_size=batch_size, lr=lr, weight_decay=0.0, warmup=0.0, clip=5.0, **changes)
 
+
+#: Teacher and student by scale.
+PAIRS = STUDENTS | {"cpu": SMALL}
 
 HOSTILE = {
     "smoke": Hostile(

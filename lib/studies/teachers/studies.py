@@ -12,7 +12,7 @@ from lib.studies.base.seeds import seeded
 from lib.studies.distillation.api import Students, on_other_data, sized_students, usual_pair
 from lib.studies.teachers.exits import ExitRun, ExitSearch
 from lib.studies.teachers.nasty import GalleryRun, NastyRun
-from lib.studies.teachers.sizes import EXITS, HOSTILE, Exits, Hostile, exits_on, hostile_on
+from lib.studies.teachers.sizes import EXITS, HOSTILE, PAIRS, Exits, Hostile, exits_on, hostile_on
 from lib.studies.teachers.skeptical import SkepticalRun
 from lib.studies.teachers.zero_shot import TransitionRun, ZeroShotRun
 from lib.system.checks import require
@@ -51,7 +51,7 @@ def studies(parameters: Parameters) -> dict[str, list[Spec]]:
 def sized(parameters: Parameters) -> tuple[Students, Hostile, Exits]:
     """The scale's sizes with the reader's knobs applied."""
     scale, dataset, seeds = parameters.scale, parameters.dataset, parameters.seeds
-    students, hostile, exits = sized_students(scale, dataset, parameters.epochs, seeds), HOSTILE[scale], EXITS[scale]
+    students, hostile, exits = sized_students(PAIRS[scale], dataset, parameters.epochs, seeds), HOSTILE[scale], EXITS[scale]
     if dataset not in (None, exits.dataset):
         hostile = replace(hostile_on(hostile, dataset, exits.dataset), zero_dataset=None)
         exits = exits_on(exits, dataset)

@@ -9,10 +9,10 @@ from lib.measure.statistics import NotTestable
 from lib.runs.results import Result, Results
 from lib.runs.spec import all_fields
 from lib.studies.base.seeds import with_seed
-from lib.studies.distillation.students import STUDENTS, student_studies
+from lib.studies.distillation.students import student_studies
 from lib.studies.teachers import hostile_claims as claims
 from lib.studies.teachers.names import student as called
-from lib.studies.teachers.sizes import HOSTILE
+from lib.studies.teachers.sizes import HOSTILE, PAIRS
 from lib.studies.teachers.studies import Parameters, nasty_studies, studies, zero_shot_studies
 
 
@@ -23,7 +23,7 @@ def told(spec, **metrics):
 def sample(seeds=(0, 1)):
     """Every study of the CPU scale and those it leaves empty, each run with an accuracy that tells which one it is."""
     students, hostile = (
-        replace(STUDENTS["cpu"], seeds=len(seeds), side=len(seeds)),
+        replace(PAIRS["cpu"], seeds=len(seeds), side=len(seeds)),
         replace(HOSTILE["cpu"], listeners=(0, 1), zero_variants=2),
     )
     found = student_studies(students) | nasty_studies(hostile, students) | zero_shot_studies(hostile, students)
@@ -131,7 +131,7 @@ def test_every_scale_builds_on_its_own_seeds(scale):
     for specs in found.values():
         assert len({spec.key for spec in specs}) == len(specs)
         assert all(getattr(getattr(spec, "parent", None), "seed", spec.seed) == spec.seed for spec in specs)
-    assert len(found["nasty"]) == min(HOSTILE[scale].few, STUDENTS[scale].seeds)
+    assert len(found["nasty"]) == min(HOSTILE[scale].few, PAIRS[scale].seeds)
     assert all(spec.parent in found["zero-shot"] for spec in found["transitions"])
     assert {search.parent for search in found["thresholds"]} <= set(found["self"])
     deep = with_seed(found["secondary"][-1], 7)
@@ -139,7 +139,7 @@ def test_every_scale_builds_on_its_own_seeds(scale):
 
 
 def test_the_pair_is_that_of_the_chapter_on_distillation():
-    for scale, size in STUDENTS.items():
+    for scale, size in PAIRS.items():
         usual, found = student_studies(size), studies(Parameters(scale=scale))
         assert found["teacher"] == usual["teacher"] and found["alone"] == usual["alone"]
 
@@ -170,7 +170,7 @@ def test_knobs():
 
 def test_names():
     size = replace(HOSTILE["cpu"], listeners=(0, 1), zero_variants=2)
-    found = nasty_studies(size, STUDENTS["cpu"]) | zero_shot_studies(size, STUDENTS["cpu"])
+    found = nasty_studies(size, PAIRS["cpu"]) | zero_shot_studies(size, PAIRS["cpu"])
     assert {
         "nasty teacher",
         "Hinton KD of a nasty teacher, α = 0.9",
