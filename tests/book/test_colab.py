@@ -2,9 +2,11 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+import tomllib
 
 import pytest
 
@@ -16,7 +18,13 @@ from lib.studies import CHAPTERS
 pytest.importorskip("IPython", reason="notebooks need IPython")
 
 #: What Colab brings along and must not be replaced.
-KEPT = {"torch", "torchvision", "numpy", "pandas", "scipy", "plotly", "matplotlib", "pillow"}
+KEPT = {"torch", "torchvision", "numpy", "pandas", "scipy", "plotly", "matplotlib", "pillow", "scikit-learn", "pyarrow", "pyyaml", "click", "ipython"}
+
+#: What the library needs, by the names of its packages.
+NEEDED = {
+    re.match(r"[\w-]+", line)[0].lower()
+    for line in tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
+}
 
 #: Runs cells in a shell of its own and prints, as JSON, what pip was asked for and where ``lib`` came from.
 RUNNER = """
@@ -72,8 +80,9 @@ def test_a_chapter_fetches_the_book_and_replaces_nothing(chapter, repository, tm
     cell = first_cell(chapter, repository)
     found = run([cell, cell], tmp_path, tmp_path)  # twice, as after a restart of the session
     assert found["lib"].startswith(str(tmp_path / "book" / "lib"))
-    words = {word for line in found["asked"] for word in line.split()}
-    assert not KEPT & {word.strip('"').partition("=")[0].partition(">")[0].lower() for word in words}
+    words = {word.strip('"').partition("=")[0].partition(">")[0].lower() for line in found["asked"] for word in line.split()}
+    assert not KEPT & words
+    assert NEEDED <= KEPT | words, "a package that the library needs is neither Colab's own nor asked for"
     assert all("--no-deps" in line for line in found["asked"] if "--editable" in line) and any(
         "--editable" in line for line in found["asked"]
     )

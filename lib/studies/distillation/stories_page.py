@@ -1,0 +1,57 @@
+"""The distillation chapter's story tellers as tables and words."""
+
+from __future__ import annotations
+
+import html
+
+import pandas as pd
+
+from lib.measure.statistics import number, percent
+from lib.runs.results import Results
+from lib.studies.distillation.names import method
+from lib.studies.distillation.stories_sizes import ARMS
+
+
+def arms(stories: Results, longer: Results) -> list[tuple[str, list]]:
+    """Return the runs of each arm that has any, by name, the control that read for longer last."""
+    found = [(name, [r for r in stories if method(r) == name]) for name in ARMS]
+    return [(name, runs) for name, runs in [*found, (longer_name(longer), list(longer))] if runs]
+
+
+def longer_name(longer: Results) -> str:
+    return f"text alone, {longer[0].spec['steps']:,} steps" if longer else "text alone, longer"
+
+
+def story_table(stories: Results, longer: Results) -> pd.DataFrame:
+    """Return a row per arm: loss on people's stories, how near its own are to its teacher's, and what it costs."""
+    rows = []
+    for name, runs in arms(stories, longer):
+        of = {metric: [r.metrics[f"test_{metric}"] for r in runs] for metric in ("loss", "reverse", "entropy", "exposure")}
+        rows.append(
+            {
+                "reads and pays for": name,
+                "loss on people's stories": number(of["loss"]),
+                "KL(student ‖ teacher) on its own": number(of["reverse"]),
+                "its entropy": number(of["entropy"]),
+                "excess error": percent(of["exposure"]),
+                "seconds": number([r.metrics["train_seconds"] for r in runs]),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def story_points(stories: Results, longer: Results) -> pd.DataFrame:
+    """Return a row per student: ``people``, its loss on people's stories, and ``own``, the divergence of its own from its teacher's."""
+    return pd.DataFrame(
+        [
+            {"method": name, "people": r.metrics["test_loss"], "own": r.metrics["test_reverse"], "seed": r.fields["seed"], "key": r.key}
+            for name, runs in arms(stories, longer)
+            for r in runs
+        ]
+    )
+
+
+def beginnings_told(stories: Results, *names: str) -> str:
+    """Return, as Markdown, how the first seed's students of these arms begin a story; text of a model is escaped."""
+    told = {method(r): r.arrays["told"][0] for r in stories if r.spec["seed"] == 0 and r.arrays.get("told")}
+    return "\n\n".join(f"**{name}.** {html.escape(' '.join(told[name].split()))}" for name in names if name in told)
