@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Any
+
+import pandas as pd
 
 from lib.runs.results import Result, Results
 
@@ -35,3 +38,12 @@ def gains(runs: Iterable[Result], base: Iterable[Result], metric: str = "test_ac
     """Return a metric of each run minus the base's of the same seed; runs whose seed the base lacks are left out."""
     other = {r.fields["seed"]: r.metrics[metric] for r in base}
     return [r.metrics[metric] - other[r.fields["seed"]] for r in runs if r.fields["seed"] in other]
+
+
+def chosen(frame: pd.DataFrame, **fields: Any) -> pd.DataFrame:
+    """Return the rows with these values; a frame without such a column has none."""
+    for name, value in fields.items():
+        if name not in frame:
+            return frame.iloc[:0]
+        frame = frame[frame[name] == value]
+    return frame
