@@ -40,6 +40,12 @@ def gains(runs: Iterable[Result], base: Iterable[Result], metric: str = "test_ac
     return [r.metrics[metric] - other[r.fields["seed"]] for r in runs if r.fields["seed"] in other]
 
 
+def accuracies(results: Iterable[Result], called: Callable[[Result], str]) -> pd.DataFrame:
+    """Return a row per run with what it is called (``method``), its ``seed`` and its test ``accuracy``; the columns without runs, too."""
+    rows = [(called(r), r.fields["seed"], r.metrics["test_accuracy"]) for r in results]
+    return pd.DataFrame(rows, columns=["method", "seed", "accuracy"])
+
+
 def chosen(frame: pd.DataFrame, **fields: Any) -> pd.DataFrame:
     """Return the rows with these values; a frame without such a column has none."""
     for name, value in fields.items():

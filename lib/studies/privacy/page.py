@@ -89,12 +89,6 @@ def with_relus(results: Iterable[Result]) -> pd.DataFrame:
     )
 
 
-def accuracies(results: Iterable[Result]) -> pd.DataFrame:
-    """Return a row per run with its test ``accuracy``."""
-    columns = ["method", "seed", "accuracy"]
-    return pd.DataFrame([(method(r), r.fields["seed"], r.metrics["test_accuracy"]) for r in results], columns=columns)
-
-
 def slack_gains(results: Iterable[Result]) -> list[float]:
     """Return how far the best epoch within the slack is above the last epoch, on the validation images."""
     return [r.metrics["best_val_accuracy"] - r.curves["val_accuracy"][-1] for r in results if r.metrics["best_val_accuracy"] is not None]
