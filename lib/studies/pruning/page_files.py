@@ -105,7 +105,7 @@ def robust(files: dict[str, list[Result]]) -> pd.DataFrame:
 
 
 def evaluated() -> pd.DataFrame:
-    """Return a row per file of ``data/models/``, evaluated now; those whose images are not at hand are left out."""
+    """Return a row per file of ``data/models/``, evaluated now; those whose images we do not have are left out."""
     rows, known = [], {}
     for entry in catalogue.entries():
         dataset = entry.about["dataset"]
