@@ -11,6 +11,27 @@ from lib.runs.results import Result, Results
 from lib.studies.base.picked import joined
 from lib.studies.moe.names import epoch_seconds, frame, method, with_experts
 
+#: Metrics as the chapter's tables call them.
+WORDS = {
+    "test_accuracy": "test accuracy",
+    "active_parameters": "active parameters",
+    "flops_per_image": "FLOPs per image",
+    "passes": "passes per step",
+    "load_entropy": "load entropy",
+    "max_load": "largest load",
+    "dead_experts": "unused experts",
+    "choices_changed_by_precision": "changed choices",
+    "first": "validation accuracy after one epoch",
+    "val_accuracy": "as evaluated",
+    "val_accuracy_merged_uniform": "merged uniformly",
+    "val_accuracy_merged_usage": "merged by usage",
+    "val_accuracy_first_expert": "first expert",
+    "moe.backend": "executor",
+    "parameters_moe": "parameters",
+    "train_ratio": "training step",
+    "test_ratio": "inference",
+}
+
 #: The project's table as quoted, and what its logs have: mean over four shards, best epoch; 196 steps of the median length.
 QUOTED = pd.DataFrame(
     [
