@@ -114,6 +114,6 @@ def stale(project: Project) -> list[str]:
         stamp = notebook.metadata.get("book")
         if stamp is None:
             found.append(f"{chapter.slug} is not stamped: `make edition` executes it")
-        elif stamp["code"] != notebooks.code_hash(notebook):
+        elif notebooks.is_stale(stamp, notebook, chapter):
             found.append(f"{chapter.slug} has changed since it was executed: `make edition` refreshes it")
     return found

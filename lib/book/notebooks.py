@@ -68,6 +68,22 @@ def code_hash(notebook: NotebookNode) -> str:
     return hashlib.sha256(json.dumps(code).encode()).hexdigest()[:16]
 
 
+def page_hash(chapter: Chapter) -> str | None:
+    """Return 16 hex digits over the library's files that make the chapter's tables and sentences; None where there are none.
+
+    They are ``page.py``, ``page_….py`` and the folder ``page`` beside the chapter's studies: code that could stand in its cells.
+    """
+    folder = ROOT / "lib" / "studies" / chapter.subject
+    files = sorted([*folder.glob("page*.py"), *folder.glob("page/*.py")])
+    texts = [(path.relative_to(folder).as_posix(), path.read_text(encoding="utf-8")) for path in files]
+    return hashlib.sha256(json.dumps(texts).encode()).hexdigest()[:16] if texts else None
+
+
+def is_stale(stamp: dict[str, Any], notebook: NotebookNode, chapter: Chapter) -> bool:
+    """Return whether a stamp is of other code than the notebook's cells and the chapter's page files hold now."""
+    return stamp.get("code") != code_hash(notebook) or stamp.get("page") != page_hash(chapter)
+
+
 def finished(notebook: NotebookNode, chapter: Chapter, parameters: dict[str, Any], root: Path) -> NotebookNode:
     """An executed notebook as it is stored: clean, and stamped with what it was made from.
 
@@ -99,6 +115,8 @@ def finished(notebook: NotebookNode, chapter: Chapter, parameters: dict[str, Any
             "scale": parameters["scale"],
         },
     }
+    if page := page_hash(chapter):
+        metadata["book"]["page"] = page
     return nbformat.v4.new_notebook(cells=cells, metadata=metadata)
 
 

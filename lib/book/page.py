@@ -175,6 +175,14 @@ class ChapterRun:
         prose(claim_table(rows, " and ".join(sorted(places - {""}))))
         prose(details("How these are judged: the metric, the criterion, and why this run got its verdict", "\n".join(notes)))
 
+    def time_spent(self) -> None:
+        """Say how long the results of all studies took to make, and where; nothing without any."""
+        every = {result.key: result for study in self.specs for result in self.results(study)}.values()
+        if every:
+            minutes = sum(result.provenance["seconds"] for result in every) / 60
+            places = ", ".join(sorted({result.provenance["device"] for result in every}))
+            prose(f"The {len(every)} results behind this page took {minutes:,.1f} minutes to make, added up, on\n{places}.")
+
 
 def contents(results_by_study: Mapping[str, Results]) -> dict[str, dict]:
     """What the results hold, by key: equal where this run replays the reference edition, from either store."""

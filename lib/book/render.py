@@ -109,14 +109,13 @@ def stage(project: Project, folder: Path) -> None:
         shutil.copytree(project.root / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"), copy_function=shutil.copyfile)
     for chapter in project.chapters:
         committed, executed = project.source(chapter), folder / "chapters" / f"{chapter.slug}.ipynb"
-        if not executed.exists() or is_outdated(executed, committed):
+        if not executed.exists() or is_outdated(executed, committed, chapter):
             executed.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(committed, executed)
 
 
-def is_outdated(executed: Path, committed: Path) -> bool:
-    stamp = notebooks.read(executed).metadata.get("book", {})
-    return stamp.get("code") != notebooks.code_hash(notebooks.read(committed))
+def is_outdated(executed: Path, committed: Path, chapter: Chapter) -> bool:
+    return notebooks.is_stale(notebooks.read(executed).metadata.get("book", {}), notebooks.read(committed), chapter)
 
 
 def publish(made: Path, book: Path) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from lib.elastic.subnet import Subnet
 from lib.figures.diagrams.parts import cell, faint
 from lib.figures.drawing import Drawing, text
 
@@ -21,6 +22,11 @@ class Layer:
 
 #: By place in the network, the layers that are used.
 Network = Mapping[int, Layer]
+
+
+def used(subnet: Subnet) -> Network:
+    """Return the layers that a sub-network uses, as they are drawn."""
+    return {units.layer: Layer(tuple(units.heads), len(units.hidden), tuple(units.experts), units.k) for units in subnet.layers}
 
 
 def nested(depth: int, heads: int, hidden: int, experts: int, networks: Mapping[str, Network], shares: Mapping[str, float]) -> Drawing:

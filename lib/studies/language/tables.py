@@ -7,16 +7,8 @@ from collections.abc import Iterable
 import pandas as pd
 
 from lib.measure.statistics import student
+from lib.studies.base.picked import chosen
 from lib.studies.language.names import CALLED, MODELS
-
-
-def chosen(frame: pd.DataFrame, **fields) -> pd.DataFrame:
-    """Rows with these values; a frame without such a column has none."""
-    for name, value in fields.items():
-        if name not in frame:
-            return frame.iloc[:0]
-        frame = frame[frame[name] == value]
-    return frame
 
 
 def perplexity(frame: pd.DataFrame, **fields) -> float | None:

@@ -6,8 +6,7 @@ import pytest
 
 from lib.figures.drops import drop_figure
 from lib.measure.paired import Difference
-from lib.studies.benchmarks.practice_names import KINDS
-from lib.studies.benchmarks.practice_page import (
+from lib.studies.benchmarks.page.practice import (
     DRAWN,
     answer_rows,
     factor,
@@ -21,6 +20,7 @@ from lib.studies.benchmarks.practice_page import (
     smallest,
     time_rows,
 )
+from lib.studies.benchmarks.practice_names import KINDS
 from lib.studies.benchmarks.practice_table import WHOLE
 
 

@@ -31,6 +31,7 @@ HARDLY = 0.01
 
 
 def kilobytes(count: float) -> str:
+    """Return bytes in kB: ``123 kB``, below 100 with one more digit."""
     return f"{count / 1000:,.0f} kB" if count >= 100_000 else f"{count / 1000:,.1f} kB"
 
 

@@ -1,0 +1,217 @@
+"""The mixtures chapter's rows and labels: what its tables and figures call the runs, and the frames that they show."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+
+from lib.runs.results import Result, Results
+from lib.studies.base.picked import joined
+from lib.studies.moe.names import epoch_seconds, frame, method, with_experts
+
+#: Metrics as the chapter's tables call them.
+WORDS = {
+    "test_accuracy": "test accuracy",
+    "active_parameters": "active parameters",
+    "flops_per_image": "FLOPs per image",
+    "passes": "passes per step",
+    "load_entropy": "load entropy",
+    "max_load": "largest load",
+    "dead_experts": "unused experts",
+    "choices_changed_by_precision": "changed choices",
+    "first": "validation accuracy after one epoch",
+    "val_accuracy": "as evaluated",
+    "val_accuracy_merged_uniform": "merged uniformly",
+    "val_accuracy_merged_usage": "merged by usage",
+    "val_accuracy_first_expert": "first expert",
+    "moe.backend": "executor",
+    "parameters_moe": "parameters",
+    "train_ratio": "training step",
+    "test_ratio": "inference",
+}
+
+#: The project's table as quoted, and what its logs have: mean over four shards, best epoch; 196 steps of the median length.
+QUOTED = pd.DataFrame(
+    [
+        ("dense, as quoted", "12.8 M", "81.36 %", "31", "11.8", "4.6"),
+        ("32 experts, as quoted", "239 M", "79.04 %", "33", "68.86", "4.98"),
+        ("64 experts, as quoted", "465 M", "78.8 %", "49", "130.52", "5.18"),
+        ("dense, from the logs", "12.8 M", "80.36 %", "34", "11.8", "–"),
+        ("32 experts, from the logs", "239 M", "78.41 %", "45", "68.7", "–"),
+        ("64 experts, from the logs", "465 M", "77.74 %", "71", "127.7", "–"),
+    ],
+    columns=["model", "parameters", "accuracy", "epoch ≥ 75 %", "s per 50,000 trained", "s per 10,000 tested"],
+)
+
+
+def called(result: Result) -> str:
+    """Return the method with its number of experts, of the dense model with its epochs."""
+    name = with_experts(result)
+    return f"dense, {result.fields['recipe.epochs']} epochs" if name == "dense" else name
+
+
+def balanced(result: Result) -> str:
+    """Return the router and what evens out its load."""
+    fields = result.fields
+    if fields["moe.router"] == "switch" and fields["moe.balance"] == 0:
+        return "switch, no balance loss"
+    return "switch, with z-loss" if fields["moe.z_loss"] else fields["moe.router"]
+
+
+def policy(result: Result) -> str:
+    """Return which tokens a full expert serves, in words."""
+    words = {"arrival": "in order of arrival", "random": "random order", "priority": "surest first", "second-choice": "second choice"}
+    return words.get(result.fields["moe.policy"], "dropless")
+
+
+def places_left(result: Result) -> str:
+    """Return the policy and the capacity factor."""
+    told = policy(result)
+    return "switch, " + (told if told == "dropless" else f"{told}, {result.fields['moe.capacity_factor']:g}")
+
+
+def variant(result: Result) -> str:
+    """Return the router's precision, jitter or initial scale."""
+    fields = result.fields
+    if fields["recipe.precision"] == "bf16":
+        return f"switch, router in {fields['moe.router_precision']}, the rest in bf16"
+    if fields["moe.jitter"]:
+        return "switch, fp32, input jitter 0.01"
+    return f"switch, fp32, initial scale {fields['moe.router_init']:g}"
+
+
+def random_method(result: Result) -> str:
+    """Return the method among those that draw their experts."""
+    name = method(result)
+    return {"partition": "partition, never averaged in training"}.get(name, name.replace("one pass no", "one pass, no"))
+
+
+def shape(result: Result) -> str:
+    """Return how many experts a token has, how they are cut, which are shared, and which layers have any."""
+    fields = result.fields
+    words = [f"top-{fields['moe.k']}"]
+    if fields["moe.split"] > 1:
+        words.append(f"each expert cut in {fields['moe.split']}")
+    if fields["moe.shared"]:
+        words.append(f"{fields['moe.shared']} shared")
+    words.append({"all": "every layer", "every-second": "every second layer", "last-two": "last two of those"}[fields["moe.placement"]])
+    return "switch, " + ", ".join(words)
+
+
+def taught(result: Result) -> str:
+    """Return the method, of the dense model with its epochs."""
+    return called(result) if method(result) == "dense" else method(result)
+
+
+def with_or_without_loss(result: Result) -> str:
+    """Return whether the balance loss is on."""
+    return "switch" if result.fields["moe.balance"] else "switch, no balance loss"
+
+
+def passes(result: Result) -> int:
+    """Return the forward passes of a training step: two where two predictions are compared."""
+    return 2 if method(result) in ("thor", "thor, no agreement", "adamix") else 1
+
+
+def training_tflops(result: Result) -> float:
+    """Return a run's training compute in TFLOPs: a backward pass costs as much as two forward passes."""
+    images = result.fields["recipe.epochs"] * result.provenance["data"]["train"]
+    return 3 * passes(result) * images * result.metrics["flops_per_image"] / 1e12
+
+
+def accuracy_rows(results: Results) -> pd.DataFrame:
+    """Return a row per run of the main comparison, with ``tflops`` of its training and ``passes`` per step."""
+    return frame(results, called).assign(tflops=[training_tflops(r) for r in results], passes=[passes(r) for r in results])
+
+
+def dense_and_largest(results: Results) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Return the rows of the dense model, of the one trained for longer, and of the Switch mixtures with the most experts, by seed."""
+    rows = frame(results).sort_values("seed")
+    plain, sparse = rows[rows.method == "dense"], rows[rows.method == "switch"]
+    first = plain["recipe.epochs"] == plain["recipe.epochs"].min()
+    return plain[first], plain[~first], sparse[sparse["moe.experts"] == sparse["moe.experts"].max()]
+
+
+def named_ends(rows: pd.DataFrame) -> tuple[str, str]:
+    """Return the names of the Switch mixture with the most experts and of the dense model with the fewest epochs; "" for none."""
+    switch, dense = ([name for name in set(rows.method) if name.startswith(kind)] for kind in ("switch", "dense"))
+    return tuple(pick(names, key=lambda name: int(name.split()[1]), default="") for pick, names in ((max, switch), (min, dense)))
+
+
+def pace_told(results: Results, pace: Results) -> str:
+    """Return what the mixture's epochs take in time beside the dense model's; "" where the pace was not measured.
+
+    Seconds of separate runs on a busy machine are off by more than methods differ: so it is epochs, times the dense model's
+    median epoch, times the ratio of steps that was measured with both taking turns in one process.
+    """
+    if not len(results) or not len(pace):
+        return ""
+    ratios = pace.frame().groupby("moe.experts").train_ratio.median()
+    epoch = float(np.median([epoch_seconds(r) for r in results if method(r) == "dense"]))
+    most = max((r.fields["moe.experts"] for r in results if method(r) == "switch"), default=None)
+    if most not in ratios:
+        return ""
+    epochs = min(r.fields["recipe.epochs"] for r in results)
+    return f"""Measured in time, {epochs} epochs with {most} Switch experts take {epochs * epoch * ratios[most]:.0f} seconds,
+        as long as {epochs * ratios[most]:.1f} epochs of the dense model, whose step takes {1 / ratios[most]:.0%} of theirs."""
+
+
+def capacity_rows(results: Results) -> pd.DataFrame:
+    """Return a row per run with the tokens ``dropped`` in the last epoch and the ``capacity factor`` in words."""
+    rows = frame(results, policy)
+    factors = [("none" if m == "dropless" else f"{factor:g}") for m, factor in zip(rows.method, rows["moe.capacity_factor"])]
+    return rows.assign(dropped=[r.curves["dropped"][-1] for r in results]).assign(**{"capacity factor": factors})
+
+
+def precision_rows(*studies: Results) -> pd.DataFrame:
+    """Return a row per run with its validation accuracy after the ``first`` epoch."""
+    rows = pd.concat([frame(part, variant) for part in studies if len(part)])
+    return rows.assign(first=[r.curves["val_accuracy"][0] for part in studies for r in part])
+
+
+def router_rows(results: Results) -> pd.DataFrame:
+    """Return a row per run; routers that decide nothing have no load."""
+    rows = frame(results, with_experts)
+    return rows.assign(**{name: rows[name].astype(float) if name in rows else math.nan for name in ("load_entropy", "max_load")})
+
+
+def mixtures(*studies: Results) -> Results:
+    """Return the runs with a router, each once."""
+    return Results(tuple({r.key: r for part in studies for r in part if r.fields.get("moe.router")}.values()))
+
+
+def distinct_places(results: Results) -> Results:
+    """Return the runs without those of "last two" where, at this depth, these are all of every second layer."""
+    usual = [r for r in results if r.fields["moe.placement"] == "every-second" and r.fields["moe.k"] == 1]
+    return Results(
+        tuple(
+            r
+            for r in results
+            if r.fields["moe.placement"] != "last-two" or not usual or r.metrics["parameters"] != usual[0].metrics["parameters"]
+        )
+    )
+
+
+def with_dense(distilled: Results, results: Results) -> Results:
+    """Return the distilled runs and the main comparison's dense ones that are not among them."""
+    known = {r.key for r in distilled}
+    return joined(distilled, Results(tuple(r for r in results if method(r) == "dense" and r.key not in known)))
+
+
+def layer_counts(results: Results) -> pd.DataFrame:
+    """Return a row per backend and number of experts: counts relative to the dense network's, measured time and its spread."""
+    rows = results.frame()
+    spread = [f"{low:.2f} to {high:.2f}" for low, high in zip(rows.ratio_p05, rows.ratio_p95)]
+    rows = rows.assign(FLOPs=rows.flops / rows.dense_flops, bytes=rows.bytes / rows.dense_bytes, spread=spread)
+    rows = rows[["experts", "backend", "largest_load", "FLOPs", "bytes", "ratio", "spread"]]
+    return rows.rename(columns={"largest_load": "largest load", "ratio": "measured time", "spread": "5 to 95 % of rounds"})
+
+
+def project_rows(results: Results) -> pd.DataFrame:
+    """Return a row per run that the project's table has a counterpart of; an epoch never reached is later than any."""
+    rows = frame(results, called)
+    rows["train_seconds_per_50k"] = [50_000 * epoch_seconds(r) / r.provenance["data"]["train"] for r in results]
+    rows = rows[rows.method.str.startswith(("dense", "switch", "ewa", "whole"))]
+    return rows.assign(epoch_at_threshold=rows["epoch_at_threshold"].astype(float).fillna(math.inf))
