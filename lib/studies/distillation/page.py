@@ -77,6 +77,28 @@ def students(runs: Iterable[Result], base: Sequence[Result], *more: More) -> pd.
     return pd.DataFrame(rows)
 
 
+def longer(runs: Iterable[Result], base: Sequence[Result]) -> list[list[Result]]:
+    """Return the runs of students by labels alone that were trained longer than the base, by length, the shortest first."""
+    least = max((r.spec["recipe"]["epochs"] for r in base), default=0)
+    found = grouped(runs, lambda r: r.spec["recipe"]["epochs"])
+    return [found[epochs] for epochs in sorted(found) if epochs > least]
+
+
+def longer_students(runs: Iterable[Result], base: Sequence[Result]) -> pd.DataFrame:
+    """Return a row, as of :func:`students`, per longer training by labels alone."""
+    return pd.DataFrame(
+        [
+            {
+                "method": f"labels alone, {own[0].spec['recipe']['epochs']} epochs",
+                "test accuracy": percent(column(own)),
+                "over labels alone": points(gains(own, base)) if gains(own, base) else "–",
+                "seconds": number(column(own, "train_seconds")),
+            }
+            for own in longer(runs, base)
+        ]
+    )
+
+
 def by_step(runs: Iterable[Result]) -> pd.DataFrame:
     """Return the validation ``accuracy`` of each student in the course of its run."""
     return pd.DataFrame(

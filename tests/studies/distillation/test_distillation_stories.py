@@ -8,7 +8,7 @@ from lib.measure.statistics import NotTestable
 from lib.runs.results import Result, Results
 from lib.runs.spec import all_fields
 from lib.runs.store import Store, obtain
-from lib.studies.distillation import needs, story_claims
+from lib.studies.distillation import needs, page_stories, story_claims
 from lib.studies.distillation.names import method
 from lib.studies.distillation.stories import StoryStudent
 from lib.studies.distillation.stories_sizes import ARMS, STORIES, story_studies
@@ -110,3 +110,21 @@ def test_preconditions_hold_and_fail():
         needs.teller_has_learnt(alone(3.6))
     with pytest.raises(NotTestable, match="teacher"):
         needs.teacher_tells_better(alone(1.9))
+
+
+def test_the_page_says_what_was_run_and_escapes_what_a_model_wrote():
+    runs = [
+        replace(
+            result(
+                spec, **dict.fromkeys(("test_loss", "test_reverse", "test_entropy", "test_exposure", "teacher_loss", "train_seconds"), 1.0)
+            ),
+            arrays={"told": ["<b>A\x10 cat"]},
+        )
+        for spec in story_studies(STORIES["smoke"])["stories"]
+    ]
+    longer = [replace(runs[0], spec=runs[0].spec | {"steps": 4})]
+    table = page_stories.story_table(Results(tuple(runs), ()), Results(tuple(longer), ()))
+    assert list(table["reads and pays for"]) == [*ARMS, "text alone, 4 steps"]
+    assert set(page_stories.story_points(Results(tuple(runs), ()), Results((), ())).method) == set(ARMS)
+    assert page_stories.teacher_losses(Results(tuple(runs), ())) == [1.0]
+    assert page_stories.beginnings_told(Results(tuple(runs), ()), "text alone") == "**text alone.** &lt;b&gt;A cat"

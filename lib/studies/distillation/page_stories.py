@@ -19,6 +19,7 @@ def arms(stories: Results, longer: Results) -> list[tuple[str, list]]:
 
 
 def longer_name(longer: Results) -> str:
+    """Return what the control is called."""
     return f"text alone, {longer[0].spec['steps']:,} steps" if longer else "text alone, longer"
 
 
@@ -53,5 +54,15 @@ def story_points(stories: Results, longer: Results) -> pd.DataFrame:
 
 def beginnings_told(stories: Results, *names: str) -> str:
     """Return, as Markdown, how the first seed's students of these arms begin a story; text of a model is escaped."""
-    told = {method(r): r.arrays["told"][0] for r in stories if r.spec["seed"] == 0 and r.arrays.get("told")}
-    return "\n\n".join(f"**{name}.** {html.escape(' '.join(told[name].split()))}" for name in names if name in told)
+    told = {method(r): readable(r.arrays["told"][0]) for r in stories if r.spec["seed"] == 0 and r.arrays.get("told")}
+    return "\n\n".join(f"**{name}.** {html.escape(told[name])}" for name in names if name in told)
+
+
+def readable(text: str) -> str:
+    """Return the text in one line, without what no page can show."""
+    return " ".join("".join(letter for letter in text if letter.isprintable() or letter.isspace()).split())
+
+
+def teacher_losses(stories: Results) -> list[float]:
+    """Return the teacher's loss on people's stories, one per seed."""
+    return list({r.fields["seed"]: r.metrics["teacher_loss"] for r in stories}.values())
