@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from lib.claims.entries import find
 from lib.claims.project_base import Studies, metric, value
 from lib.runs.results import Results
 from lib.studies.base.seeds import each_seed
@@ -39,7 +40,7 @@ def change_at_transition(studies: Studies, transition: int) -> list[float]:
 
 @value
 def change_by_fault(studies: Studies) -> list[float]:
-    return growth_claims.tied_fault_spike(studies)
+    return find("project-spike").function()(studies)
 
 
 @value

@@ -33,6 +33,12 @@ class Measured(dict):
     def __missing__(self, name):
         return self.number
 
+    def __contains__(self, name):
+        return True
+
+    def get(self, name, default=None):
+        return self[name]
+
 
 class Full:
     """A store in which every Spec has a result; the number in it tells the seed."""

@@ -1,4 +1,4 @@
-"""The values behind the growth chapter's claims: one function per claim of ``data/claims.yml``, one value per seed.
+"""The values behind the growth chapter's claims that ``data/claims.yml`` reads by a function, one value per seed.
 
 Each takes the studies that its claim names (study → Results) and returns numbers in the claim's unit, or
 raises :class:`lib.measure.statistics.NotTestable` with the reason.
@@ -99,10 +99,6 @@ def even_minus(studies: Studies, name: str) -> list[float]:
     return difference(even, other)
 
 
-def even_minus_noise(studies: Studies) -> list[float]:
-    return even_minus(studies, NOISY)
-
-
 # G_stack
 
 
@@ -134,24 +130,11 @@ def log_relative_difference(studies: Studies) -> list[float]:
     return found
 
 
-def even_minus_uneven(studies: Studies) -> list[float]:
-    return even_minus(studies, UNEVEN)
-
-
-def quarter_rate_minus_full(studies: Studies) -> list[float]:
-    return difference(called(studies["moments"], f"{UNEVEN}, lower rate"), called(studies["width"], UNEVEN))
-
-
 def log_path_difference(studies: Studies) -> list[float]:
     return [math.log10(one.metrics["largest_difference"]) for one in studies["commuting"]]
 
 
 # Upcycling
-
-
-def dense_minus_upcycled(studies: Studies) -> list[float]:
-    runs = studies["upcycling"]
-    return difference(called(runs, TRAINED_ON), called(runs, UPCYCLED))
 
 
 def scratch_minus_upcycled(studies: Studies) -> list[float]:
@@ -162,25 +145,10 @@ def scratch_minus_upcycled(studies: Studies) -> list[float]:
     return difference(scratch.where(steps=upcycled[0].spec["steps"]), upcycled)  # the same network: the same compute
 
 
-def plain_minus_drop(studies: Studies) -> list[float]:
-    runs = studies["upcycling"]
-    return difference(called(runs, UPCYCLED), called(runs, f"{UPCYCLED}, 50% re-drawn"))
-
-
-def drop_information_minus_plain(studies: Studies) -> list[float]:
-    runs = studies["upcycling"]
-    return difference(called(runs, f"{UPCYCLED}, 50% re-drawn"), called(runs, UPCYCLED), "token_information")
-
-
 def groups_below_dense(studies: Studies) -> list[float]:
     runs = studies["upcycling"]
     pairs = paired(called(runs, f"{UPCYCLED}, 2 groups"), called(runs, TRAINED_ON), LOSS)
     return [1 - groups / dense for groups, dense in pairs]
-
-
-def normalised_minus_plain_gates(studies: Studies) -> list[float]:
-    runs = studies["upcycling"]
-    return difference(called(runs, f"{UPCYCLED}, router 0.1"), called(runs, f"{UPCYCLED}, plain gates"))
 
 
 # LLaMA Pro
@@ -189,15 +157,6 @@ def normalised_minus_plain_gates(studies: Studies) -> list[float]:
 def full_forgets_minus_blocks(studies: Studies) -> list[float]:
     runs = studies["continual"]  # of the same source, so the same loss before
     return difference(best(runs, (SILENT, TRAINED_ON), "old_val_loss"), called(runs, f"{SILENT}, new blocks only"), OLD_LOSS)
-
-
-def blocks_forget(studies: Studies) -> list[float]:
-    return [one.metrics[OLD_LOSS] - one.metrics[f"{OLD_LOSS}_before"] for one in called(studies["continual"], f"{SILENT}, new blocks only")]
-
-
-def full_minus_blocks(studies: Studies) -> list[float]:
-    runs = studies["continual"]
-    return difference(called(runs, TRAINED_ON), called(runs, f"{SILENT}, new blocks only"))
 
 
 # The student project
@@ -213,10 +172,6 @@ def largest_change_of_loss(studies: Studies) -> list[float]:
     if not whole:
         raise NotTestable(f"no network went through {' → '.join(PROJECT_ORDER)} in this order{why(studies['pipeline'])}")
     return whole
-
-
-def tied_fault_spike(studies: Studies) -> list[float]:
-    return [one.metrics["loss_after"] - one.metrics["loss_before"] for one in called(studies["faults"], "width, tied fault")]
 
 
 def active_share_outside_range(studies: Studies) -> list[float]:

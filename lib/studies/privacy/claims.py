@@ -1,4 +1,4 @@
-"""The values behind the privacy chapter's claims: one function per claim of ``data/claims.yml``, one value per seed.
+"""The values behind the privacy chapter's claims that ``data/claims.yml`` reads by a function, one value per seed.
 
 Each takes the studies that its claim names (study → Results) and returns numbers in the claim's unit, or
 raises :class:`lib.measure.statistics.NotTestable` with the reason.
