@@ -20,6 +20,7 @@ from lib.claims.picked import Runs, namer
 from lib.measure.statistics import NotTestable
 from lib.runs.results import Result, Results
 from lib.runs.scales import SCALES
+from lib.runs.spec import Spec
 from lib.studies import chapter
 from lib.studies.base.seeds import difference
 from lib.system.checks import did_you_mean, require
@@ -108,10 +109,15 @@ class Simple:
 
     def check(self, subject: str) -> None:
         """Raise ValueError, with what there is, for runs that the chapter has at no scale, or that share a seed."""
-        module = chapter(subject).module
-        studies = {scale: module.studies(module.Parameters(scale=scale)) for scale in SCALES}
         for side in self.sides:
-            side.check(subject, {scale: specs.get(side.study, []) for scale, specs in studies.items()})
+            side.check(namer(subject), {scale: specs.get(side.study, []) for scale, specs in asked_for(subject).items()})
+
+
+@functools.cache
+def asked_for(subject: str) -> dict[str, dict[str, list[Spec]]]:
+    """Return the Specs that a chapter asks for, by scale and study."""
+    module = chapter(subject).module
+    return {scale: module.studies(module.Parameters(scale=scale)) for scale in SCALES}
 
 
 #: The one thing that ``diverged`` may say.

@@ -78,18 +78,18 @@ class Runs:
             known = sorted({known for one in held for known in one})
             raise ValueError(f"no {'curve or array' if place else 'metric'} {bare!r} in {self}; there are {', '.join(known)}")
 
-    def check(self, subject: str, specs: Mapping[str, list[Spec]]) -> None:
+    def check(self, called: Callable[[Result], str], specs: Mapping[str, list[Spec]]) -> None:
         """Raise ValueError, with what there is, where no scale has such a run; ``specs``: those of the study, by scale."""
-        called = namer(subject)
         every = [unfinished(spec) for of_scale in specs.values() for spec in of_scale]
         names = list(dict.fromkeys(map(called, every))) if self.run else []
         require(not self.run or self.run in names, f"study {self.study!r} has no run {self.run!r}; there are {', '.join(names)}")
         own = [run for run in every if self.run is None or called(run) == self.run]
         for name, wanted in self.where.items():
-            held = list(dict.fromkeys(str(run.fields[name]) for run in own if name in run.fields))
+            held = [run.fields[name] for run in own if name in run.fields]
             known = {known for run in own for known in run.fields}
             require(held, f"no run of {self} has a field {name!r}.{did_you_mean(name, known)}")
-            require(is_end(wanted) or str(wanted) in held, f"no run of {self} has {name} {wanted!r}; there are {', '.join(held)}")
+            there = ", ".join(dict.fromkeys(map(str, held)))
+            require(is_end(wanted) or wanted in held, f"no run of {self} has {name} {wanted!r}; there are {there}")
         picked = {scale: self.among(map(unfinished, of_scale), called) for scale, of_scale in specs.items()}
         require(any(picked.values()), f"no run is all of {self}")
         for found in picked.values():
