@@ -98,10 +98,11 @@ class Simple:
             for run in (run for side in self.sides for run in side.among(studies[side.study], called)):
                 if run.metrics.get("diverged"):
                     raise NotTestable(f"{called(run)!r} diverged with seed {run.fields['seed']}")
-        first, *second = (side.by_seed(studies[side.study], called) for side in self.sides)
-        if not second:
+        first = self.of.by_seed(studies[self.of.study], called)
+        if not self.minus:
             return list(first.values())
-        return difference(first, *second, *(studies[side.study] for side in self.sides), least=self.least)
+        second = self.minus.by_seed(studies[self.minus.study], called)
+        return difference(first, second, studies[self.of.study], studies[self.minus.study], least=self.least)
 
     def code(self, subject: str) -> str:
         """Return the file that says it."""

@@ -66,8 +66,8 @@ class Runs:
         return values
 
     def number(self, run: Result) -> float | None:
-        values = [placed(run, name) for name in self.metric]
-        return None if None in values else float(np.mean(values))
+        values = [value for name in self.metric if (value := placed(run, name)) is not None]
+        return float(np.mean(values)) if len(values) == len(self.metric) else None
 
     def check_metric(self, name: str, runs: list[Result]) -> None:
         """Raise ValueError, with what there is, where runs are there and none of them has this metric, curve or array."""

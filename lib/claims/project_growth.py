@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from lib.claims.entries import find
 from lib.claims.project_base import Studies, metric, value
 from lib.runs.results import Results
 from lib.studies.base.seeds import each_seed
@@ -34,13 +33,16 @@ def after(studies: Studies, transition: int) -> Results:
 
 @value
 def change_at_transition(studies: Studies, transition: int) -> list[float]:
-    runs = after(studies, transition)
+    return changes(after(studies, transition))
+
+
+def changes(runs: Results) -> list[float]:
     return [late - early for late, early in zip(metric(runs, "loss_after"), metric(runs, "loss_before"))]
 
 
 @value
 def change_by_fault(studies: Studies) -> list[float]:
-    return find("project-spike").function()(studies)
+    return changes(growth_claims.called(studies["faults"], "width, tied fault"))
 
 
 @value

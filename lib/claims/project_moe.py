@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 
-from lib.claims.entries import find
 from lib.claims.project_base import Studies, metric, value
 from lib.measure import cost as measure
 from lib.measure.statistics import NotTestable
@@ -39,7 +38,8 @@ def random_network_minus_dense(studies: Studies) -> list[float]:
 
 @value
 def ewa_minus_dense(studies: Studies) -> list[float]:
-    return find("ewa-dense").function()(studies)
+    runs = studies["random"]
+    return moe_claims.difference(moe_claims.called(runs, "ewa"), moe_claims.dense(runs))
 
 
 @value
