@@ -1,12 +1,11 @@
-"""What runs that train a network on images share: which images, by which recipe, and how the network is scored and loaded."""
+"""What runs that train a network on images share: which images, by which recipe, and how the network is scored."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
-from safetensors.torch import load_model
 from torch import nn
 
 from lib.data.augment import Augmentation
@@ -15,11 +14,10 @@ from lib.runs.results import Outcome, significant
 from lib.runs.spec import Spec
 from lib.runs.store import Session
 from lib.studies.base.images import available_images
+from lib.studies.base.weights import loaded
 from lib.training.evaluate import evaluate_classifier
 from lib.training.loop import Recipe, fit
 from lib.training.losses import classification_loss
-
-Network = TypeVar("Network", bound=nn.Module)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,12 +73,6 @@ class LabelRun(ImageRun):
     def load(self, session: Session) -> nn.Module:
         """The trained network, in evaluation mode; trained first where it is not here."""
         return loaded(self, self.network(), session)
-
-
-def loaded(spec: Spec, model: Network, session: Session) -> Network:
-    """``model`` with the weights that running ``spec`` left, on the session's device, in evaluation mode."""
-    load_model(model, str(session.weights(spec)))
-    return model.to(session.device).eval()
 
 
 def scored(model: nn.Module, split: Split, images: ImageSet, recipe: Recipe, name: str) -> dict[str, float]:
