@@ -24,7 +24,7 @@ OLD_LOSS = "old_test_bits_per_byte"
 #: Networks by their names in tables and figures.
 TRAINED_ON = "dense, trained on"
 NET2NET, STACKED = "FFN width, Net2Net", "depth, stacked"
-EVEN, NOISY, UNEVEN = (f"width, {how}" for how in ("equal copies", "noise 0 dB", "unequal shares 1"))
+EVEN = "width, equal copies"
 UPCYCLED = "experts"
 SILENT = "depth, silent between"
 
@@ -74,20 +74,18 @@ def worth(grown: Results, studies: Studies) -> list[float]:
         raise NotTestable(f"{error}{why(scratch)}") from error
 
 
-def worth_uncharged(grown: Results, studies: Studies) -> list[float]:
-    """The same, over the compute of the further training alone."""
+def saved(studies: Studies, study: str, name: str) -> list[float]:
+    """The part of that compute, beyond the network's own, by which training from scratch is longer."""
+    return [times - 1 for times in worth(called(studies[study], name), studies)]
+
+
+def worth_uncharged(studies: Studies, study: str, name: str) -> list[float]:
+    """The compute that scratch needs over that of the further training alone."""
+    grown = called(studies[study], name)
     return [times * one.metrics["total_flops"] / one.metrics["flops"] for one, times in zip(grown, worth(grown, studies))]
 
 
 # Net2Net and HyperCloning
-
-
-def net2net_saves_uncharged(studies: Studies) -> list[float]:
-    return worth_uncharged(called(studies["width"], NET2NET), studies)
-
-
-def hypercloning_saves_uncharged(studies: Studies) -> list[float]:
-    return worth_uncharged(called(studies["width"], NOISY), studies)
 
 
 def even_minus(studies: Studies, name: str) -> list[float]:
@@ -109,14 +107,6 @@ def best_other_minus_stack(studies: Studies) -> list[float]:
     if any(one.spec["parent"]["model"]["depth"] == 1 for one in stacked):
         raise NotTestable("repeating a stack of one layer is repeating its last layer")
     return difference(best(runs, sorted(others)), stacked)
-
-
-def stack_speedup(studies: Studies) -> list[float]:
-    return [times - 1 for times in worth(called(studies["depth"], STACKED), studies)]
-
-
-def width_speedup(studies: Studies) -> list[float]:
-    return [times - 1 for times in worth(called(studies["width"], UNEVEN), studies)]
 
 
 # LEMON and staged training
