@@ -1,6 +1,6 @@
 """How a claim's values come out of results, as ``values`` in ``data/claims.yml`` declares it; ``data/README.md`` explains the fields.
 
-Most claims read one number of some runs, or the difference of two such numbers, paired by seed: :class:`Simple`.  All else is a
+Most claims read one number of some runs, or compare two such numbers, paired by seed: :class:`Simple`.  All else is a
 function of ``lib/studies/<subject>/claims.py``, with what it is told: :class:`Function`.
 """
 
@@ -22,7 +22,7 @@ from lib.runs.results import Result, Results
 from lib.runs.scales import SCALES
 from lib.runs.spec import Spec
 from lib.studies import chapter
-from lib.studies.base.seeds import difference
+from lib.studies.base.seeds import difference, paired
 from lib.system.checks import did_you_mean, require
 
 Studies = Mapping[str, Results]
@@ -57,14 +57,17 @@ class Function:
 
 @dataclass(frozen=True, kw_only=True)
 class Simple:
-    """A number of some runs, or, with ``minus``, the difference to that of others for each seed that both have.
+    """A number of some runs, or how it compares with that of others, for each seed that both have.
 
+    ``minus``     the difference to these
+    ``below``     by which part of it the number is below that of these
     ``least``     pairs of which neither number reaches this do not count: nothing was learnt there
     ``diverged``  "not testable": a run whose training diverged says nothing; otherwise it counts as it is
     """
 
     of: Runs
     minus: Runs | None = None
+    below: Runs | None = None
     least: float = -math.inf
     diverged: str | None = None
 
@@ -73,21 +76,30 @@ class Simple:
         """Return what an entry declares; ``studies``: those of the claim.  Raises ValueError for what cannot be meant."""
         check_names("values", entry, [one.name for one in fields(cls)])
         require(entry.get("diverged") in (None, DIVERGED), f"diverged is {entry.get('diverged')!r}: leave it out or say {DIVERGED!r}")
-        require("minus" in entry or "least" not in entry, "least is about pairs: say minus what")
+        require("minus" in entry or "least" not in entry, "least is about differences: say minus what")
+        require(not {"minus", "below"} <= set(entry), "say minus or below, not both")
         of = some_runs("of", {"study": studies[0], **entry["of"]}, studies)
-        usual = {"study": of.study, "metric": list(of.metric)}
-        if not {"run", "where"} & set(entry.get("minus", ())):
+        found = {what: cls.other(what, of, entry[what], studies) for what in ("minus", "below") if what in entry}
+        return cls(of=of, **found, least=entry.get("least", -math.inf), diverged=entry.get("diverged"))
+
+    @staticmethod
+    def other(what: str, of: Runs, entry: Mapping[str, Any], studies: tuple[str, ...]) -> Runs:
+        """Return the runs that those of ``of`` are compared with, which have what is not said of them."""
+        usual: dict[str, Any] = {"study": of.study, "metric": list(of.metric)}
+        if not {"run", "where"} & set(entry):
             usual |= {"run": of.run, "where": of.where}
-        minus = some_runs("minus", {**usual, **entry["minus"]}, studies) if "minus" in entry else None
-        require(minus != of, "minus reads the same numbers of the same runs as of")
-        return cls(of=of, minus=minus, least=entry.get("least", -math.inf), diverged=entry.get("diverged"))
+        found = some_runs(what, {**usual, **entry}, studies)
+        require(found != of, f"{what} reads the same numbers of the same runs as of")
+        return found
 
     def __str__(self) -> str:
+        if self.below:
+            return f"part by which {self.of} is below {self.below}"
         return str(self.of) + (f" minus {self.minus}" if self.minus else "")
 
     @property
     def sides(self) -> tuple[Runs, ...]:
-        return (self.of, self.minus) if self.minus else (self.of,)
+        return tuple(side for side in (self.of, self.minus, self.below) if side)
 
     def reader(self, subject: str) -> Callable[[Studies], list[float]]:
         """Return what reads the values from studies, one per seed; it raises NotTestable where there is nothing to compare."""
@@ -98,11 +110,13 @@ class Simple:
             for run in (run for side in self.sides for run in side.among(studies[side.study], called)):
                 if run.metrics.get("diverged"):
                     raise NotTestable(f"{called(run)!r} diverged with seed {run.fields['seed']}")
-        first = self.of.by_seed(studies[self.of.study], called)
-        if not self.minus:
-            return list(first.values())
-        second = self.minus.by_seed(studies[self.minus.study], called)
-        return difference(first, second, studies[self.of.study], studies[self.minus.study], least=self.least)
+        first, *second = (side.by_seed(studies[side.study], called) for side in self.sides)
+        runs = [studies[side.study] for side in self.sides]
+        if self.minus:
+            return difference(first, second[0], *runs, least=self.least)
+        if self.below:
+            return [1 - own / other for own, other in paired(first, second[0], *runs)]
+        return list(first.values())
 
     def code(self, subject: str) -> str:
         """Return the file that says it."""

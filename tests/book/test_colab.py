@@ -18,7 +18,21 @@ from lib.studies import CHAPTERS
 pytest.importorskip("IPython", reason="notebooks need IPython")
 
 #: What Colab brings along and must not be replaced.
-KEPT = {"torch", "torchvision", "numpy", "pandas", "scipy", "plotly", "matplotlib", "pillow", "scikit-learn", "pyarrow", "pyyaml", "click", "ipython"}
+KEPT = {
+    "torch",
+    "torchvision",
+    "numpy",
+    "pandas",
+    "scipy",
+    "plotly",
+    "matplotlib",
+    "pillow",
+    "scikit-learn",
+    "pyarrow",
+    "pyyaml",
+    "click",
+    "ipython",
+}
 
 #: What the library needs, by the names of its packages.
 NEEDED = {

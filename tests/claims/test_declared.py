@@ -66,6 +66,13 @@ def test_a_difference_is_paired_by_seed():
         values("{of: {run: good}, minus: {run: plain}}", s=PLAIN[:1] + GOOD[:1])
 
 
+def test_a_part_below_is_paired_by_seed():
+    assert values("{of: {run: plain}, below: {run: good}}", s=PLAIN + GOOD) == close(4 / 9, 1 / 8)
+    assert values("{of: {run: good, metric: other}, below: {metric: test_accuracy}}", s=GOOD) == close(1 / 4, 4 / 9)
+    with pytest.raises(NotTestable, match="no two runs of the same seed"):
+        values("{of: {run: good}, below: {run: plain}}", s=GOOD)
+
+
 def test_minus_takes_from_of_what_it_does_not_say():
     assert values("{of: {run: good}, minus: {metric: other}}", s=PLAIN + GOOD) == close(0.2, 0.4)
     assert values("{of: {run: good, metric: other}, minus: {study: t, run: plain}}", s=GOOD, t=PLAIN) == close(0.4, 0.4)
@@ -126,12 +133,13 @@ def test_a_metric_that_no_run_has_is_an_error_that_lists_what_there_is(metric, s
     "text, said",
     [
         ("{off: {}}", "values name a function, or say `of`"),
-        ("{of: {}, minsu: {}}", "values has no field 'minsu'; there are of, minus, least, diverged. Did you mean 'minus'"),
+        ("{of: {}, minsu: {}}", "values has no field 'minsu'; there are of, minus, below, least, diverged. Did you mean 'minus'"),
         ("{of: {rnu: good}}", "of has no field 'rnu'; there are study, run, where, metric, missing. Did you mean 'run'"),
         ("{of: {study: u}}", "of reads study 'u', and the claim's are s, t"),
         ("{of: {}, minus: {study: u}}", "minus reads study 'u'"),
-        ("{of: {}, least: 0.3}", "least is about pairs"),
+        ("{of: {}, least: 0.3}", "least is about differences"),
         ("{of: {}, diverged: true}", "leave it out or say 'not testable'"),
+        ("{of: {}, minus: {run: good}, below: {run: plain}}", "say minus or below, not both"),
         ("{of: {run: good}, minus: {}}", "minus reads the same numbers of the same runs as of"),
         ("{function: f, givne: {}}", "values has no field 'givne'; there are function, given"),
     ],

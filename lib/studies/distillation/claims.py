@@ -14,7 +14,6 @@ from lib.studies.base import seeds
 from lib.studies.base.needs import leaves_out_zero
 from lib.studies.base.seeds import tested
 from lib.studies.distillation.names import method
-from lib.studies.distillation.story_claims import *
 
 Studies = Mapping[str, Results]
 

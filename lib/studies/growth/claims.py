@@ -135,12 +135,6 @@ def scratch_minus_upcycled(studies: Studies) -> list[float]:
     return difference(scratch.where(steps=upcycled[0].spec["steps"]), upcycled)  # the same network: the same compute
 
 
-def groups_below_dense(studies: Studies) -> list[float]:
-    runs = studies["upcycling"]
-    pairs = paired(called(runs, f"{UPCYCLED}, 2 groups"), called(runs, TRAINED_ON), LOSS)
-    return [1 - groups / dense for groups, dense in pairs]
-
-
 # LLaMA Pro
 
 
