@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import sys
 from collections.abc import Iterable, Sequence
@@ -45,9 +44,8 @@ def ledger(entries: Sequence[Entry]) -> str:
 
 
 def packed(entry: Entry) -> dict[str, Any]:
-    """What a row unfolds to: the numbers, what is measured and what decides, and the function that reads the values."""
+    """What a row unfolds to: the numbers, what is measured and what decides, and how the values are read."""
     claim = entry.claim
-    function = inspect.unwrap(claim.function())
     return {
         "claim": claim.id,
         "chapter": entry.chapter.number,
@@ -59,8 +57,8 @@ def packed(entry: Entry) -> dict[str, Any]:
         "rule": claim.rule,
         "studies": ", ".join(claim.study),
         "subject": claim.subject,
-        "values": function.__qualname__,
-        "code": Path(inspect.getsourcefile(function) or "").resolve().relative_to(ROOT).as_posix(),
+        "values": str(claim.values),
+        "code": claim.values.code(claim.subject),
     }
 
 

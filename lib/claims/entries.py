@@ -1,7 +1,7 @@
 """What papers say: the claims of ``data/claims.yml`` and the papers of ``data/papers.yml``.
 
-How a claim's values come out of results is a function in ``lib/studies/<subject>/claims.py``, what must hold before they mean
-anything one in ``lib/studies/<subject>/needs.py``; both are looked up here by name.
+How a claim's values come out of results: :mod:`lib.claims.declared`.  What must hold before they mean anything is a function in
+``lib/studies/<subject>/needs.py``, looked up here by name.
 """
 
 from __future__ import annotations
@@ -18,12 +18,10 @@ import yaml
 
 from lib import ROOT
 from lib.claims.bibliography import Reference, references
+from lib.claims.declared import Function, Simple, Studies, read
 from lib.claims.verdict import Bound, in_unit
 from lib.measure.statistics import Estimate
-from lib.runs.results import Results
 from lib.system.checks import did_you_mean
-
-Studies = Mapping[str, Results]
 
 #: What a claim's function returns: one value per run, or an interval that it computed itself, or either of them by task.
 Values = Iterable[float] | Estimate
@@ -71,7 +69,7 @@ class Claim:
     metric: str
     unit: str
     study: tuple[str, ...]
-    values: str
+    values: Function | Simple
     criterion: Bound
     goal: Bound | None = None
     no_effect: float | None = None
@@ -82,12 +80,13 @@ class Claim:
 
     @classmethod
     def of(cls, entry: Mapping[str, Any]) -> Claim:
-        study = entry["study"]
+        study = (entry["study"],) if isinstance(entry["study"], str) else tuple(entry["study"])
         fields: dict[str, Any] = {
             "no_effect": NO_EFFECT.get(entry["unit"]),
             "items": "test" if entry["unit"] == "points" else None,
             **entry,
-            "study": (study,) if isinstance(study, str) else tuple(study),
+            "study": study,
+            "values": read(entry["values"], study),
             "criterion": Bound(**entry["criterion"]),
             "goal": Bound(**entry["goal"]) if "goal" in entry else None,
             "needs": tuple(map(Need.of, entry.get("needs", ()))),
@@ -112,8 +111,8 @@ class Claim:
         return said
 
     def function(self) -> Callable[[Studies], Values | Mapping[str, Values]]:
-        """Return the function that reads this claim's values from results.  AttributeError names it when missing."""
-        return getattr(importlib.import_module(f"lib.studies.{self.subject}.claims"), self.values)
+        """Return what reads this claim's values from results.  AttributeError names a missing function."""
+        return self.values.reader(self.subject)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,8 +1,8 @@
 """The claim ledger: what a paper says, and whether our runs bear it out.
 
-``data/claims.yml`` holds the claims, ``data/papers.yml`` the papers.  How a claim's values come out of results is a function in
-``lib/studies/<subject>/claims.py``, what must hold before they mean anything one in ``lib/studies/<subject>/needs.py``.
-This module calls both and lets :mod:`lib.claims.verdict` decide: a verdict is computed from results, never typed.
+``data/claims.yml`` holds the claims, ``data/papers.yml`` the papers.  How a claim's values come out of results is declared there,
+see :mod:`lib.claims.declared`; what must hold before they mean anything is a function in ``lib/studies/<subject>/needs.py``.
+This module reads the values, asks for the needs and lets :mod:`lib.claims.verdict` decide: a verdict is computed from results, never typed.
 """
 
 from __future__ import annotations

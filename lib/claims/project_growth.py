@@ -33,13 +33,16 @@ def after(studies: Studies, transition: int) -> Results:
 
 @value
 def change_at_transition(studies: Studies, transition: int) -> list[float]:
-    runs = after(studies, transition)
+    return changes(after(studies, transition))
+
+
+def changes(runs: Results) -> list[float]:
     return [late - early for late, early in zip(metric(runs, "loss_after"), metric(runs, "loss_before"))]
 
 
 @value
 def change_by_fault(studies: Studies) -> list[float]:
-    return growth_claims.tied_fault_spike(studies)
+    return changes(growth_claims.called(studies["faults"], "width, tied fault"))
 
 
 @value

@@ -17,7 +17,7 @@ from lib.studies.pruning.pairs import TEST
 
 def vit(studies: Studies, experts: int | None) -> Results:
     runs = studies["accuracy"]
-    return moe_claims.dense(runs) if experts is None else moe_claims.switch(runs, experts=experts)
+    return moe_claims.dense(runs) if experts is None else moe_claims.called(runs, "switch").where(moe__experts=experts)
 
 
 @value
@@ -33,12 +33,13 @@ def switch_minus_dense(studies: Studies, experts: int) -> list[float]:
 @value
 def random_network_minus_dense(studies: Studies) -> list[float]:
     runs = studies["random"]
-    return moe_claims.difference(moe_claims.routed(runs, "whole-network"), moe_claims.dense(runs))
+    return moe_claims.difference(moe_claims.called(runs, "whole-network"), moe_claims.dense(runs))
 
 
 @value
 def ewa_minus_dense(studies: Studies) -> list[float]:
-    return moe_claims.ewa_merged_minus_dense(studies)
+    runs = studies["random"]
+    return moe_claims.difference(moe_claims.called(runs, "ewa"), moe_claims.dense(runs))
 
 
 @value

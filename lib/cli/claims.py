@@ -55,12 +55,14 @@ def show(chapter: str | None, scale: str | None, verdicts: tuple[str, ...], form
 def about(claim_id: str, scale: str) -> list[str]:
     """Return what decides one claim, line by line: the paper's words, the rule, then value, interval and reason of each verdict."""
     claim = find(claim_id)
+    with as_wrong_use():
+        claim.values.check(claim.subject)
     (entry,) = (entry for entry in of_chapter(find_chapter(claim.subject), scale, Store.default(), Project()) if entry.claim == claim)
     paper = papers()[claim.paper]
     lines = [
         f"{claim.id}: {claim.claim}",
         f"paper      {paper.title} ({paper.year}), {claim.where}: {claim.figure}{ABSTRACT if claim.by_abstract else ''}",
-        f"measured   {claim.metric} (lib/studies/{claim.subject}/claims.py, {claim.values}; studies {', '.join(claim.study)})",
+        f"measured   {claim.metric} ({claim.values.code(claim.subject)}, {claim.values}; studies {', '.join(claim.study)})",
         f"rule       {claim.rule}",
     ]
     for name, verdict in (("edition", entry.edition), (scale, entry.own)):

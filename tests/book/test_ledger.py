@@ -178,12 +178,13 @@ def test_the_distance_to_the_criterion_is_in_half_widths(committed):
             assert entry.edition.verdict != "reproduced" or found > 0.9, entry.claim.id
 
 
-def test_the_page_leads_from_a_claim_to_the_function_that_reads_it(committed):
+def test_the_page_leads_from_a_claim_to_what_reads_it(committed):
     packed = json.loads(re.search(r"<script[^>]*>(.*?)</script>", ledger_page.ledger(committed), re.DOTALL)[1])
     for row in packed["rows"]:
         found = dict(zip(packed["columns"], row))
         code = (Project().root / found["code"]).read_text(encoding="utf-8")
-        assert found["values"].rpartition(".")[2] in code and found["rule"].startswith("Reproduced if"), found["claim"]
+        said = found["values"].partition("(")[0] if found["code"].endswith(".py") else f"id: {found['claim']}\n"
+        assert said in code and found["rule"].startswith("Reproduced if"), found["claim"]
 
 
 def test_an_interval_with_the_criterion_in_it_is_undecided(committed):

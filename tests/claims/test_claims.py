@@ -4,6 +4,7 @@ import pytest
 
 from lib import ROOT
 from lib.claims import entries as claims
+from lib.claims.declared import Function
 from lib.claims.entries import Claim, Need
 from lib.claims.judge import IDENTITY, judge
 from lib.claims.judge import tested_items as items_of
@@ -39,7 +40,7 @@ def claim(**changes) -> Claim:
             "metric": "A metric.",
             "unit": "points",
             "study": ("s",),
-            "values": "f",
+            "values": Function("f"),
             "criterion": Bound(at_least=0.0),
             "no_effect": 0.0,
         }
@@ -200,7 +201,7 @@ def test_every_claim_is_complete():
     assert ALL
     for entry in ALL:
         for field in ("claim", "figure", "where", "metric", "values"):
-            assert getattr(entry, field).strip(), (entry.id, field)
+            assert str(getattr(entry, field)).strip(), (entry.id, field)
         assert entry.claim.endswith("."), entry.id
         assert entry.metric.strip().endswith("."), entry.id
         assert entry.unit in UNITS, entry.id

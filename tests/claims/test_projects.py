@@ -33,6 +33,12 @@ class Measured(dict):
     def __missing__(self, name):
         return self.number
 
+    def __contains__(self, name):
+        return True
+
+    def get(self, name, default=None):
+        return self[name]
+
 
 class Full:
     """A store in which every Spec has a result; the number in it tells the seed."""
@@ -40,7 +46,7 @@ class Full:
     def get(self, spec):
         named = spec.named(spec.offered or spec.space) if isinstance(spec, ElasticRun) else {}
         sizes = {f"size_{name}": size.label for name, size in named.items()}  # by which twins are found
-        return Result.of(spec, Outcome(Measured(0.5 + 0.01 * spec.seed, **sizes), data={"name": "made-up"}), {})
+        return Result.of(spec, Outcome(Measured(0.5 + 0.01 * spec.seed, diverged=False, **sizes), data={"name": "made-up"}), {})
 
 
 @pytest.fixture

@@ -305,6 +305,10 @@ def test_a_result_that_is_not_one_of_the_book_is_refused():
 def test_a_claim_is_shown_with_all_that_decides_it(monkeypatch):
     monkeypatch.undo()  # the real book
     told = call("claims", "smoothing-teacher", "--scale", "cpu")
-    assert "When does label smoothing help?" in told and "hard_teacher_minus_smoothed" in told and "Reproduced if" in told
+    assert (
+        "When does label smoothing help?" in told
+        and "minus test_accuracy of Hinton KD of a teacher with smoothed labels (smoothing)" in told
+        and "Reproduced if" in told
+    )
     assert told.count("(n=3)") >= 2 and "\nedition " in told and "\ncpu " in told
     assert [entry["claim"] for entry in json.loads(call("claims", "smoothing-teacher", "--as", "json"))] == ["smoothing-teacher"]

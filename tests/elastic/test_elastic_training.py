@@ -19,6 +19,7 @@ from lib.elastic.supernet import ElasticViT, geometry
 from lib.models.vit import ViT
 from lib.moe.layer import MoEConfig
 from lib.runs.store import Store, obtain
+from lib.studies.base.images import available_images
 from lib.studies.elastic.names import WHOLE_DEPTH
 from lib.studies.elastic.studies import SIZES as SCALES
 from lib.studies.elastic.studies import Parameters, spaces, studies
@@ -239,7 +240,7 @@ def test_ordinary_training_trains_the_whole_network_in_every_epoch(trained, stor
     """Looking at small sub-networks in between leaves the whole one switched on: its last layer learns like its first."""
     learnt = load_file(store.scratch(RUNS[1]) / "weights.safetensors")
     torch.manual_seed(0)
-    start = ViT(RUNS[1].geometry(RUNS[1].images(torch.device("cpu")))).state_dict()
+    start = ViT(RUNS[1].geometry(available_images("digits", RUNS[1].train_examples, torch.device("cpu")))).state_dict()
     moved = [(learnt[name] - start[name]).abs().mean().item() for name in (f"blocks.{i}.norm1.weight" for i in range(4))]
     assert min(moved) > 0.3 * max(moved)
 

@@ -9,7 +9,7 @@ How each recipe was found on validation images, and what was dropped on the way,
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -17,7 +17,6 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from lib.data.augment import Augmentation
 from lib.data.images import ImageBatches, ImageSet, Split, normalise
 from lib.measure import cost as measure
 from lib.models.vgg import VGG, VGGConfig
@@ -28,12 +27,11 @@ from lib.runs.results import Outcome, significant
 from lib.runs.spec import Spec
 from lib.runs.store import Session
 from lib.studies.base.answers import written
-from lib.studies.base.images import available_images
+from lib.studies.base.image_run import ImageRun, scored
 from lib.system.checks import require
 from lib.system.precision import autocast, resolved
 from lib.system.whole_file import replacing
-from lib.training.evaluate import evaluate_classifier
-from lib.training.loop import History, Recipe, fit
+from lib.training.loop import History, fit
 from lib.training.losses import classification_loss
 
 NETWORKS = {WhitenedCNNConfig: WhitenedCNN, VGGConfig: VGG, ViTConfig: ViT}
@@ -46,7 +44,7 @@ CHUNK = 500
 
 
 @dataclass(frozen=True, kw_only=True)
-class AnchorRun(Spec):
+class AnchorRun(ImageRun):
     """Train a network from scratch until it has converged for its budget, look at the test images once, keep its weights.
 
     ``pieces``   Specs that the training is cut into; all but the last are :class:`AnchorPiece`
@@ -55,10 +53,7 @@ class AnchorRun(Spec):
     experiment: ClassVar[str] = "anchor"
 
     dataset: str = "cifar10"
-    train_examples: int | None = None
     model: WhitenedCNNConfig | VGGConfig | ViTConfig
-    recipe: Recipe = field(default_factory=Recipe)
-    augmentation: Augmentation = field(default_factory=Augmentation)
     pieces: int = 1
 
     def __post_init__(self) -> None:
@@ -95,15 +90,10 @@ class AnchorRun(Spec):
 
     def train(self, session: Session, until: int | None = None) -> tuple[nn.Module, History, ImageSet]:
         """The network after training, or after ``until`` epochs of it; goes on from the state in ``session.checkpoint``."""
-        images = available_images(self.dataset, self.train_examples, session.device)
+        images = self.images(session)
         model = self.build(images).to(session.device)
         recipe = self.recipe
         batches = ImageBatches(images.train, images, recipe.batch_size, self.augmentation, self.seed)
-
-        def evaluate(model: nn.Module) -> dict[str, float]:
-            scores = evaluate_classifier(model, images.validation, images, precision=recipe.precision)
-            return {f"val_{name}": value for name, value in scores.items()}
-
         history = fit(
             model,
             batches,
@@ -111,7 +101,7 @@ class AnchorRun(Spec):
             recipe,
             seed=self.seed,
             until=until,
-            evaluate=evaluate,
+            evaluate=lambda model: scored(model, images.validation, images, recipe, "val"),
             checkpoint=session.checkpoint,
             within_epochs=True,
             report=session.report,

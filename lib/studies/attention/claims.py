@@ -1,4 +1,4 @@
-"""The values behind the attention chapter's claims: one function per claim of ``data/claims.yml``, one value per seed.
+"""The values behind the attention chapter's claims that ``data/claims.yml`` reads by a function, one value per seed.
 
 Each takes the studies that its claim names (study → Results) and returns numbers in the claim's unit, or
 raises :class:`lib.measure.statistics.NotTestable` with the reason.
@@ -143,19 +143,13 @@ def approximate_crossing(studies: Studies) -> list[float]:
     return found
 
 
-def gpt2_attention(studies: Studies) -> list[float]:
-    return [r.metrics["forward_ratio"] for r in at_gpt2(studies["step"])]
-
-
-def gpt2_step(studies: Studies) -> list[float]:
-    return [r.metrics["step_ratio"] for r in at_gpt2(studies["step"])]
-
-
-def at_gpt2(runs: Results) -> Results:
+def at_gpt2(studies: Studies, metric: str) -> list[float]:
+    """A metric of the networks with GPT-2's attention."""
+    runs = studies["step"]
     kept = tuple(r for r in runs if (r.spec["config"]["context"], r.spec["config"]["width"] // r.spec["config"]["heads"]) == GPT2)
     if runs and not kept:
         raise NotTestable(f"no network with GPT-2's {GPT2[0]:,} tokens and heads of {GPT2[1]} features was timed")
-    return Results(kept, runs.missing)
+    return [r.metrics[metric] for r in kept]
 
 
 # Numbers

@@ -14,7 +14,7 @@ from lib.studies.attention.cost import PASSES, MachineRun, MemoryRun, TimingRun
 from lib.studies.attention.exact import ExactnessRun, StabilityRun
 from lib.studies.attention.step import StepRun
 from lib.studies.base.corpora import Corpus
-from lib.studies.base.parameters import ChapterParameters
+from lib.studies.base.parameters import ChapterParameters, given
 from lib.system.checks import one_of, require
 from lib.training.loop import Recipe
 
@@ -254,7 +254,3 @@ def sized(parameters: Parameters) -> Scale:
     return replace(
         size, setting=setting, stories=stories, **given(longest=parameters.longest, seeds=parameters.seeds, training_seeds=parameters.seeds)
     )
-
-
-def given(**values):
-    return {name: value for name, value in values.items() if value is not None}

@@ -81,6 +81,11 @@ def checked(cls: type[P], values: dict[str, Any]) -> P:
     return cls(**given)
 
 
+def given(**values: Any) -> dict[str, Any]:
+    """Return what a reader has set, those that are None left out: changes for ``replace``."""
+    return {name: value for name, value in values.items() if value is not None}
+
+
 def numbers(name: str, text: str) -> tuple[float, ...]:
     """The numbers of a parameter that lists some, separated by commas.  Raises ValueError for anything else."""
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -66,7 +67,7 @@ def paired(first: Mapping[int, float], second: Mapping[int, float], *runs: Resul
     return found
 
 
-def difference(first: Mapping[int, float], second: Mapping[int, float], *runs: Results, least: float = 0.0) -> list[float]:
+def difference(first: Mapping[int, float], second: Mapping[int, float], *runs: Results, least: float = -math.inf) -> list[float]:
     """Return first minus second for each seed that has both, where at least one of the two reaches ``least``; else NotTestable."""
     kept = [a - b for a, b in paired(first, second, *runs) if max(a, b) >= least]
     if not kept:

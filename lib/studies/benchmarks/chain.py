@@ -11,7 +11,6 @@ import functools
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from safetensors.torch import load_model
 from torch import nn
 
 from lib.data.images import ImageSet
@@ -23,6 +22,7 @@ from lib.quantization.fold import baked
 from lib.runs.results import Outcome, Result, significant
 from lib.runs.spec import Spec
 from lib.runs.store import Session, run_once
+from lib.studies.base.weights import loaded
 from lib.studies.benchmarks.exits import exit_row
 from lib.studies.benchmarks.rows import row
 from lib.studies.benchmarks.stage import Setting, Stage, followed, forward_flops
@@ -189,8 +189,7 @@ class ChainRun(Spec):
             model = stage.form(model, task, family)
         if isinstance(model, ExitNet):
             model = EarlyExit(model, [0.0] * (model.count - 1))
-        load_model(model, str(session.weights(self)))
-        return model.to(session.device).eval()
+        return loaded(self, model, session)
 
 
 def check_order(stages: tuple[Stage, ...]) -> None:

@@ -1,4 +1,4 @@
-"""The values behind the benchmarks chapter's claims: one function per claim of ``data/claims.yml``, one value per seed.
+"""The values behind the benchmarks chapter's claims that ``data/claims.yml`` reads by a function, one value per seed.
 
 Each takes the studies that its claim names (study → Results) and returns differences of test accuracies, or raises
 :class:`lib.measure.statistics.NotTestable` with the reason.
@@ -82,10 +82,6 @@ def whole_is_best(studies: Studies, of: str) -> None:
         )
 
 
-def difference(first: Mapping[int, float], second: Mapping[int, float]) -> dict[int, float]:
-    return {seed: value - second[seed] for seed, value in first.items() if seed in second}
-
-
 def learnt(studies: Studies, families: Iterable[str] = ("vit", "cnn")) -> None:
     """Raises NotTestable where a family's dense network does not beat a linear classifier of the pixels."""
     for of in families:
@@ -113,39 +109,8 @@ def orders(studies: Studies) -> dict[tuple[str, ...], dict[int, Scores]]:
     return found
 
 
-def minus_best(studies: Studies, order: tuple[str, ...]) -> list[float]:
+def minus_best(studies: Studies, order: Iterable[str]) -> list[float]:
     """Test accuracy of an order minus that of the other one that is best by validation on the other seeds."""
-    found = orders(studies)
+    found, order = orders(studies), tuple(order)
     others = chosen_elsewhere({kinds: runs for kinds, runs in found.items() if kinds != order})
     return [found[order][seed][1] - best for seed, best in others.items()]
-
-
-def distil_last_minus_best(studies: Studies) -> list[float]:
-    return minus_best(studies, ("Prune", "Quantize", "Distil"))
-
-
-def distil_first_minus_best(studies: Studies) -> list[float]:
-    return minus_best(studies, ("Distil", "Prune", "Quantize"))
-
-
-# Compression
-
-
-def pruned_minus_narrow(studies: Studies) -> dict[str, Difference | NotTestable]:
-    return by_family(studies, "pruned to 1/4", "dense, 1/2 width", ["vit"])
-
-
-def four_bits_minus_quarter(studies: Studies) -> dict[str, Difference | NotTestable]:
-    return by_family(studies, "4 bits", "pruned to 1/4", against_dense=False)
-
-
-def eighth_minus_two_bits(studies: Studies) -> dict[str, Difference | NotTestable]:
-    return by_family(studies, "pruned to 1/8", "2 bits", against_dense=False)
-
-
-def scratch_minus_removed(studies: Studies) -> dict[str, Difference | NotTestable]:
-    return by_family(studies, "dense, 1/2 of the inner units", "1/2 of the inner units removed")
-
-
-def pruned_and_quantized_minus_dense(studies: Studies) -> dict[str, Difference | NotTestable]:
-    return by_family(studies, "pruned to 1/4 → 4 bits", "dense")

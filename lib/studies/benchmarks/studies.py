@@ -21,7 +21,7 @@ from lib.models.vit import ViTConfig
 from lib.runs.spec import Spec
 from lib.studies.anchors.recipes import recipes
 from lib.studies.base.images import LIGHT, SHAPES, other_shape
-from lib.studies.base.parameters import ChapterParameters
+from lib.studies.base.parameters import ChapterParameters, given
 from lib.studies.base.seeds import with_seed
 from lib.studies.benchmarks.axes import AXES, Geometry
 from lib.studies.benchmarks.chain import ChainRun
@@ -253,12 +253,8 @@ def sized(parameters: Parameters) -> Scale:
     task = size.task
     if parameters.dataset not in (None, task.dataset):
         task = on_other_data(task, parameters.dataset)
-    if parameters.epochs is not None:
-        task = replace(task, epochs=parameters.epochs)
-    size = replace(size, task=task)
-    if parameters.seeds is not None:
-        size = replace(size, seeds=parameters.seeds, few=parameters.seeds)
-    return size
+    task = replace(task, **given(epochs=parameters.epochs))
+    return replace(size, task=task, **given(seeds=parameters.seeds, few=parameters.seeds))
 
 
 def on_other_data(task: Task, dataset: str) -> Task:

@@ -6,23 +6,21 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
-from safetensors.torch import load_model
 from torch import Tensor, nn
 
-from lib.data.augment import Augmentation
 from lib.data.images import ImageBatches, ImageSet, normalise
 from lib.distillation.deit import hard_loss, soft_loss
 from lib.measure import cost as measure
 from lib.models.distilled_vit import DistilledViT, token_similarity
 from lib.models.vit import ViT, ViTConfig
 from lib.runs.results import Outcome, significant
-from lib.runs.spec import Spec
 from lib.runs.store import Session
-from lib.studies.base.images import available_images
+from lib.studies.base.image_run import ImageRun, scored
+from lib.studies.base.weights import loaded
 from lib.studies.distillation.pairs import APART, PlainRun
 from lib.system.checks import one_of, require
 from lib.training.evaluate import evaluate_classifier
-from lib.training.loop import Recipe, fit
+from lib.training.loop import fit
 from lib.training.losses import classification_loss
 
 #: What a student learns from its teacher.  "soft, numel" is soft distillation with the released code's normalisation.
@@ -33,7 +31,7 @@ PROBE_IMAGES = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
-class DeiTRun(Spec):
+class DeiTRun(ImageRun):
     """Train a vision transformer with a teacher or without, and look at the test set once at the end.
 
     ``teacher``  a trained network of other fields' data: a plain residual network (a :class:`PlainRun`) or a
@@ -46,16 +44,12 @@ class DeiTRun(Spec):
 
     experiment: ClassVar[str] = "distillation-deit"
 
-    dataset: str = "digits"
-    train_examples: int | None = None
     model: ViTConfig = field(default_factory=ViTConfig)
     teacher: PlainRun | DeiTRun | None = None
     kind: str = "hard"
     token: bool = True
     weight: float = 0.1
     temperature: float = 3.0
-    recipe: Recipe = field(default_factory=Recipe)
-    augmentation: Augmentation = field(default_factory=Augmentation)
 
     def __post_init__(self) -> None:
         one_of("kind", self.kind, KINDS)
@@ -68,25 +62,20 @@ class DeiTRun(Spec):
         )
 
     def run(self, session: Session) -> Outcome:
-        images = available_images(self.dataset, self.train_examples, session.device)
+        images = self.images(session)
         # A transformer of its teacher's geometry must not begin as the same network and see the same batches.
         seed = self.seed + APART if getattr(self.teacher, "model", None) == self.model else self.seed
         torch.manual_seed(seed)
         model = self.network().to(session.device)
         teacher = self.teacher.load(session) if self.teacher else None
         batches = ImageBatches(images.train, images, self.recipe.batch_size, self.augmentation, seed)
-
-        def evaluate(model: ViT) -> dict[str, float]:
-            scores = evaluate_classifier(model, images.validation, images, precision=self.recipe.precision)
-            return {f"val_{name}": value for name, value in scores.items()}
-
         history = fit(
             model,
             batches,
             self.loss(teacher),
             self.recipe,
             seed=seed,
-            evaluate=evaluate,
+            evaluate=lambda model: scored(model, images.validation, images, self.recipe, "val"),
             checkpoint=session.checkpoint,
             report=session.report,
         )
@@ -96,7 +85,7 @@ class DeiTRun(Spec):
             "train_seconds": history.seconds,
             "parameters": measure.parameters(model),
             "train_loss": history.curves["train_loss"][-1],
-            **evaluate(model),
+            **scored(model, images.validation, images, self.recipe, "val"),
             "test_accuracy": self.accuracy(model, images),
         }
         arrays: dict[str, list] = {}
@@ -147,9 +136,7 @@ class DeiTRun(Spec):
 
     def load(self, session: Session) -> ViT:
         """The trained network, in evaluation mode; trained first where it is not here."""
-        model = self.network().to(session.device)
-        load_model(model, str(session.weights(self)))
-        return model.eval()
+        return loaded(self, self.network(), session)
 
 
 class Head(nn.Module):

@@ -9,8 +9,8 @@ import numpy as np
 from lib.measure.statistics import NotTestable
 from lib.runs.results import Result, Results
 from lib.studies.base.needs import above_linear, better, flat
+from lib.studies.distillation.claims import by_seed
 from lib.studies.distillation.names import method
-from lib.studies.distillation.students_claims import by_seed
 from lib.studies.distillation.students_names import student
 
 Studies = Mapping[str, Results]

@@ -6,11 +6,10 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
-from safetensors.torch import load_model
 from torch import nn
 
 from lib.data.augment import Augmentation
-from lib.data.images import ImageBatches, ImageSet, Split, normalise
+from lib.data.images import ImageSet, Split, normalise
 from lib.distillation.pair import VIEWS, PairBatches, pair_loss
 from lib.measure import cost as measure
 from lib.models.cnn import BaselineCNN, CNNConfig
@@ -18,13 +17,13 @@ from lib.models.resnet import ResNet, ResNetConfig
 from lib.runs.results import Outcome, significant
 from lib.runs.spec import Spec
 from lib.runs.store import Session
+from lib.studies.base.image_run import LabelRun, scored, tested
 from lib.studies.base.images import available_images
+from lib.studies.base.weights import loaded
 from lib.studies.distillation.methods import METHODS, Setting
 from lib.system.checks import one_of, require
 from lib.system.precision import autocast
-from lib.training.evaluate import evaluate_classifier
 from lib.training.loop import Recipe, fit
-from lib.training.losses import classification_loss
 
 Config = CNNConfig | ResNetConfig
 
@@ -38,55 +37,45 @@ def network(config: Config) -> nn.Module:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PlainRun(Spec):
+class PlainRun(LabelRun):
     """Train a network from labels alone: a teacher, or the baseline that a student has to beat."""
 
     experiment: ClassVar[str] = "distillation-plain"
 
-    dataset: str = "digits"
-    train_examples: int | None = None
     model: Config = field(default_factory=ResNetConfig)
-    recipe: Recipe = field(default_factory=Recipe)
-    augmentation: Augmentation = field(default_factory=Augmentation)
 
-    def run(self, session: Session) -> Outcome:
-        images = self.images(session)
-        torch.manual_seed(self.seed)
-        model = network(self.model).to(session.device)
-        batches = ImageBatches(images.train, images, self.recipe.batch_size, self.augmentation, self.seed)
-        history = fit(
-            model,
-            batches,
-            classification_loss(self.recipe.label_smoothing),
-            self.recipe,
-            seed=self.seed,
-            checkpoint=session.checkpoint,
-            report=session.report,
-            evaluate=lambda model: scored(model, images.validation, images, self.recipe, "val"),
-        )
-        session.save_weights(model)
-        metrics = {
-            "diverged": history.diverged,
-            "train_seconds": history.seconds,
-            **sizes(model, images),
-            **tested(model, images, self.recipe),
-        }
-        return Outcome(significant(metrics), significant(history.curves), data=images.provenance())
+    def network(self) -> nn.Module:
+        return network(self.model)
 
-    def images(self, session: Session) -> ImageSet:
-        return available_images(self.dataset, self.train_examples, session.device)
-
-    def load(self, session: Session) -> nn.Module:
-        """The trained network, in evaluation mode; trained first where it is not here."""
-        return loaded(self, network(self.model), session)
+    def measured(self, model: nn.Module, images: ImageSet) -> dict[str, int]:
+        return sizes(model, images)
 
 
 @dataclass(frozen=True, kw_only=True)
-class PairRun(Spec):
+class TaughtRun(Spec):
+    """Learn from ``parent``, a Spec that has ``load``, ``images``, ``dataset`` and ``augmentation``, such as :class:`PlainRun`: by its
+    images and its distortions, unless a subclass says otherwise.
+    """
+
+    parent: Spec
+
+    @property
+    def dataset(self) -> str:
+        return self.parent.dataset
+
+    @property
+    def augmentation(self) -> Augmentation:
+        return distortion(self.parent)
+
+    def images(self, session: Session) -> ImageSet:
+        return self.parent.images(session)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairRun(TaughtRun):
     """Train a student with the help of a trained network.
 
-    ``parent``          the teacher: a Spec that has ``load``, ``dataset`` and ``augmentation``, such as :class:`PlainRun`,
-                        and whose own images need not be the student's
+    ``parent``          the teacher, whose own images need not be the student's
     ``model``           geometry of the student
     ``method``          a name in :data:`lib.studies.distillation.methods.METHODS`
     ``temperature``     of the softmax; None: the method's usual one
@@ -99,7 +88,6 @@ class PairRun(Spec):
 
     experiment: ClassVar[str] = "distillation-pair"
 
-    parent: Spec
     model: Config = field(default_factory=ResNetConfig)
     method: str = "hinton"
     temperature: float | None = None
@@ -129,10 +117,6 @@ class PairRun(Spec):
             self.method != "decoupled" or not self.distortion.mixes,
             "decoupled distillation needs each image's class: leave mixup and cutmix at 0",
         )
-
-    @property
-    def dataset(self) -> str:
-        return self.parent.dataset
 
     @property
     def distortion(self) -> Augmentation:
@@ -201,25 +185,10 @@ def distortion(spec: Spec) -> Augmentation:
     return spec.distortion if isinstance(spec, PairRun) else spec.augmentation
 
 
-def loaded(spec: Spec, model: nn.Module, session: Session) -> nn.Module:
-    """``model`` with the weights that running ``spec`` left, on the session's device, in evaluation mode."""
-    load_model(model, str(session.weights(spec)))
-    return model.to(session.device).eval()
-
-
 def sizes(model: nn.Module, images: ImageSet) -> dict[str, int]:
     """Parameters, and floating-point operations of one image's forward pass."""
     example = torch.zeros(1, *images.shape, device=next(model.parameters()).device)
     return {"parameters": measure.parameters(model), "flops": measure.flops(model, example)}
-
-
-def scored(model: nn.Module, split: Split, images: ImageSet, recipe: Recipe, name: str) -> dict[str, float]:
-    scores = evaluate_classifier(model, split, images, precision=recipe.precision)
-    return {f"{name}_{score}": value for score, value in scores.items()}
-
-
-def tested(model: nn.Module, images: ImageSet, recipe: Recipe) -> dict[str, float]:
-    return scored(model, images.validation, images, recipe, "val") | scored(model, images.test, images, recipe, "test")
 
 
 @torch.no_grad()

@@ -17,6 +17,7 @@ from lib.moe.sparse_to_dense import copy_non_expert_weights, sparse_to_dense_los
 from lib.runs.results import Outcome, significant
 from lib.runs.spec import Spec
 from lib.runs.store import Session
+from lib.studies.base.image_run import scored
 from lib.studies.base.images import available_images
 from lib.studies.distillation.pairs import APART
 from lib.studies.moe.api import ViTRun
@@ -65,8 +66,7 @@ class SparseToDense(Spec):
         )
 
         def evaluate(model: ViT) -> dict[str, float]:
-            scores = evaluate_classifier(model, images.validation, images, precision=recipe.precision)
-            return {f"val_{name}": value for name, value in scores.items()}
+            return scored(model, images.validation, images, recipe, "val")
 
         batches = ImageBatches(images.train, images, recipe.batch_size, parent.augmentation, seed)
         history = fit(model, batches, loss, recipe, seed=seed, evaluate=evaluate, checkpoint=session.checkpoint, report=session.report)

@@ -7,10 +7,10 @@ from typing import ClassVar
 
 import torch
 from safetensors.torch import load_model
-from torch import Tensor, nn
+from torch import Tensor
 
 from lib.data.augment import Augmentation
-from lib.data.images import ImageBatches, ImageSet, Split
+from lib.data.images import ImageBatches, ImageSet
 from lib.distillation.hinton import check_settings, hinton_loss
 from lib.measure import cost as measure
 from lib.models.cnn import PRESETS, BaselineCNN, CNNConfig, preset
@@ -18,7 +18,7 @@ from lib.pruning.channels import prune_to
 from lib.runs.results import Outcome, significant
 from lib.runs.spec import Spec
 from lib.runs.store import Session
-from lib.studies.base.images import available_images
+from lib.studies.base.image_run import ImageRun, scored, tested
 from lib.system.checks import one_of, require
 from lib.system.precision import autocast
 from lib.training.evaluate import evaluate_classifier
@@ -33,7 +33,7 @@ LARGE_BATCH = 256
 
 
 @dataclass(frozen=True, kw_only=True)
-class CNNRun(Spec):
+class CNNRun(ImageRun):
     """Train a plain CNN from scratch, on labels or with a teacher, and look at the test set once, at the end.
 
     ``size``         see :data:`lib.models.cnn.PRESETS`
@@ -43,11 +43,7 @@ class CNNRun(Spec):
 
     experiment: ClassVar[str] = "elastic-cnn"
 
-    dataset: str = "digits"
-    train_examples: int | None = None
     size: str = "small"
-    recipe: Recipe = field(default_factory=Recipe)
-    augmentation: Augmentation = field(default_factory=Augmentation)
     teacher: CNNRun | None = None
     temperature: float = 4.0
     alpha: float = 0.7
@@ -61,7 +57,7 @@ class CNNRun(Spec):
         )
 
     def run(self, session: Session) -> Outcome:
-        images = available_images(self.dataset, self.train_examples, session.device)
+        images = self.images(session)
         torch.manual_seed(self.seed)
         model = BaselineCNN(self.geometry(images)).to(session.device)
         loss = classification_loss(self.recipe.label_smoothing)
@@ -115,7 +111,7 @@ class PrunedRun(Spec):
         require(0 < self.keep <= 1, f"keep is {self.keep}: it must be a fraction of the parameters in (0, 1]")
 
     def run(self, session: Session) -> Outcome:
-        images = available_images(self.parent.dataset, self.parent.train_examples, session.device)
+        images = self.parent.images(session)
         model = prune_to(self.parent.trained(images, session), self.keep)
         before = evaluate_classifier(model, images.validation, images, precision=self.recipe.precision)
         finetuning = FORWARDS_PER_STEP * flops_per_image(model.config, images) * images_seen(self.recipe, images)
@@ -139,11 +135,6 @@ def train_and_measure(
     """
     recipe = spec.recipe
     batches = ImageBatches(images.train, images, recipe.batch_size, spec.augmentation, spec.seed)
-
-    def score(model: nn.Module, split: Split, name: str) -> dict[str, float]:
-        scores = evaluate_classifier(model, split, images, precision=recipe.precision)
-        return {f"{name}_{score}": value for score, value in scores.items()}
-
     history = fit(
         model,
         batches,
@@ -152,11 +143,11 @@ def train_and_measure(
         seed=spec.seed,
         checkpoint=session.checkpoint,
         report=session.report,
-        evaluate=lambda model: score(model, images.validation, "val"),
+        evaluate=lambda model: scored(model, images.validation, images, recipe, "val"),
     )
     metrics = {"diverged": history.diverged, "train_seconds": history.seconds} | known
     metrics |= inference_cost(model, recipe, images)
-    metrics |= score(model, images.validation, "val") | score(model, images.test, "test")
+    metrics |= tested(model, images, recipe)
     session.save_weights(model)
     return Outcome(significant(metrics), significant(history.curves), {"widths": list(model.config.widths)}, images.provenance())
 

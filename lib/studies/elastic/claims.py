@@ -1,4 +1,4 @@
-"""The values behind the elastic chapter's claims: one function per claim of ``data/claims.yml``, one value per seed.
+"""The values behind the elastic chapter's claims that ``data/claims.yml`` reads by a function, one value per seed.
 
 Each takes the studies that its claim names (study → Results) and returns numbers in the claim's unit, or
 raises :class:`lib.measure.statistics.NotTestable` with the reason.
@@ -21,9 +21,6 @@ LEAST_ACCURACY = 0.2
 
 #: Loss of accuracy at which a number of experts still counts as usable: 0.2 points.
 USABLE = 0.002
-
-#: The smaller sub-networks that are tested in a space of several axes.
-SMALLER = ("medium", "small", "smallest")
 
 
 # Picking runs out of a study
@@ -110,16 +107,6 @@ def tested(*names: str) -> list[str]:
 # ERNIE 5.0
 
 
-def elastic_depth_minus_rigid(studies: Studies) -> list[float]:
-    runs = studies["axes"]
-    return difference(along(sampled(runs, "ERNIE"), "depth"), rigid(runs), *tested("large"))
-
-
-def elastic_experts_minus_rigid(studies: Studies) -> list[float]:
-    runs = studies["axes"]
-    return difference(along(sampled(runs, "ERNIE"), "experts"), rigid(runs), *tested("large"))
-
-
 def budget_over_whole(studies: Studies) -> list[float]:
     runs = picked(sampled(studies["samplers"], "ERNIE"), lambda spec: spec["sampler"]["policy"]["experts"] == "random")
     within = [r for r in runs if "test_accuracy_budget" in r.metrics]
@@ -131,28 +118,7 @@ def budget_over_whole(studies: Studies) -> list[float]:
     return [r.metrics["test_accuracy_budget"] / r.metrics["test_accuracy_large"] for r in learnt]
 
 
-# US-Nets
-
-
-def sandwich_minus_random_at_ends(studies: Studies) -> list[float]:
-    runs = studies["sandwich"]
-    return difference(sampled(runs, "Sandwich", distil=False), sampled(runs, "Uniform"), *tested("large", "smallest"))
-
-
-def distilled_minus_labelled(studies: Studies) -> list[float]:
-    """Distillation begins when the largest network has something to teach."""
-    runs, late = studies["sandwich"], studies["late distillation"]
-    if not late:
-        raise NotTestable(f"distillation in place was only tried from the first step on, with a nearly random teacher{why(late)}")
-    return difference(late, sampled(runs, "Sandwich", distil=False), *tested(*SMALLER))
-
-
 # Once-for-All
-
-
-def progressive_minus_random(studies: Studies) -> list[float]:
-    runs = studies["samplers"]
-    return difference(sampled(runs, "Progressive"), sampled(runs, "Uniform"), *tested("large", *SMALLER))
 
 
 def progressive_minus_twins(studies: Studies) -> list[float]:

@@ -50,7 +50,7 @@ class ExtractionRun(Spec):
     rounds: int = 15
 
     def run(self, session: Session) -> Outcome:
-        images = self.parent.images(session.device)
+        images = self.parent.images(session)
         model = self.parent.network(images, session)
         inputs = normalise(images.validation.images[:COMPARED], images)
         metrics, small = {}, {}

@@ -27,7 +27,7 @@ class MixNMatchRun(Spec):
     parent: ElasticRun
 
     def run(self, session: Session) -> Outcome:
-        images = self.parent.images(session.device)
+        images = self.parent.images(session)
         model = self.parent.network(images, session)
         rows = []
         for size in mixtures(self.parent.space):

@@ -38,7 +38,7 @@ class RecoveryRun(Spec):
         one_of("size", self.size, PRESETS)
 
     def run(self, session: Session) -> Outcome:
-        images = self.parent.images(session.device)
+        images = self.parent.images(session)
         whole = self.parent.network(images, session)
         size = presets(self.parent.offered or self.parent.space)[self.size]
         torch.manual_seed(self.seed)

@@ -74,7 +74,7 @@ class SearchRun(Spec):
 
     def run(self, session: Session) -> Outcome:
         require(self.parent.space.elastic_axes, "the parent's network is rigid: there is nothing to search")
-        images = self.parent.images(session.device)
+        images = self.parent.images(session)
         return Search(self, images, self.parent.network(images, session), session).outcome()
 
 

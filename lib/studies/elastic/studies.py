@@ -14,7 +14,7 @@ from lib.elastic.subnet import Policy
 from lib.moe.layer import MoEConfig
 from lib.runs.spec import Spec
 from lib.studies.base.images import LIGHT, SHAPES, other_shape
-from lib.studies.base.parameters import ChapterParameters
+from lib.studies.base.parameters import ChapterParameters, given
 from lib.studies.elastic.baselines import CNNRun, PrunedRun
 from lib.studies.elastic.cost import ExtractionRun, SamplerCost
 from lib.studies.elastic.dynamic import DynamicRun
@@ -310,7 +310,3 @@ def sized(parameters: Parameters) -> Scale:
     return replace(
         size, base=base, geometry=geometry, cnn=replace(size.cnn, **changes), **given(seeds=parameters.seeds, topic_seeds=parameters.seeds)
     )
-
-
-def given(**values):
-    return {name: value for name, value in values.items() if value is not None}

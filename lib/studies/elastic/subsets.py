@@ -43,7 +43,7 @@ class SubsetRun(Spec):
     parent: ElasticRun
 
     def run(self, session: Session) -> Outcome:
-        images = self.parent.images(session.device)
+        images = self.parent.images(session)
         model = self.parent.network(images, session)
         offered = self.parent.offered or self.parent.space
         calibration = part(images.train, CALIBRATION)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
-from safetensors.torch import load_model
 
-from lib.data.augment import Augmentation
 from lib.data.images import ImageBatches, ImageSet, Split
 from lib.elastic.compute import Paced, step_cost
 from lib.elastic.config import Size, Space, presets
@@ -21,12 +19,12 @@ from lib.models.vit import ViT, ViTConfig
 from lib.moe.layer import MoEConfig
 from lib.moe.losses import moe_classification_loss
 from lib.runs.results import Outcome, significant
-from lib.runs.spec import Spec
 from lib.runs.store import Session
-from lib.studies.base.images import available_images
+from lib.studies.base.image_run import ImageRun
+from lib.studies.base.weights import loaded
 from lib.system.checks import one_of, require
 from lib.training.evaluate import evaluate_classifier
-from lib.training.loop import Recipe, fit
+from lib.training.loop import fit
 from lib.training.losses import classification_loss
 
 #: Validation images behind everything that is not a test accuracy: a grid of sub-networks, curves, the wall.
@@ -37,7 +35,7 @@ BUDGET = (0.36, 0.54)
 
 
 @dataclass(frozen=True, kw_only=True)
-class ElasticRun(Spec):
+class ElasticRun(ImageRun):
     """Train one network so that sub-networks can be cut out of it, and look at these without further training.
 
     ``space``     the sub-networks on offer; its largest is the network
@@ -53,16 +51,12 @@ class ElasticRun(Spec):
 
     experiment: ClassVar[str] = "elastic-vit"
 
-    dataset: str = "digits"
-    train_examples: int | None = None
     space: Space
     offered: Space | None = None
     sampler: Sampler | None = None
     moe: MoEConfig | None = None
     d_model: int = 48
     patch: int = 2
-    recipe: Recipe = field(default_factory=Recipe)
-    augmentation: Augmentation = field(default_factory=Augmentation)
     equal: str = "compute"
 
     def __post_init__(self) -> None:
@@ -70,7 +64,7 @@ class ElasticRun(Spec):
         require((self.moe is not None) == self.space.moe, "a space with experts needs moe, one without must not have it")
 
     def run(self, session: Session) -> Outcome:
-        images = self.images(session.device)
+        images = self.images(session)
         offered = self.offered or self.space
         probe = part(images.validation, PROBE)
         model, metrics, curves = self.train(images, probe, session)
@@ -191,9 +185,6 @@ class ElasticRun(Spec):
             return elastic_loss(self.sampler, self.space, paced.progress, smoothing)
         return moe_classification_loss(smoothing) if self.space.moe else classification_loss(smoothing)
 
-    def images(self, device: torch.device) -> ImageSet:
-        return available_images(self.dataset, self.train_examples, device)
-
     def geometry(self, images: ImageSet) -> ViTConfig:
         shape = images.train.images.shape
         return geometry(
@@ -202,9 +193,7 @@ class ElasticRun(Spec):
 
     def network(self, images: ImageSet, session: Session) -> ElasticViT:
         """The trained network, in evaluation mode; trained first where its weights are not on this machine."""
-        model = ElasticViT(self.geometry(images)).to(session.device)
-        load_model(model, str(session.weights(self)))
-        return model.eval()
+        return loaded(self, ElasticViT(self.geometry(images)), session)
 
 
 #: Experts per token at which the scaling wall is looked for.

@@ -1,4 +1,4 @@
-"""The values behind the growth chapter's claims: one function per claim of ``data/claims.yml``, one value per seed.
+"""The values behind the growth chapter's claims that ``data/claims.yml`` reads by a function, one value per seed.
 
 Each takes the studies that its claim names (study → Results) and returns numbers in the claim's unit, or
 raises :class:`lib.measure.statistics.NotTestable` with the reason.
@@ -24,7 +24,7 @@ OLD_LOSS = "old_test_bits_per_byte"
 #: Networks by their names in tables and figures.
 TRAINED_ON = "dense, trained on"
 NET2NET, STACKED = "FFN width, Net2Net", "depth, stacked"
-EVEN, NOISY, UNEVEN = (f"width, {how}" for how in ("equal copies", "noise 0 dB", "unequal shares 1"))
+EVEN = "width, equal copies"
 UPCYCLED = "experts"
 SILENT = "depth, silent between"
 
@@ -74,20 +74,18 @@ def worth(grown: Results, studies: Studies) -> list[float]:
         raise NotTestable(f"{error}{why(scratch)}") from error
 
 
-def worth_uncharged(grown: Results, studies: Studies) -> list[float]:
-    """The same, over the compute of the further training alone."""
+def saved(studies: Studies, study: str, name: str) -> list[float]:
+    """The part of that compute, beyond the network's own, by which training from scratch is longer."""
+    return [times - 1 for times in worth(called(studies[study], name), studies)]
+
+
+def worth_uncharged(studies: Studies, study: str, name: str) -> list[float]:
+    """The compute that scratch needs over that of the further training alone."""
+    grown = called(studies[study], name)
     return [times * one.metrics["total_flops"] / one.metrics["flops"] for one, times in zip(grown, worth(grown, studies))]
 
 
 # Net2Net and HyperCloning
-
-
-def net2net_saves_uncharged(studies: Studies) -> list[float]:
-    return worth_uncharged(called(studies["width"], NET2NET), studies)
-
-
-def hypercloning_saves_uncharged(studies: Studies) -> list[float]:
-    return worth_uncharged(called(studies["width"], NOISY), studies)
 
 
 def even_minus(studies: Studies, name: str) -> list[float]:
@@ -97,10 +95,6 @@ def even_minus(studies: Studies, name: str) -> list[float]:
         raise NotTestable(f"nothing in the runs at hand tells equal copies apart: they are without dropout and deterministic{why(runs)}")
     even, other = (called(runs, *(found for one in runs if (found := method(one)).startswith(which))) for which in (EVEN, name))
     return difference(even, other)
-
-
-def even_minus_noise(studies: Studies) -> list[float]:
-    return even_minus(studies, NOISY)
 
 
 # G_stack
@@ -115,14 +109,6 @@ def best_other_minus_stack(studies: Studies) -> list[float]:
     return difference(best(runs, sorted(others)), stacked)
 
 
-def stack_speedup(studies: Studies) -> list[float]:
-    return [times - 1 for times in worth(called(studies["depth"], STACKED), studies)]
-
-
-def width_speedup(studies: Studies) -> list[float]:
-    return [times - 1 for times in worth(called(studies["width"], UNEVEN), studies)]
-
-
 # LEMON and staged training
 
 
@@ -134,24 +120,11 @@ def log_relative_difference(studies: Studies) -> list[float]:
     return found
 
 
-def even_minus_uneven(studies: Studies) -> list[float]:
-    return even_minus(studies, UNEVEN)
-
-
-def quarter_rate_minus_full(studies: Studies) -> list[float]:
-    return difference(called(studies["moments"], f"{UNEVEN}, lower rate"), called(studies["width"], UNEVEN))
-
-
 def log_path_difference(studies: Studies) -> list[float]:
     return [math.log10(one.metrics["largest_difference"]) for one in studies["commuting"]]
 
 
 # Upcycling
-
-
-def dense_minus_upcycled(studies: Studies) -> list[float]:
-    runs = studies["upcycling"]
-    return difference(called(runs, TRAINED_ON), called(runs, UPCYCLED))
 
 
 def scratch_minus_upcycled(studies: Studies) -> list[float]:
@@ -162,42 +135,12 @@ def scratch_minus_upcycled(studies: Studies) -> list[float]:
     return difference(scratch.where(steps=upcycled[0].spec["steps"]), upcycled)  # the same network: the same compute
 
 
-def plain_minus_drop(studies: Studies) -> list[float]:
-    runs = studies["upcycling"]
-    return difference(called(runs, UPCYCLED), called(runs, f"{UPCYCLED}, 50% re-drawn"))
-
-
-def drop_information_minus_plain(studies: Studies) -> list[float]:
-    runs = studies["upcycling"]
-    return difference(called(runs, f"{UPCYCLED}, 50% re-drawn"), called(runs, UPCYCLED), "token_information")
-
-
-def groups_below_dense(studies: Studies) -> list[float]:
-    runs = studies["upcycling"]
-    pairs = paired(called(runs, f"{UPCYCLED}, 2 groups"), called(runs, TRAINED_ON), LOSS)
-    return [1 - groups / dense for groups, dense in pairs]
-
-
-def normalised_minus_plain_gates(studies: Studies) -> list[float]:
-    runs = studies["upcycling"]
-    return difference(called(runs, f"{UPCYCLED}, router 0.1"), called(runs, f"{UPCYCLED}, plain gates"))
-
-
 # LLaMA Pro
 
 
 def full_forgets_minus_blocks(studies: Studies) -> list[float]:
     runs = studies["continual"]  # of the same source, so the same loss before
     return difference(best(runs, (SILENT, TRAINED_ON), "old_val_loss"), called(runs, f"{SILENT}, new blocks only"), OLD_LOSS)
-
-
-def blocks_forget(studies: Studies) -> list[float]:
-    return [one.metrics[OLD_LOSS] - one.metrics[f"{OLD_LOSS}_before"] for one in called(studies["continual"], f"{SILENT}, new blocks only")]
-
-
-def full_minus_blocks(studies: Studies) -> list[float]:
-    runs = studies["continual"]
-    return difference(called(runs, TRAINED_ON), called(runs, f"{SILENT}, new blocks only"))
 
 
 # The student project
@@ -213,10 +156,6 @@ def largest_change_of_loss(studies: Studies) -> list[float]:
     if not whole:
         raise NotTestable(f"no network went through {' → '.join(PROJECT_ORDER)} in this order{why(studies['pipeline'])}")
     return whole
-
-
-def tied_fault_spike(studies: Studies) -> list[float]:
-    return [one.metrics["loss_after"] - one.metrics["loss_before"] for one in called(studies["faults"], "width, tied fault")]
 
 
 def active_share_outside_range(studies: Studies) -> list[float]:

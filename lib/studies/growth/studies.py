@@ -16,7 +16,7 @@ from lib.models.gpt_cost import training_flops
 from lib.moe.layer import MoEConfig
 from lib.runs.spec import Spec
 from lib.studies.base.corpora import Corpus
-from lib.studies.base.parameters import ChapterParameters, numbers
+from lib.studies.base.parameters import ChapterParameters, given, numbers
 from lib.studies.base.seeds import with_seed
 from lib.studies.growth.checks import CommuteRun, ExactnessRun, NoiseRun, PresetRun
 from lib.studies.growth.gpt import GrowthRun
@@ -277,7 +277,3 @@ def sized(parameters: Parameters) -> Scale:
         recipe=replace(size.recipe, **given(lr=parameters.lr)),
         **given(steps=parameters.steps, experts=parameters.experts, seeds=parameters.seeds),
     )
-
-
-def given(**values):
-    return {name: value for name, value in values.items() if value is not None}

@@ -8,7 +8,7 @@ from lib.measure.statistics import NotTestable
 from lib.runs.results import Results
 from lib.studies.base.needs import above_linear, flat
 from lib.studies.base.seeds import each_seed
-from lib.studies.moe.claims import dense, ewa, longest_dense
+from lib.studies.moe.claims import called, dense, longest_dense
 
 Studies = Mapping[str, Results]
 
@@ -39,6 +39,8 @@ def epochs(runs: Results) -> int:
 
 def averaged_experts_differ(studies: Studies) -> None:
     """Need experts under weight averaging that are not all the same network."""
-    apart = [abs(r.metrics["val_accuracy_first_expert"] - r.metrics["val_accuracy_merged_uniform"]) for r in ewa(studies["random"])]
+    apart = [
+        abs(r.metrics["val_accuracy_first_expert"] - r.metrics["val_accuracy_merged_uniform"]) for r in called(studies["random"], "ewa")
+    ]
     if apart and max(apart) < ALIKE:
         raise NotTestable("averaging has made all experts the same network: the first alone is right as often as all of them merged")

@@ -11,7 +11,8 @@ from lib.runs.spec import Spec
 from lib.studies.anchors.recipes import DISTORTED, vit_recipe
 from lib.studies.anchors.runs import AnchorRun, pieces
 from lib.studies.base.images import LIGHT, other_shape
-from lib.studies.base.parameters import ChapterParameters
+from lib.studies.base.parameters import ChapterParameters, given
+from lib.studies.base.seeds import seeded
 from lib.studies.moe.capacity import InferenceRun
 from lib.studies.moe.cost import LayerCost, StepCost
 from lib.studies.moe.vit import ViTRun
@@ -131,7 +132,7 @@ def studies(parameters: Parameters) -> dict[str, list[Spec]]:
     def other(router: str, **changes) -> MoEConfig:
         return MoEConfig(router=router, experts=sweep[0], placement=SWITCH.placement, **changes)
 
-    baseline = seeded(dense, every)
+    baseline = seeded(every, dense)
     longer = replace(dense, recipe=replace(dense.recipe, epochs=2 * dense.recipe.epochs))
     switched = runs(switch)
     ewa = runs(other("partition"), ewa_beta=EWA_BETA)
@@ -147,7 +148,7 @@ def studies(parameters: Parameters) -> dict[str, list[Spec]]:
     found = {
         # One network, as one command of the Switch-ViT project trains one.
         "model": baseline[:1] if parameters.dense_only else runs(replace(switch, experts=sweep[-1]), seeds=every[:1]),
-        "accuracy": baseline + seeded(longer, every) + runs(*(replace(switch, experts=e) for e in sweep)) + ewa + whole + thor + adamix,
+        "accuracy": baseline + seeded(every, longer) + runs(*(replace(switch, experts=e) for e in sweep)) + ewa + whole + thor + adamix,
         "routers": baseline + switched + routed,
         "random": baseline
         + switched
@@ -264,11 +265,3 @@ def sized(parameters: Parameters) -> Size:
     if parameters.d_model:  # a layer as wide as the network's, with the same share of hidden units
         layer = replace(layer, d_model=parameters.d_model, hidden=parameters.d_model * layer.hidden // layer.d_model)
     return replace(size, base=base, layer=layer, step=step, **seeds)
-
-
-def given(**values):
-    return {name: value for name, value in values.items() if value is not None}
-
-
-def seeded(spec: ViTRun, seeds) -> list[Spec]:
-    return [replace(spec, seed=seed) for seed in seeds]

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
 from safetensors.torch import load_model
 from torch import Tensor
 
-from lib.data.augment import Augmentation
 from lib.data.images import ImageBatches, ImageSet, normalise
 from lib.measure import cost as measure
 from lib.models.vit import ViT, ViTConfig, preset
@@ -27,13 +26,12 @@ from lib.moe.routers.thor import thor_loss
 from lib.moe.routing import Routing, routing
 from lib.moe.sparse_to_dense import copy_non_expert_weights, sparse_to_dense_loss
 from lib.runs.results import Outcome, significant
-from lib.runs.spec import Spec
 from lib.runs.store import Session
-from lib.studies.base.images import available_images
+from lib.studies.base.image_run import ImageRun, scored
 from lib.system.device import synchronise
 from lib.system.precision import autocast
 from lib.training.evaluate import evaluate_classifier
-from lib.training.loop import History, Recipe, fit
+from lib.training.loop import History, fit
 from lib.training.losses import classification_loss
 
 #: Accuracy whose first epoch the Switch-ViT project reports.
@@ -47,7 +45,7 @@ PROBE_IMAGES = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
-class ViTRun(Spec):
+class ViTRun(ImageRun):
     """Train a ViT on images, choose nothing by the test set, and look at it once at the end.
 
     ``preset``      size of the model, see :data:`lib.models.vit.PRESETS`; ``d_model`` changes its width,
@@ -60,8 +58,6 @@ class ViTRun(Spec):
 
     experiment: ClassVar[str] = "moe-vit"
 
-    dataset: str = "digits"
-    train_examples: int | None = None
     preset: str = "tiny"
     d_model: int | None = None
     patch: int | None = None
@@ -69,11 +65,9 @@ class ViTRun(Spec):
     ewa_beta: float = 0.0
     consistency: bool = True
     teacher: ViTRun | None = None
-    recipe: Recipe = field(default_factory=Recipe)
-    augmentation: Augmentation = field(default_factory=Augmentation)
 
     def run(self, session: Session) -> Outcome:
-        images = available_images(self.dataset, self.train_examples, session.device)
+        images = self.images(session)
         torch.manual_seed(self.seed)
         model = ViT(self.geometry(images)).to(session.device)
         if model.codes is not None:
@@ -83,8 +77,7 @@ class ViTRun(Spec):
         labels = images.validation.labels[:PROBE_IMAGES]
 
         def evaluate(model: ViT) -> dict[str, float | list]:
-            scores = evaluate_classifier(model, images.validation, images, precision=self.recipe.precision)
-            values = {f"val_{name}": score for name, score in scores.items()}
+            values = scored(model, images.validation, images, self.recipe, "val")
             return values | routing_tables(self.look(model, probe), labels, images.classes)
 
         history = fit(

@@ -1,4 +1,4 @@
-"""The values behind the privacy chapter's claims: one function per claim of ``data/claims.yml``, one value per seed.
+"""The values behind the privacy chapter's claims that ``data/claims.yml`` reads by a function, one value per seed.
 
 Each takes the studies that its claim names (study → Results) and returns numbers in the claim's unit, or
 raises :class:`lib.measure.statistics.NotTestable` with the reason.
@@ -99,27 +99,8 @@ def returns_with_over_without(studies: Studies) -> list[float]:
     return counted
 
 
-def hysteresis_minus_none(studies: Studies) -> list[float]:
-    runs, others = studies["budgets"], studies["hysteresis"]
+def minus_at_small_budget(studies: Studies, name: str, study: str, other: str) -> list[float]:
+    """Networks of this name against those that another study holds."""
+    runs, others = studies["budgets"], studies[study]
     small, _ = scarce(runs)
-    return difference(by_seed(runs, "DaPa", small, metric(TEST)), by_seed(others, "DaPa, hysteresis 0", small, metric(TEST)), runs, others)
-
-
-def learnt_minus_random(studies: Studies) -> list[float]:
-    runs, others = studies["budgets"], studies["masks"]
-    small, _ = scarce(runs)
-    return difference(by_seed(runs, "DaPa", small, metric(TEST)), by_seed(others, "DaPa, random masks", small, metric(TEST)), runs, others)
-
-
-# SNL
-
-
-def identity_learnt_minus_random(studies: Studies) -> list[float]:
-    runs, others = studies["budgets"], studies["masks"]
-    small, _ = scarce(runs)
-    return difference(
-        by_seed(runs, "identity (SNL)", small, metric(TEST)),
-        by_seed(others, "identity (SNL), random masks", small, metric(TEST)),
-        runs,
-        others,
-    )
+    return difference(by_seed(runs, name, small, metric(TEST)), by_seed(others, other, small, metric(TEST)), runs, others)

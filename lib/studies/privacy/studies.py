@@ -11,7 +11,7 @@ from lib.models.resnet import ResNetConfig, resnet18
 from lib.runs.spec import Spec
 from lib.studies.anchors.recipes import SHIFTED
 from lib.studies.base.images import LIGHT, SHAPES, other_shape
-from lib.studies.base.parameters import ChapterParameters, numbers
+from lib.studies.base.parameters import ChapterParameters, given, numbers
 from lib.studies.base.seeds import with_seed
 from lib.studies.privacy.shares import PolynomialRun, SharedRun
 from lib.studies.privacy.train import BaselineRun, ReplacedRun
@@ -201,7 +201,5 @@ def sized(parameters: Parameters) -> Scale:
             model=replace(size.model, channels=channels, classes=classes),
             **other_shape(parameters.dataset, size.dataset),
         )
-    if parameters.epochs is not None:
-        size = replace(size, second=replace(size.second, epochs=parameters.epochs))
-    changes = {name: value for name, value in {"seeds": parameters.seeds, "penalty": parameters.penalty}.items() if value is not None}
-    return replace(size, **changes)
+    second = replace(size.second, **given(epochs=parameters.epochs))
+    return replace(size, second=second, **given(seeds=parameters.seeds, penalty=parameters.penalty))

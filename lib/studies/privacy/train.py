@@ -7,10 +7,8 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import torch
-from safetensors.torch import load_model
 from torch import nn
 
-from lib.data.augment import Augmentation
 from lib.data.images import ImageBatches, ImageSet, Split, normalise
 from lib.measure import cost as measure
 from lib.models.resnet import ResNet, ResNetConfig
@@ -20,12 +18,11 @@ from lib.privacy.replace import calibrate, follow, masked_relus, relu_count, rep
 from lib.runs.results import Outcome, significant
 from lib.runs.spec import Spec
 from lib.runs.store import Session
-from lib.studies.base.images import available_images
+from lib.studies.base.image_run import LabelRun, scored, tested
+from lib.studies.base.weights import loaded
 from lib.system.checks import one_of, require
 from lib.training.batch_norm import settle
-from lib.training.evaluate import evaluate_classifier
 from lib.training.loop import Recipe, fit
-from lib.training.losses import classification_loss
 
 #: Images by which the polynomials' first coefficients are set.
 CALIBRATION = 512
@@ -38,50 +35,18 @@ MASKS = ("learnt", "random", "shuffled")
 
 
 @dataclass(frozen=True, kw_only=True)
-class BaselineRun(Spec):
+class BaselineRun(LabelRun):
     """Train a ResNet with all its ReLUs, from scratch."""
 
     experiment: ClassVar[str] = "privacy-baseline"
 
-    dataset: str = "digits"
-    train_examples: int | None = None
     model: ResNetConfig = field(default_factory=ResNetConfig)
-    recipe: Recipe = field(default_factory=Recipe)
-    augmentation: Augmentation = field(default_factory=Augmentation)
 
-    def run(self, session: Session) -> Outcome:
-        images = available_images(self.dataset, self.train_examples, session.device)
-        torch.manual_seed(self.seed)
-        model = ResNet(self.model).to(session.device)
-        batches = ImageBatches(images.train, images, self.recipe.batch_size, self.augmentation, self.seed)
-        history = fit(
-            model,
-            batches,
-            classification_loss(self.recipe.label_smoothing),
-            self.recipe,
-            seed=self.seed,
-            checkpoint=session.checkpoint,
-            report=session.report,
-            evaluate=lambda model: scored(model, images.validation, images, self.recipe, "val"),
-        )
-        session.save_weights(model)
-        metrics = {
-            "diverged": history.diverged,
-            "train_seconds": history.seconds,
-            "parameters": measure.parameters(model),
-            "relus": relu_count(model, images.shape),
-            **tested(model, images, self.recipe),
-        }
-        return Outcome(significant(metrics), significant(history.curves), data=images.provenance())
+    def network(self) -> ResNet:
+        return ResNet(self.model)
 
-    def load(self, session: Session) -> ResNet:
-        """The trained network, in evaluation mode; trained first where it is not here."""
-        model = ResNet(self.model).to(session.device)
-        load_model(model, str(session.weights(self)))
-        return model.eval()
-
-    def images(self, session: Session) -> ImageSet:
-        return available_images(self.dataset, self.train_examples, session.device)
+    def measured(self, model: nn.Module, images: ImageSet) -> dict[str, int]:
+        return {"parameters": measure.parameters(model), "relus": relu_count(model, images.shape)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,8 +174,7 @@ class ReplacedRun(Spec):
         """The trained network with few ReLUs, in evaluation mode; trained first where it is not here."""
         images = self.parent.images(session)
         model = replaced(ResNet(self.parent.model), images.shape, self.kind, trained=self.trained)
-        load_model(model, str(session.weights(self)))
-        return model.to(session.device).eval()
+        return loaded(self, model, session)
 
 
 def optimiser(model: nn.Module, recipe: Recipe, score_lr: float) -> torch.optim.Optimizer:
@@ -238,12 +202,3 @@ def best_reported(curves: dict[str, list], budget: int, relus: int) -> float | N
     slack = relus * 2000 / 557_056
     qualified = [accuracy for accuracy, count in zip(curves["val_accuracy"], curves["relus"]) if count < budget + slack]
     return max(qualified, default=None)
-
-
-def scored(model: nn.Module, split: Split, images: ImageSet, recipe: Recipe, name: str) -> dict[str, float]:
-    scores = evaluate_classifier(model, split, images, precision=recipe.precision)
-    return {f"{name}_{score}": value for score, value in scores.items()}
-
-
-def tested(model: nn.Module, images: ImageSet, recipe: Recipe) -> dict[str, float]:
-    return scored(model, images.validation, images, recipe, "val") | scored(model, images.test, images, recipe, "test")

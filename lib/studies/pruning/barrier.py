@@ -13,7 +13,7 @@ from lib.pruning.tickets import barrier, between
 from lib.runs.results import Outcome, significant
 from lib.runs.spec import Spec
 from lib.runs.store import Session
-from lib.studies.pruning.dense import scored
+from lib.studies.base.image_run import scored
 from lib.studies.pruning.tickets import TicketRun, remaining
 from lib.system.checks import require
 from lib.training.batch_norm import reestimate

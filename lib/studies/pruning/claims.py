@@ -1,4 +1,4 @@
-"""The values behind the pruning chapter's claims: one function per claim of ``data/claims.yml``, one value per seed.
+"""The values behind the pruning chapter's claims that ``data/claims.yml`` reads by a function, one value per seed.
 
 Each takes the studies that its claim names (study → Results) and returns numbers in the claim's unit, or
 raises :class:`lib.measure.statistics.NotTestable` with the reason.  Those on tickets are in
@@ -18,13 +18,11 @@ from lib.studies.pruning.ticket_claims import (
     barrier_at_start_minus_late,
     barrier_of_late_ticket,
     global_minus_layerwise,
-    iterative_minus_one_shot,
+    minus_reinitialised,
     rate_minus_weight_rewinding,
     rate_rewinding_minus_tuning,
     speed_over_reinitialised,
-    ticket_at_start_minus_reinitialised,
     ticket_minus_dense,
-    ticket_minus_reinitialised,
     warmup_gain_of_the_ticket,
 )
 
@@ -67,11 +65,6 @@ def synflow_collapses(studies: Studies) -> list[float]:
     return [float(sum(r.metrics["collapsed"] for r in possible if r.fields["seed"] == seed)) for seed in seeds]
 
 
-def granet_minus_gradual(studies: Studies) -> list[float]:
-    runs = studies["trainers"]
-    return difference(by_seed(runs, "GraNet"), by_seed(runs, "gradual"), runs)
-
-
 # ElasticTrain's table
 
 
@@ -96,26 +89,6 @@ def same_network(run: Result) -> bool:
             f"{weights:,} weights and {data.get('train', 0):,} images of {data.get('name', 'none')}"
         )
     return True
-
-
-def unstructured_at_50(studies: Studies) -> list[float]:
-    return row(studies, 50)
-
-
-def unstructured_at_500(studies: Studies) -> list[float]:
-    return row(studies, 500)
-
-
-def unstructured_at_1000(studies: Studies) -> list[float]:
-    return row(studies, 1000)
-
-
-def kernel_at_100(studies: Studies) -> list[float]:
-    return row(studies, 100, "kernel")
-
-
-def kernel_at_500(studies: Studies) -> list[float]:
-    return row(studies, 500, "kernel")
 
 
 # Coarse tickets
@@ -149,41 +122,6 @@ def dense_over_removed_time(studies: Studies) -> list[float]:
     return [1 / r.metrics["small_ratio"] for r in coarse(studies, "refill").values()]
 
 
-# Sparse Cocktail
-
-MERGED, LAST = "test_accuracy_merged", "test_accuracy_last"
-
-
-def pivot_gain(studies: Studies) -> list[float]:
-    """At equal updates: with as many sparse steps, the training with dense ones would be twice as long."""
-    runs, others = studies["cocktail"], studies["equal updates"]
-    without = by_seed(others, "without dense steps, equal updates", lambda r: r.metrics[MERGED])
-    if not without:
-        raise NotTestable(f"without dense steps there is only a run of half the updates{why(others)}")
-    return difference(by_seed(runs, "with dense steps", lambda r: r.metrics[MERGED]), without, runs, others)
-
-
-def merging_gain(studies: Studies) -> list[float]:
-    found = [r.metrics[MERGED] - r.metrics[LAST] for r in studies["cocktail"] if r.spec["pivot"]]
-    if not found:
-        raise NotTestable(f"nothing was merged{why(studies['cocktail'])}")
-    return found
-
-
-# MetaPruning
-
-
-def searched_minus_uniform(studies: Studies) -> list[float]:
-    return [r.metrics["winner_test_accuracy"] - r.metrics["uniform_test_accuracy"] for r in studies["meta"]]
-
-
-def rank_correlation(studies: Studies) -> list[float]:
-    found = [r.metrics["rank_correlation"] for r in studies["meta"] if r.metrics["rank_correlation"] is not None]
-    if not found:
-        raise NotTestable(f"fewer than three networks of different accuracy were trained from scratch{why(studies['meta'])}")
-    return found
-
-
 # Files
 
 
@@ -205,14 +143,6 @@ def small_files(studies: Studies, ratio: str, least: float) -> list[float]:
         smallest = max(r.metrics[ratio] for r in files(studies))
         raise NotTestable(f"no file is {least:,.0f} times smaller; the smallest is {smallest:,.0f} times")
     return [tested for _, tested in best.values()]
-
-
-def file_2000_times_smaller(studies: Studies) -> list[float]:
-    return small_files(studies, "file_ratio", 2000)
-
-
-def weights_2500_times_smaller(studies: Studies) -> list[float]:
-    return small_files(studies, "weights_ratio", 2500)
 
 
 def coded(studies: Studies, bits: int, grid: tuple[int, int]) -> dict[int, Result]:

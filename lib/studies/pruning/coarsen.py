@@ -21,7 +21,8 @@ from lib.pruning.tickets import next_masks
 from lib.runs.results import Outcome, significant
 from lib.runs.spec import Spec
 from lib.runs.store import Session
-from lib.studies.pruning.dense import DenseRun, build, tested
+from lib.studies.base.image_run import tested
+from lib.studies.pruning.dense import DenseRun, build
 from lib.studies.pruning.tickets import remaining, trained_level
 from lib.system.checks import one_of, require
 

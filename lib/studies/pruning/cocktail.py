@@ -16,7 +16,8 @@ from lib.runs import checkpoint as training_state
 from lib.runs.results import Outcome, significant
 from lib.runs.spec import Spec
 from lib.runs.store import Session
-from lib.studies.pruning.dense import DenseRun, build, scored
+from lib.studies.base.image_run import scored
+from lib.studies.pruning.dense import DenseRun, build
 from lib.studies.pruning.tickets import remaining
 from lib.system.checks import one_of, require
 from lib.training.batch_norm import reestimate

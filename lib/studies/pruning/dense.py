@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
@@ -12,8 +12,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from lib.data.augment import Augmentation
-from lib.data.images import ImageBatches, ImageSet, Split
+from lib.data.images import ImageBatches, ImageSet
 from lib.measure import cost as measure
 from lib.models.mlp import MLP, MLPConfig
 from lib.models.resnet import ResNet, ResNetConfig
@@ -21,13 +20,11 @@ from lib.models.vgg import VGG, VGGConfig
 from lib.pruning.mask import prunable
 from lib.runs import tensor_file
 from lib.runs.results import Outcome, significant
-from lib.runs.spec import Spec
 from lib.runs.store import Session
-from lib.studies.base.images import available_images
+from lib.studies.base.image_run import ImageRun, scored, tested
 from lib.studies.base.portions import Portions
 from lib.system.checks import require
-from lib.training.evaluate import evaluate_classifier
-from lib.training.loop import Batches, History, Recipe, fit
+from lib.training.loop import Batches, History, fit
 from lib.training.losses import classification_loss
 
 NETWORKS = {MLPConfig: MLP, VGGConfig: VGG, ResNetConfig: ResNet}
@@ -40,7 +37,7 @@ def build(config: MLPConfig | VGGConfig | ResNetConfig, seed: int) -> nn.Module:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DenseRun(Spec):
+class DenseRun(ImageRun):
     """Train a network without masks, from scratch, and keep its weights for others.
 
     ``portion``    steps of one of the recipe's "epochs", after which the validation images are looked at; None for one
@@ -50,11 +47,7 @@ class DenseRun(Spec):
 
     experiment: ClassVar[str] = "pruning-dense"
 
-    dataset: str = "digits"
-    train_examples: int | None = None
     model: MLPConfig | VGGConfig | ResNetConfig
-    recipe: Recipe = field(default_factory=Recipe)
-    augmentation: Augmentation = field(default_factory=Augmentation)
     portion: int | None = None
     snapshots: tuple[int, ...] = ()
 
@@ -123,9 +116,6 @@ class DenseRun(Spec):
                 return None
         return found
 
-    def images(self, session: Session) -> ImageSet:
-        return available_images(self.dataset, self.train_examples, session.device)
-
     def batches(self, images: ImageSet, seed: int | None = None, first: int = 0) -> Batches:
         """The training batches; ``seed`` draws another order and other distortions than the run's own."""
         seed = self.seed if seed is None else seed
@@ -154,14 +144,3 @@ def snapshot(folder: Path, step: int) -> Path:
 def keep(model: nn.Module, folder: Path, step: int) -> None:
     """Write the weights to a file of their own: a run that is killed and resumed does not pass that step again."""
     tensor_file.write(snapshot(folder, step), model.state_dict())
-
-
-def scored(model: nn.Module, split: Split, images: ImageSet, recipe: Recipe, name: str) -> dict[str, float]:
-    """``{name_accuracy, name_loss}`` on one part of the images."""
-    scores = evaluate_classifier(model, split, images, precision=recipe.precision)
-    return {f"{name}_{score}": value for score, value in scores.items()}
-
-
-def tested(model: nn.Module, images: ImageSet, recipe: Recipe) -> dict[str, float]:
-    """Scores of a finished network on the validation and the test images."""
-    return scored(model, images.validation, images, recipe, "val") | scored(model, images.test, images, recipe, "test")

@@ -8,11 +8,9 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
-from safetensors.torch import load_model
 from scipy.stats import spearmanr
 from torch import Tensor
 
-from lib.data.augment import Augmentation
 from lib.data.images import ImageBatches, ImageSet, Split, normalise
 from lib.measure import cost as measure
 from lib.models.cnn import BaselineCNN, CNNConfig
@@ -21,8 +19,8 @@ from lib.pruning.meta_search import Evolution, evolve
 from lib.runs.results import Outcome, significant
 from lib.runs.spec import Spec
 from lib.runs.store import Session
-from lib.studies.base.images import available_images
-from lib.studies.pruning.dense import scored, tested
+from lib.studies.base.image_run import ImageRun, scored, tested
+from lib.studies.base.weights import loaded
 from lib.system.checks import require
 from lib.training.evaluate import evaluate_classifier
 from lib.training.loop import Recipe, fit
@@ -39,16 +37,12 @@ DRAWS = 100_000
 
 
 @dataclass(frozen=True, kw_only=True)
-class PruningNetRun(Spec):
+class PruningNetRun(ImageRun):
     """Train the network that makes the weights of all pruned versions of ``model``."""
 
     experiment: ClassVar[str] = "pruning-meta-net"
 
-    dataset: str = "digits"
-    train_examples: int | None = None
     model: CNNConfig
-    recipe: Recipe = field(default_factory=Recipe)
-    augmentation: Augmentation = field(default_factory=Augmentation)
 
     def run(self, session: Session) -> Outcome:
         images = self.images(session)
@@ -77,14 +71,9 @@ class PruningNetRun(Spec):
         metrics = {"diverged": history.diverged, "train_seconds": history.seconds, "parameters": measure.parameters(net)}
         return Outcome(significant(metrics), significant(history.curves), data=images.provenance())
 
-    def images(self, session: Session) -> ImageSet:
-        return available_images(self.dataset, self.train_examples, session.device)
-
     def load(self, session: Session) -> PruningNet:
         """The trained PruningNet in evaluation mode; trained first where it is not here."""
-        net = PruningNet(self.model)
-        load_model(net, str(session.weights(self)))
-        return net.to(session.device).eval()
+        return loaded(self, PruningNet(self.model), session)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,7 +24,8 @@ from lib.quantization.train import pruning_too, reassigning
 from lib.runs.results import Outcome, significant
 from lib.runs.spec import Spec
 from lib.runs.store import Session, Store, obtain
-from lib.studies.pruning.dense import DenseRun, build, scored, tested
+from lib.studies.base.image_run import scored, tested
+from lib.studies.pruning.dense import DenseRun, build
 from lib.system.checks import one_of, require
 from lib.training.evaluate import evaluate_classifier
 from lib.training.loop import Recipe, fit

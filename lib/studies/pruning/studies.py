@@ -13,7 +13,7 @@ from lib.pruning.trainers import TRAINERS, Plan
 from lib.pruning.trainers.rigl import check_exchangeable
 from lib.runs.spec import Spec
 from lib.studies.base.images import SHAPES, other_shape
-from lib.studies.base.parameters import ChapterParameters, numbers
+from lib.studies.base.parameters import ChapterParameters, given, numbers
 from lib.studies.base.seeds import with_seed
 from lib.studies.pruning.barrier import BarrierRun
 from lib.studies.pruning.coarsen import CoarseRun, levels
@@ -251,8 +251,7 @@ def sized(parameters: Parameters) -> Scale:
         )
     if parameters.ratios is not None:
         size = replace(size, ratios=parameters.numbers, compared=parameters.numbers[len(parameters.numbers) // 2])
-    changes = {name: getattr(parameters, name) for name in ("seeds", "structure", "rewind")}
-    return replace(size, **{name: value for name, value in changes.items() if value is not None})
+    return replace(size, **given(seeds=parameters.seeds, structure=parameters.structure, rewind=parameters.rewind))
 
 
 def on(run: DenseRun | PruningNetRun, dataset: str) -> DenseRun | PruningNetRun:

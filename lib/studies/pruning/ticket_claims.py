@@ -61,6 +61,8 @@ def ticket_minus_dense(studies: Studies) -> list[float]:
 
 
 def minus_reinitialised(studies: Studies, late: bool) -> list[float]:
+    """Tickets rewound to the latest step tried, or to step 0, minus re-initialised ones."""
+    dense_of(studies, warm=False)
     own, others = tickets_at(studies, late), studies["controls"]
     level = own[0].curves["level"][place(own[0], FIFTH)]
     name = method(own[0])
@@ -69,16 +71,6 @@ def minus_reinitialised(studies: Studies, late: bool) -> list[float]:
     if level not in levels and levels:
         level = max(levels)  # controls are trained at the last level, whichever that is
     return difference(at_level(own, name, level), at_level(others, other, level), studies["tickets"], others)
-
-
-def ticket_minus_reinitialised(studies: Studies) -> list[float]:
-    dense_of(studies, warm=False)
-    return minus_reinitialised(studies, late=True)
-
-
-def ticket_at_start_minus_reinitialised(studies: Studies) -> list[float]:
-    dense_of(studies, warm=False)
-    return minus_reinitialised(studies, late=False)
 
 
 def warmup_gain_of_the_ticket(studies: Studies) -> list[float]:
@@ -113,11 +105,6 @@ def speed_over_reinitialised(studies: Studies) -> list[float]:
         if late := [seed for seed, stop in stops.items() if stop >= ends[seed]]:
             raise NotTestable(f"{name}, seed {late[0]}: validation loss was still falling when training ended, so its least is not known")
     return [b / a for a, b in paired(own, other, runs)]
-
-
-def iterative_minus_one_shot(studies: Studies) -> list[float]:
-    runs = studies["lenet"]
-    return difference(by_seed(runs, "ticket, step 0"), by_seed(runs, "ticket, step 0, one cut"), runs)
 
 
 def rate_rewinding_minus_tuning(studies: Studies) -> list[float]:

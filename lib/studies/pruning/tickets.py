@@ -17,7 +17,8 @@ from lib.runs import checkpoint as training_state
 from lib.runs.results import Outcome, significant
 from lib.runs.spec import Spec
 from lib.runs.store import Session
-from lib.studies.pruning.dense import DenseRun, build, scored, tested
+from lib.studies.base.image_run import scored, tested
+from lib.studies.pruning.dense import DenseRun, build
 from lib.system.checks import one_of, require
 from lib.training.loop import Recipe, fit
 from lib.training.losses import classification_loss

@@ -7,7 +7,6 @@ from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_model
 from torch import Tensor, nn
 
 from lib.data.images import ImageBatches, ImageSet
@@ -19,8 +18,10 @@ from lib.pruning.trainers import TRAINERS, Plan
 from lib.runs.results import Outcome, significant
 from lib.runs.spec import Spec
 from lib.runs.store import Session
+from lib.studies.base.image_run import scored, tested
 from lib.studies.base.portions import Portions
-from lib.studies.pruning.dense import DenseRun, build, scored, tested
+from lib.studies.base.weights import loaded
+from lib.studies.pruning.dense import DenseRun, build
 from lib.system.checks import one_of, require
 from lib.training.batch_norm import reestimate
 from lib.training.loop import History, Recipe, fit
@@ -132,9 +133,7 @@ class SparseRun(Spec):
 
     def load(self, session: Session) -> nn.Module:
         """The sparse network with its masks attached, in evaluation mode; trained first where it is not here."""
-        model = attach(build(self.parent.model, self.seed))
-        load_model(model, str(session.weights(self)))
-        return model.to(session.device).eval()
+        return loaded(self, attach(build(self.parent.model, self.seed)), session)
 
 
 def own(

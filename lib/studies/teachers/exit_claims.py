@@ -12,7 +12,7 @@ from lib.measure.statistics import NotTestable, why
 from lib.runs.results import Result, Results
 from lib.studies.base import seeds
 from lib.studies.base.elsewhere import Scores, chosen_elsewhere
-from lib.studies.base.seeds import difference, tested
+from lib.studies.base.seeds import tested
 from lib.studies.teachers.names import method
 
 Studies = Mapping[str, Results]
@@ -38,17 +38,6 @@ def spread(groups: Iterable[dict[int, Scores]], *runs: Results) -> list[float]:
         raise NotTestable(f"there are no two configurations to compare{why(*runs)}")
     best, worst = chosen_elsewhere(groups, max), chosen_elsewhere(groups, min)
     return [best[seed] - worst[seed] for seed in best]
-
-
-def deepest_minus_plain(studies: Studies) -> list[float]:
-    runs = studies["self"]
-    return difference(by_seed(runs, "self-distillation"), by_seed(runs, "plain network"), runs)
-
-
-def second_shallowest_minus_plain(studies: Studies) -> list[float]:
-    runs = studies["self"]
-    second = by_seed(runs, "self-distillation", lambda r: r.arrays["test_accuracy_by_exit"][1])
-    return difference(second, by_seed(runs, "plain network"), runs)
 
 
 def early_exit_speedup(studies: Studies) -> list[float]:
@@ -87,8 +76,3 @@ def spread_of_places(studies: Studies) -> list[float]:
         grouped.setdefault(tuple(r.spec["places"]), []).append(r)
     groups = {places: seeds.each_seed(found, both, f"exits at {places}") for places, found in grouped.items()}
     return spread([by_seed(runs, "self-distillation", both), *groups.values()], runs, others)
-
-
-def distilled_minus_deep_supervision(studies: Studies) -> list[float]:
-    runs, parts = studies["self"], studies["self parts"]
-    return difference(by_seed(runs, "self-distillation"), by_seed(parts, "labels at every depth"), runs, parts)

@@ -7,10 +7,8 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
-from safetensors.torch import load_model
 from torch import Tensor
 
-from lib.data.augment import Augmentation
 from lib.data.images import ImageBatches, ImageSet, Split, normalise
 from lib.distillation.early_exit import Setting, answers, ensemble, exit_flops, infer, judged, search_thresholds, sweep_thresholds
 from lib.distillation.exits import ExitConfig, ExitNet
@@ -20,11 +18,11 @@ from lib.models.resnet import ResNetConfig
 from lib.runs.results import Outcome, significant
 from lib.runs.spec import Spec
 from lib.runs.store import Session
-from lib.studies.base.images import available_images
+from lib.studies.base.image_run import ImageRun, scored
+from lib.studies.base.weights import loaded
 from lib.system.checks import require
 from lib.system.precision import autocast
-from lib.training.evaluate import evaluate_classifier
-from lib.training.loop import Recipe, fit
+from lib.training.loop import fit
 from lib.training.losses import classification_loss
 
 #: Images that go through a network at a time when all classifiers are judged.
@@ -32,7 +30,7 @@ CHUNK = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExitRun(Spec):
+class ExitRun(ImageRun):
     """Train a residual network with classifiers at several depths, from scratch, and test all of them once.
 
     ``places``     blocks behind which a shallow classifier stands, see :class:`~lib.distillation.exits.ExitConfig`; empty:
@@ -44,8 +42,6 @@ class ExitRun(Spec):
 
     experiment: ClassVar[str] = "distillation-exits"
 
-    dataset: str = "digits"
-    train_examples: int | None = None
     model: ResNetConfig = field(default_factory=ResNetConfig)
     places: tuple[int, ...] = ()
     attention: bool = True
@@ -53,8 +49,6 @@ class ExitRun(Spec):
     weight: float = 0.03
     temperature: float = 3.0
     reference: str = "deepest"
-    recipe: Recipe = field(default_factory=Recipe)
-    augmentation: Augmentation = field(default_factory=Augmentation)
 
     def __post_init__(self) -> None:
         ExitConfig(self.model, self.places, self.attention)  # refuses places that are none
@@ -70,13 +64,15 @@ class ExitRun(Spec):
             if self.places
             else classification_loss(self.recipe.label_smoothing)
         )
-
-        def evaluate(model: ExitNet) -> dict[str, float]:
-            scores = evaluate_classifier(model, images.validation, images, precision=self.recipe.precision)
-            return {f"val_{name}": value for name, value in scores.items()}
-
         history = fit(
-            model, batches, loss, self.recipe, seed=self.seed, evaluate=evaluate, checkpoint=session.checkpoint, report=session.report
+            model,
+            batches,
+            loss,
+            self.recipe,
+            seed=self.seed,
+            checkpoint=session.checkpoint,
+            report=session.report,
+            evaluate=lambda model: scored(model, images.validation, images, self.recipe, "val"),
         )
         session.save_weights(model)
         with torch.device("meta"):
@@ -104,12 +100,7 @@ class ExitRun(Spec):
 
     def load(self, session: Session) -> ExitNet:
         """The trained network, in evaluation mode; trained first where it is not here."""
-        model = self.network().to(session.device)
-        load_model(model, str(session.weights(self)))
-        return model.eval()
-
-    def images(self, session: Session) -> ImageSet:
-        return available_images(self.dataset, self.train_examples, session.device)
+        return loaded(self, self.network(), session)
 
 
 @dataclass(frozen=True, kw_only=True)

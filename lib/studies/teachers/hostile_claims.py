@@ -20,8 +20,7 @@ Studies = Mapping[str, Results]
 LEAST_ACCURACY = 0.3
 
 TEST = "test_accuracy"
-NASTY, SKEPTICAL = "Hinton KD of a nasty teacher, α = 0.9", "skeptical student of a nasty teacher"
-CONTROL = "skeptical student, labels alone"
+NASTY = "Hinton KD of a nasty teacher, α = 0.9"
 
 
 def by_seed(runs: Iterable[Result], name: str, metric: str = TEST) -> dict[int, float]:
@@ -29,20 +28,7 @@ def by_seed(runs: Iterable[Result], name: str, metric: str = TEST) -> dict[int, 
     return seeds.by_seed(runs, name, student, lambda r: r.metrics.get(metric))
 
 
-def difference(first: dict[int, float], second: dict[int, float], *runs: Results) -> list[float]:
-    """First minus second by seed, where at least one of the two has learnt something."""
-    return seeds.difference(first, second, *runs, least=LEAST_ACCURACY)
-
-
 # Nasty teachers
-
-
-def nasty_minus_normal(studies: Studies) -> list[float]:
-    return difference(by_seed(studies["nasty"], "nasty teacher"), by_seed(studies["teacher"], "labels alone"), *studies.values())
-
-
-def nasty_student_minus_alone(studies: Studies) -> list[float]:
-    return difference(by_seed(studies["nasty students"], NASTY), by_seed(studies["alone"], "labels alone"), *studies.values())
 
 
 def best_nasty_student_minus_alone(studies: Studies) -> list[float]:
@@ -101,59 +87,7 @@ def features_moved_over_logits(studies: Studies) -> list[float]:
     return found
 
 
-# Skeptical students
-
-
-def skeptical_minus_plain(studies: Studies) -> list[float]:
-    return difference(by_seed(studies["skeptical"], SKEPTICAL), by_seed(studies["nasty students"], NASTY), *studies.values())
-
-
-def skeptical_minus_control(studies: Studies) -> list[float]:
-    """Against the control with the same shallow classifiers, none of which hears a teacher."""
-    runs = studies["skeptical"]
-    return difference(by_seed(runs, SKEPTICAL), by_seed(runs, CONTROL), runs)
-
-
-def skeptical_of_normal_minus_plain(studies: Studies) -> list[float]:
-    return difference(
-        by_seed(studies["skeptical"], "skeptical student"), by_seed(studies["nasty students"], "Hinton KD, α = 0.9"), *studies.values()
-    )
-
-
-def secondary_of_skeptical_minus_plain(studies: Studies) -> list[float]:
-    runs = studies["secondary"]
-    return difference(by_seed(runs, "Hinton KD of a skeptical student, α = 0.9"), by_seed(runs, "Hinton KD of a student, α = 0.9"), runs)
-
-
-def skeptical_without_data(studies: Studies) -> list[float]:
-    runs = studies["zero-shot nasty"]
-    return difference(
-        by_seed(runs, "skeptical zero-shot student of a nasty teacher"),
-        by_seed(runs, "zero-shot student of a nasty teacher, answers alone"),
-        runs,
-    )
-
-
 # Zero-shot
-
-
-def zero_shot_minus_full(studies: Studies) -> list[float]:
-    runs = studies["zero-shot"]
-    return difference(by_seed(runs, "zero-shot student"), by_seed(runs, "Hinton KD and attention"), runs)
-
-
-def zero_shot_accuracy(studies: Studies) -> list[float]:
-    """On CIFAR-10 alone: the paper's figure is of no other data set."""
-    runs = studies["zero-shot"]
-    found = [r.metrics[TEST] for r in runs if student(r) == "zero-shot student" and r.provenance["data"]["name"] == "cifar10"]
-    if not found:
-        raise NotTestable(f"the paper's figure is for CIFAR-10{why(runs)}")
-    return found
-
-
-def attention_minus_answers(studies: Studies) -> list[float]:
-    runs, others = studies["zero-shot"], studies["zero-shot sensitivity"]
-    return difference(by_seed(runs, "zero-shot student"), by_seed(others, "zero-shot student, answers alone"), runs, others)
 
 
 def transition_error_over_full(studies: Studies) -> list[float]:

@@ -8,15 +8,16 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from lib.data.augment import Augmentation
-from lib.data.images import ImageBatches, ImageSet, Split, normalise
+from lib.data.images import ImageBatches, Split, normalise
 from lib.distillation.nasty import contradiction, nasty_loss
 from lib.distillation.taps import features
 from lib.runs.results import Outcome, significant
 from lib.runs.spec import Spec
 from lib.runs.store import Session
+from lib.studies.base.image_run import scored, tested
 from lib.studies.base.pictures import png
-from lib.studies.distillation.api import Config, PlainRun, answers, loaded, network, own_seed, scored, sizes, tested
+from lib.studies.base.weights import loaded
+from lib.studies.distillation.api import Config, PlainRun, TaughtRun, answers, network, own_seed, sizes
 from lib.system.checks import require
 from lib.training.loop import Recipe, fit
 
@@ -25,7 +26,7 @@ PEAK = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
-class NastyRun(Spec):
+class NastyRun(TaughtRun):
     """Train a nasty teacher from scratch, away from what ``parent``, a normally trained network, says.
 
     ``omega``        weight of the contradiction; 0 trains a second normal network
@@ -46,17 +47,6 @@ class NastyRun(Spec):
     def __post_init__(self) -> None:
         require(self.omega >= 0, f"omega is {self.omega}: it must not be negative")
         require(self.temperature > 0, f"temperature is {self.temperature}: it must be above 0")
-
-    @property
-    def dataset(self) -> str:
-        return self.parent.dataset
-
-    @property
-    def augmentation(self) -> Augmentation:
-        return self.parent.augmentation
-
-    def images(self, session: Session) -> ImageSet:
-        return self.parent.images(session)
 
     def build(self) -> nn.Module:
         return network(self.parent.model if self.model is None else self.model)

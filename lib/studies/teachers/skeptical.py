@@ -8,7 +8,6 @@ from typing import ClassVar
 import torch
 from torch import nn
 
-from lib.data.augment import Augmentation
 from lib.data.images import ImageBatches, ImageSet
 from lib.distillation.exits import ExitConfig, ExitNet
 from lib.distillation.hinton import check_settings
@@ -16,17 +15,18 @@ from lib.distillation.skeptical import skeptical_loss
 from lib.measure import cost as measure
 from lib.models.resnet import ResNet, ResNetConfig
 from lib.runs.results import Outcome, significant
-from lib.runs.spec import Spec
 from lib.runs.store import Session
+from lib.studies.base.image_run import scored
 from lib.studies.base.images import available_images
-from lib.studies.distillation.api import against, distortion, loaded, own_seed, scored, sizes
+from lib.studies.base.weights import loaded
+from lib.studies.distillation.api import TaughtRun, against, own_seed, sizes
 from lib.studies.teachers.exits import all_logits
 from lib.system.checks import require
 from lib.training.loop import Recipe, fit
 
 
 @dataclass(frozen=True, kw_only=True)
-class SkepticalRun(Spec):
+class SkepticalRun(TaughtRun):
     """Train a student with shallow classifiers, of which one listens to the teacher, see
     :func:`lib.distillation.skeptical.hybrid`.
 
@@ -39,7 +39,6 @@ class SkepticalRun(Spec):
 
     experiment: ClassVar[str] = "distillation-skeptical"
 
-    parent: Spec
     model: ResNetConfig = field(default_factory=ResNetConfig)
     places: tuple[int, ...] = (1, 2)
     listener: int = 0
@@ -54,14 +53,6 @@ class SkepticalRun(Spec):
             0 <= self.listener < len(self.places), f"listener is {self.listener}: there are {len(self.places)} shallow classifiers, from 0"
         )
         check_settings(self.temperature, self.alpha)
-
-    @property
-    def dataset(self) -> str:
-        return self.parent.dataset
-
-    @property
-    def augmentation(self) -> Augmentation:
-        return distortion(self.parent)
 
     def images(self, session: Session) -> ImageSet:
         return available_images(self.dataset, self.train_examples, session.device)

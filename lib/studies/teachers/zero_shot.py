@@ -8,7 +8,6 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from lib.data.augment import Augmentation
 from lib.data.images import ImageSet, Split, normalise
 from lib.distillation.exits import ExitConfig, ExitNet
 from lib.distillation.skeptical import whispered
@@ -20,9 +19,11 @@ from lib.models.resnet import ResNetConfig
 from lib.runs.results import Outcome, significant
 from lib.runs.spec import Spec
 from lib.runs.store import Session
+from lib.studies.base.image_run import scored, tested
 from lib.studies.base.images import SHAPES
 from lib.studies.base.pictures import as_pixels, contact_sheet
-from lib.studies.distillation.api import Config, against, distortion, loaded, network, own_seed, scored, sizes, tested
+from lib.studies.base.weights import loaded
+from lib.studies.distillation.api import Config, TaughtRun, against, network, own_seed, sizes
 from lib.system.checks import require
 from lib.training.loop import Recipe, fit
 
@@ -31,7 +32,7 @@ USUAL = Recipe(epochs=10, batch_size=128, lr=2e-3, weight_decay=0.0, warmup=0.0,
 
 
 @dataclass(frozen=True, kw_only=True)
-class ZeroShotRun(Spec):
+class ZeroShotRun(TaughtRun):
     """Train a student from a teacher and noise.  Real images only measure it: validation after each epoch, test once.
 
     ``parent``         the teacher
@@ -48,7 +49,6 @@ class ZeroShotRun(Spec):
 
     experiment: ClassVar[str] = "distillation-zero-shot"
 
-    parent: Spec
     model: Config = field(default_factory=ResNetConfig)
     places: tuple[int, ...] = ()
     beta: float = 250.0
@@ -70,17 +70,6 @@ class ZeroShotRun(Spec):
             require(isinstance(self.model, ResNetConfig), "shallow classifiers need a ResNetConfig")
             require(self.beta == 0, f"beta is {self.beta}: a skeptical student hears answers only, set it to 0")
             ExitConfig(self.model, self.places)
-
-    @property
-    def dataset(self) -> str:
-        return self.parent.dataset
-
-    @property
-    def augmentation(self) -> Augmentation:
-        return distortion(self.parent)
-
-    def images(self, session: Session) -> ImageSet:
-        return self.parent.images(session)
 
     def run(self, session: Session) -> Outcome:
         recipe = self.recipe

@@ -17,10 +17,6 @@ from lib.studies.tickets.lth_values import (
 )
 from lib.studies.tickets.tinybert_claims import (
     share_of_teacher,
-    tiny_minus_answers_only,
-    tiny_minus_no_general_stage,
-    tiny_minus_no_replaced_words,
-    tiny_minus_pretrained,
     uniform_minus_best_map,
 )
 from lib.studies.tickets.values import (
@@ -31,12 +27,11 @@ from lib.studies.tickets.values import (
     early_minus_whole,
     early_time_ratio,
     emptiest_with_minus_without,
+    good_minus_random,
     head_agreement,
     loss_with_few_minus_many,
-    magnitude_good_minus_random,
     settled_share,
     skipping_ratio,
-    structured_good_minus_random,
     structured_share,
     whole_minus_harsh_random,
     whole_minus_structured_bad,

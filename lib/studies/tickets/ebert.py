@@ -18,6 +18,7 @@ from lib.models.encoder_remove import smaller
 from lib.runs.results import Outcome, significant
 from lib.runs.spec import Spec
 from lib.runs.store import Session
+from lib.studies.base.weights import loaded
 from lib.studies.tickets.finetune import FinetuneRun, scored, tested, tune
 from lib.system.checks import one_of, require
 from lib.tickets.ebert import KINDS, PER_LAYER, WEIGHT, Census, Dynamic, census, dynamic_loss
@@ -86,9 +87,7 @@ class JointRun(Spec):
 
     def load(self, session: Session) -> Dynamic:
         """The network and its predictors, in evaluation mode; trained first where they are not here."""
-        model = Dynamic(self.parent.bare(session), self.kind)
-        load_model(model, str(session.weights(self)))
-        return model.to(session.device).eval()
+        return loaded(self, Dynamic(self.parent.bare(session), self.kind), session)
 
 
 def optimiser(model: Dynamic, recipe: Recipe, predictor_lr: float) -> torch.optim.Optimizer:

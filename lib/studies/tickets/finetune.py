@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
-from safetensors.torch import load_model
 from torch import nn
 
 from lib.data.tasks import TASKS, Task, TaskBatches, evaluate_task
@@ -16,6 +15,7 @@ from lib.models.encoder import Classifier, Encoder, MaskedLM
 from lib.runs.results import Outcome, significant
 from lib.runs.spec import Spec
 from lib.runs.store import Session
+from lib.studies.base.weights import loaded
 from lib.studies.tickets.checkpoint import CheckpointRun
 from lib.studies.tickets.pretrain import PretrainRun
 from lib.studies.tickets.text import task_of
@@ -75,9 +75,7 @@ class FinetuneRun(Spec):
 
     def load(self, session: Session) -> Classifier:
         """The fine-tuned network, in evaluation mode; trained first where it is not here."""
-        model = self.bare(session)
-        load_model(model, str(session.weights(self)))
-        return model.eval()
+        return loaded(self, self.bare(session), session)
 
     def tune(
         self, model: nn.Module, session: Session, seed: int, recipe: Recipe | None = None

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Protocol
 
 import torch
-from safetensors.torch import load_model
 from torch import Tensor
 
 from lib.data.masked_lm import CHOSEN, MaskedBatches, Special, evaluate_masked, pretraining_loss, sentence_starts
@@ -16,6 +15,7 @@ from lib.pruning.mask import prunable
 from lib.runs.results import Outcome, significant
 from lib.runs.spec import Spec
 from lib.runs.store import Session
+from lib.studies.base.weights import loaded
 from lib.studies.tickets.text import Source, material
 from lib.training.loop import Recipe, fit
 
@@ -88,9 +88,7 @@ class PretrainRun(Spec):
 
     def load(self, session: Session) -> MaskedLM:
         """The pre-trained model, in evaluation mode; trained first where it is not here."""
-        model = MaskedLM(Encoder(self.geometry))
-        load_model(model, str(session.weights(self)))
-        return model.to(session.device).eval()
+        return loaded(self, MaskedLM(Encoder(self.geometry)), session)
 
 
 class Reads(Protocol):

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from lib.data.tasks import TASKS
 from lib.runs.spec import Spec
-from lib.studies.base.parameters import ChapterParameters
+from lib.studies.base.parameters import ChapterParameters, given
 from lib.studies.tickets.checkpoint import CheckpointRun
 from lib.studies.tickets.finetune import FinetuneRun
 from lib.studies.tickets.lth import IterativeRun, SubnetworkRun
@@ -118,10 +118,8 @@ def sized(parameters: Parameters) -> Scale:
     size = SIZES[parameters.scale]
     if parameters.pretrained is not None:
         size = (PRETRAINED if parameters.pretrained else HOME_MADE)[parameters.scale]
-    if parameters.epochs is not None:
-        size = replace(size, recipe=replace(size.recipe, epochs=parameters.epochs))
+    size = replace(size, recipe=replace(size.recipe, **given(epochs=parameters.epochs)))
     if parameters.sparsity is not None:
         last = parameters.sparsity
         size = replace(size, sparsities=(*(sparsity for sparsity in size.sparsities if sparsity < last), last))
-    changes = {"tasks": parameters.names, "seeds": parameters.seeds}
-    return replace(size, **{name: value for name, value in changes.items() if value is not None})
+    return replace(size, **given(tasks=parameters.names, seeds=parameters.seeds))

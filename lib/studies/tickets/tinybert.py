@@ -6,7 +6,6 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import torch
-from safetensors.torch import load_model
 from torch import nn
 
 from lib.data.tasks import Task, TaskBatches, evaluate_task
@@ -18,6 +17,7 @@ from lib.models.encoder import Classifier, Encoder, EncoderConfig, MaskedLM
 from lib.runs.results import Outcome, significant
 from lib.runs.spec import Spec
 from lib.runs.store import Session
+from lib.studies.base.weights import loaded
 from lib.studies.tickets.finetune import FinetuneRun
 from lib.studies.tickets.pretrain import PretrainRun, masked_batches
 from lib.studies.tickets.text import material
@@ -94,8 +94,7 @@ class GeneralRun(Spec):
     def load(self, session: Session) -> TinyStudent:
         """The student after this stage with its two maps, in evaluation mode; trained first where it is not here."""
         model = student(self.geometry, 2, 0, self.parent.untrained(0).encoder)
-        load_model(model, str(session.weights(self)))
-        return model.to(session.device).eval()
+        return loaded(self, model, session)
 
 
 @dataclass(frozen=True, kw_only=True)

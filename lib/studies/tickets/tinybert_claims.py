@@ -39,28 +39,6 @@ def share_of_teacher(studies: Studies) -> list[float]:
     return [tested(r) / r.metrics["teacher_test_accuracy"] for r in able]
 
 
-def tiny_minus_pretrained(studies: Studies) -> list[float]:
-    runs = studies["tinybert"]
-    return difference(by_seed(runs, "TinyBERT"), by_seed(runs, "pre-trained by itself, labels"), runs)
-
-
-def tiny_minus_without(studies: Studies, what: str) -> list[float]:
-    runs, parts = studies["tinybert"], studies["tinybert parts"]
-    return difference(by_seed(runs, "TinyBERT"), by_seed(parts, f"TinyBERT, {what}"), runs, parts)
-
-
-def tiny_minus_answers_only(studies: Studies) -> list[float]:
-    return tiny_minus_without(studies, "answers only")
-
-
-def tiny_minus_no_general_stage(studies: Studies) -> list[float]:
-    return tiny_minus_without(studies, "no general stage")
-
-
-def tiny_minus_no_replaced_words(studies: Studies) -> list[float]:
-    return tiny_minus_without(studies, "no replaced words")
-
-
 def uniform_minus_best_map(studies: Studies) -> list[float]:
     runs, others = studies["tinybert"], studies["layer maps"]
     names = dict.fromkeys(method(r) for r in others)

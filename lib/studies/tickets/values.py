@@ -67,14 +67,6 @@ def good_minus_random(studies: Studies, how: str) -> ByTask:
     return by_task(difference(collect(runs, retrained(how, "good")), collect(runs, retrained(how, "random"))), studies, runs)
 
 
-def structured_good_minus_random(studies: Studies) -> ByTask:
-    return good_minus_random(studies, "structured")
-
-
-def magnitude_good_minus_random(studies: Studies) -> ByTask:
-    return good_minus_random(studies, "magnitude")
-
-
 def whole_minus_structured_bad(studies: Studies) -> ByTask:
     whole, runs = studies["finetune"], studies["plays-retrain"]
     return by_task(difference(collect(whole, is_whole), collect(runs, retrained("structured", "bad"))), studies, whole, runs)

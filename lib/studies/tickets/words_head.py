@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
-from safetensors.torch import load_model
 
 from lib.data.masked_lm import masked_lm_loss
 from lib.models.encoder import Encoder, EncoderConfig, MaskedLM
 from lib.runs.results import Outcome, significant
 from lib.runs.spec import Spec
 from lib.runs.store import Session
+from lib.studies.base.weights import loaded
 from lib.studies.tickets.checkpoint import Checkpoint, CheckpointRun
 from lib.studies.tickets.pretrain import masked_batches, scored
 from lib.studies.tickets.text import material
@@ -81,6 +81,4 @@ class WordsHeadRun(Spec):
     def load(self, session: Session) -> MaskedLM:
         """The checkpoint with its trained head, in evaluation mode; the head is trained first where it is not here."""
         torch.manual_seed(0)
-        model = MaskedLM(Encoder(self.geometry))
-        load_model(model, str(session.weights(self)))
-        return model.to(session.device).eval()
+        return loaded(self, MaskedLM(Encoder(self.geometry)), session)

@@ -9,13 +9,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from claimed import reads
 from lib.attention.standard import standard
 from lib.measure.statistics import NotTestable
 from lib.models.gpt import GPTConfig
 from lib.runs.results import Results
 from lib.runs.spec import all_fields
 from lib.runs.store import Session, Store
-from lib.studies.attention import claims
 from lib.studies.attention.contenders import Setting, contenders, share_computed
 from lib.studies.attention.context import Recall, RecallBatches, RecallRun, StoriesRun, generator
 from lib.studies.attention.cost import MachineRun, MemoryRun, TimingRun, kept_bytes
@@ -65,8 +65,8 @@ def test_memory_tells_a_matrix_from_none(tmp_path):
     assert result.arrays["peak_standard"][-1] > 3 * result.arrays["peak_tiled"][-1]
     assert len(memories(Results((result,)))) == 9
     with pytest.raises(NotTestable, match="fewer than 1,024"):
-        claims.memory_exponent({"memory": Results((result,))})
-    assert claims.more_operations({"memory": Results((result,))}) == [pytest.approx(14 / 12)]
+        reads("flash-memory-linear")({"memory": Results((result,))})
+    assert reads("flash-operations")({"memory": Results((result,))}) == [pytest.approx(14 / 12)]
 
 
 def test_what_is_kept_is_counted_once():
@@ -76,13 +76,13 @@ def test_what_is_kept_is_counted_once():
 
 def test_exactness_and_stability(tmp_path):
     exact = run(ExactnessRun(cases=12, longest=40), tmp_path)
-    assert claims.largest_difference({"exactness": Results((exact,))})[0] <= 1e-5
+    assert reads("flash-exact")({"exactness": Results((exact,))})[0] <= 1e-5
     assert {"tiled_causal", "sdpa_padding", "rounding_groups", "tiled_uneven", "tiled_blocks"} <= exact.metrics.keys()
     stable = run(StabilityRun(length=48, head_dim=16, spreads=(1.0, 256.0)), tmp_path)
     lost = {(name, precision, spread): share for name, precision, spread, _, share in stable.arrays["rows"]}
     assert lost["no maximum subtracted", "bf16", 256.0] > 0.5
     assert not any(share for (name, *_), share in lost.items() if name != "no maximum subtracted")
-    assert claims.low_precision_error({"stability": Results((stable,))})[0] < 0.7
+    assert reads("flash-stable")({"stability": Results((stable,))})[0] < 0.7
 
 
 def test_a_step_with_either_attention(tmp_path):
@@ -91,7 +91,7 @@ def test_a_step_with_either_attention(tmp_path):
     assert {f"{what}_ratio" for what in ("forward", "attention", "step")} <= result.metrics.keys()
     assert 0 < result.metrics["share_fused"] and result.metrics["step_ms_standard"] > 0
     with pytest.raises(NotTestable, match="1,024 tokens"):
-        claims.gpt2_attention({"step": Results((result,))})
+        reads("flash-gpt2-attention")({"step": Results((result,))})
 
 
 def test_the_machines_speeds(tmp_path):
@@ -125,7 +125,7 @@ def test_recall_is_learnt_with_the_whole_context_only(tmp_path):
     assert whole.metrics["accuracy"] > 0.9 and whole.metrics["accuracy_beyond"] is None
     assert part.metrics["accuracy"] <= part.metrics["ceiling"] + 0.05 and abs(part.metrics["accuracy_beyond"] - 0.5) < 0.06
     runs = {"recall": Results((part, whole))}
-    assert claims.recall_gain(runs)[0] > 0.2 and claims.recall_above_chance(runs) == [whole.metrics["accuracy"] - 0.5]
+    assert reads("flash-context-recall")(runs)[0] > 0.2 and reads("flash-recall")(runs) == [whole.metrics["accuracy"] - 0.5]
 
 
 def test_stories_with_a_context(tmp_path):
@@ -180,15 +180,13 @@ def rows(speed: dict[str, float], lengths=(128, 256, 512, 1024, 2048), **fields)
 
 def test_claims_about_time():
     timing = {"timing": rows({"standard": 4.0, "tiled": 6.0, "sdpa": 2.0, "block-sparse": 0.5, "linformer": 8.0, "performer": 32.0})}
-    assert claims.fused_speed_up(timing) == [pytest.approx(2)]
-    assert claims.sparse_speed_up(timing) == [pytest.approx(4)]  # over the fused kernel, not our tiled loop
-    assert claims.approximate_crossing(timing) == [pytest.approx(512)]
+    assert reads("flash-speed")(timing) == [pytest.approx(2)]
+    assert reads("flash-sparse-speed")(timing) == [pytest.approx(4)]  # over the fused kernel, not our tiled loop
+    assert reads("flash-approximate")(timing) == [pytest.approx(512)]
     never = {"timing": rows({"standard": 4.0, "sdpa": 2.0, "linformer": 80.0, "performer": 80.0})}
-    assert claims.approximate_crossing(never) == [2048]
+    assert reads("flash-approximate")(never) == [2048]
     with pytest.raises(NotTestable, match="1,024"):
-        claims.approximate_crossing(
-            {"timing": rows({"standard": 4.0, "sdpa": 2.0, "linformer": 8.0, "performer": 8.0}, lengths=(128, 256))}
-        )
+        reads("flash-approximate")({"timing": rows({"standard": 4.0, "sdpa": 2.0, "linformer": 8.0, "performer": 8.0}, lengths=(128, 256))})
 
 
 def test_perplexity_with_four_times_the_context():
@@ -198,6 +196,6 @@ def test_perplexity_with_four_times_the_context():
             for context, loss in {16: 2.2, 64: 2.1, 256: 2.0}.items()
         )
     )
-    assert claims.perplexity_saved({"stories": stories}) == [pytest.approx(1 - math.exp(-0.1))]
+    assert reads("flash-context-stories")({"stories": stories}) == [pytest.approx(1 - math.exp(-0.1))]
     with pytest.raises(NotTestable, match="factor of four"):
-        claims.perplexity_saved({"stories": Results(stories.found[:1])})
+        reads("flash-context-stories")({"stories": Results(stories.found[:1])})

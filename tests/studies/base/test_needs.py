@@ -303,7 +303,7 @@ def by_names(monkeypatch):
         "distillation-deit": distillation_needs.ALONE,
     }
     for module in (
-        "lib.studies.distillation.students_claims.student",
+        "lib.studies.distillation.claims.method",
         "lib.studies.teachers.hostile_claims.student",
         "lib.studies.distillation.needs.student",
         "lib.studies.distillation.needs.method",

@@ -8,13 +8,13 @@ import pandas as pd
 import pytest
 import torch
 
+from claimed import reads
 from lib.book.notebooks import Project, labels_of, read
 from lib.measure.statistics import NotTestable
 from lib.runs.results import Missing, Outcome, Result, Results
 from lib.runs.spec import all_fields
 from lib.studies import CHAPTERS
 from lib.studies.base.answers import correct_of, written
-from lib.studies.benchmarks import claims as benchmarks_claims
 from lib.studies.benchmarks import compared as benchmark_compared
 from lib.studies.benchmarks.compared import compared, one_seed, rank_agreement, relative, side_by_side, weak_baseline, wide
 from lib.studies.benchmarks.names import PLACES, family, name, place
@@ -172,11 +172,11 @@ def test_times_and_counts_go_over_the_dense_network():
 @pytest.mark.parametrize(
     "claim, expected",
     [
-        ("pruned_minus_narrow", 0.15),
-        ("four_bits_minus_quarter", -0.10),
-        ("eighth_minus_two_bits", 0.1),
-        ("scratch_minus_removed", 0.10),
-        ("pruned_and_quantized_minus_dense", -0.20),
+        ("train-large-then-compress", 0.15),
+        ("quantize-rather-than-prune", -0.10),
+        ("prune-at-high-ratios", 0.1),
+        ("scratch-as-good", 0.10),
+        ("prune-and-quantize-free", -0.20),
     ],
 )
 def test_claims_compare_the_right_runs(specs, claim, expected):
@@ -192,8 +192,8 @@ def test_claims_compare_the_right_runs(specs, claim, expected):
         "pruned to 1/4 → 4 bits": 0.7,
     }
     found = {study: made(specs[study], lambda name, *_: given.get(name, 0.3)) for study in ("dense", "compressed")}
-    values = getattr(benchmarks_claims, claim)(found)
-    assert set(values) == ({"transformer"} if claim == "pruned_minus_narrow" else {"transformer", "residual network"})
+    values = reads(claim)(found)
+    assert set(values) == ({"transformer"} if claim == "train-large-then-compress" else {"transformer", "residual network"})
     for interval in values.values():  # of two seeds and 200 images that all answered
         assert interval.mean == pytest.approx(expected) and (interval.n, interval.images) == (2, 200) and interval.low < interval.mean
 
@@ -203,14 +203,14 @@ def test_families_are_never_averaged_and_the_whole_has_to_be_worth_compressing(s
         return {"dense": 0.95, "4 bits": 0.9 if family == "vit" else 0.7, "pruned to 1/4": 0.8}.get(name, 0.3)
 
     found = {study: made(specs[study], accuracy) for study in ("dense", "compressed")}
-    values = benchmarks_claims.four_bits_minus_quarter(found)
+    values = reads("quantize-rather-than-prune")(found)
     assert values["transformer"].mean == pytest.approx(0.1) and values["residual network"].mean == pytest.approx(-0.1)
     narrow = {
         study: made(specs[study], lambda name, *_: {"dense": 0.92, "dense, 1/2 width": 0.95}.get(name, 0.91))
         for study in ("dense", "compressed")
     }
-    assert all("too large for its training" in str(reason) for reason in benchmarks_claims.scratch_minus_removed(narrow).values())
-    assert benchmarks_claims.four_bits_minus_quarter(narrow)["transformer"].mean == pytest.approx(0.0)
+    assert all("too large for its training" in str(reason) for reason in reads("scratch-as-good")(narrow).values())
+    assert reads("quantize-rather-than-prune")(narrow)["transformer"].mean == pytest.approx(0.0)
 
 
 def test_orders_are_judged_by_validation(specs):
@@ -224,18 +224,18 @@ def test_orders_are_judged_by_validation(specs):
             dataclasses.replace(one, metrics=one.metrics | {"val_accuracy": 0.1 if test.get(kinds) == 0.9 else test.get(kinds, 0.5)})
         )
     found = {"orders": Results(tuple(runs), ()), "dense": made(specs["dense"], lambda *_: 0.9)}
-    assert benchmarks_claims.distil_last_minus_best(found) == pytest.approx([-0.1] * 2)
-    assert benchmarks_claims.distil_first_minus_best(found) == pytest.approx([0.1] * 2)
+    assert reads("order-distil-last")(found) == pytest.approx([-0.1] * 2)
+    assert reads("order-distil-first")(found) == pytest.approx([0.1] * 2)
     one = {study: Results(tuple(r for r in results if r.spec["seed"] == 0), ()) for study, results in found.items()}
     with pytest.raises(NotTestable, match="two seeds"):
-        benchmarks_claims.distil_last_minus_best(one)
+        reads("order-distil-last")(one)
 
 
 def test_claims_say_what_is_missing(specs):
     nothing = {study: Results((), tuple(Missing(spec, "not run") for spec in specs[study])) for study in ("dense", "compressed", "orders")}
-    assert all("not run" in str(reason) for reason in benchmarks_claims.pruned_minus_narrow(nothing).values())
+    assert all("not run" in str(reason) for reason in reads("train-large-then-compress")(nothing).values())
     with pytest.raises(NotTestable, match="not run"):
-        benchmarks_claims.distil_last_minus_best(nothing)
+        reads("order-distil-last")(nothing)
     for reason, accuracy, metrics in (("linear classifier", 0.1, {}), ("diverged", 0.9, {"diverged": True})):
         found = {study: made(specs[study], lambda *_, accuracy=accuracy: accuracy, **metrics) for study in ("dense", "compressed")}
-        assert all(reason in str(told_) for told_ in benchmarks_claims.four_bits_minus_quarter(found).values())
+        assert all(reason in str(told_) for told_ in reads("quantize-rather-than-prune")(found).values())

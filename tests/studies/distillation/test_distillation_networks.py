@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from claimed import reads
 from lib.measure.statistics import NotTestable
 from lib.models.resnet import ResNetConfig
 from lib.models.vit import ViTConfig
@@ -12,7 +13,6 @@ from lib.moe.layer import MoEConfig
 from lib.runs.results import Result, Results
 from lib.runs.spec import all_fields
 from lib.runs.store import Store, obtain
-from lib.studies.distillation import network_claims as claims
 from lib.studies.distillation.deit import DeiTRun
 from lib.studies.distillation.names import method
 from lib.studies.distillation.networks import NETWORKS, network_studies
@@ -170,15 +170,15 @@ def sample():
 @pytest.mark.parametrize(
     "value, expected",
     [
-        (claims.deit_gain, 0.06),
-        (claims.hard_minus_soft, 0.01),
-        (claims.hard_minus_released_soft, 0.05),
-        (claims.token_minus_none, 0.02),
-        (claims.convolutional_minus_transformer, 0.04),
-        (claims.last_similarity, 0.9),
-        (claims.share_of_gain_kept, 0.5),
-        (claims.inherited_minus_fresh, 0.05),
-        (claims.distilled_minus_inherited_labels, 0.01),
+        (reads("deit-gain"), 0.06),
+        (reads("deit-hard-formula"), 0.01),
+        (reads("deit-hard-released"), 0.05),
+        (reads("deit-token"), 0.02),
+        (reads("deit-teacher"), 0.04),
+        (reads("deit-similar-tokens"), 0.9),
+        (reads("distilled-share"), 0.5),
+        (reads("distilled-inherited"), 0.05),
+        (reads("distilled-inherited-alone"), 0.01),
     ],
 )
 def test_claims_read_the_runs_they_name(value, expected):
@@ -188,8 +188,8 @@ def test_claims_read_the_runs_they_name(value, expected):
 def test_claims_say_what_is_missing():
     empty = {name: results() for name in sample()}
     for value in (
-        claims.last_similarity,
-        claims.share_of_gain_kept,
+        reads("deit-similar-tokens"),
+        reads("distilled-share"),
     ):
         with pytest.raises(NotTestable):
             value(empty)
@@ -206,7 +206,7 @@ def test_claims_say_what_is_missing():
         )
     )
     with pytest.raises(NotTestable, match="means nothing"):
-        claims.share_of_gain_kept(studied | {"sparse": poor})
+        reads("distilled-share")(studied | {"sparse": poor})
 
 
 # Running them

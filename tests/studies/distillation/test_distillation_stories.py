@@ -4,11 +4,12 @@ from dataclasses import replace
 
 import pytest
 
+from claimed import reads
 from lib.measure.statistics import NotTestable
 from lib.runs.results import Result, Results
 from lib.runs.spec import all_fields
 from lib.runs.store import Store, obtain
-from lib.studies.distillation import needs, page_stories, story_claims
+from lib.studies.distillation import needs, page_stories
 from lib.studies.distillation.names import method
 from lib.studies.distillation.stories import StoryStudent
 from lib.studies.distillation.stories_sizes import ARMS, STORIES, story_studies
@@ -94,10 +95,10 @@ def test_closer_is_a_share_of_the_other_arms_divergence():
             (),
         )
     }
-    assert story_claims.sequence_over_text(found) == [pytest.approx(0.25)]
-    assert story_claims.own_over_people(found) == [pytest.approx(0.25)]
-    assert story_claims.minillm_over_words(found) == [pytest.approx(0.5)]
-    assert story_claims.exposure_saved(found) == [pytest.approx(0.2)]
+    assert reads("seqkd-text")(found) == [pytest.approx(0.25)]
+    assert reads("gkd-own")(found) == [pytest.approx(0.25)]
+    assert reads("minillm-quality")(found) == [pytest.approx(0.5)]
+    assert reads("minillm-exposure")(found) == [pytest.approx(0.2)]
 
 
 def test_preconditions_hold_and_fail():

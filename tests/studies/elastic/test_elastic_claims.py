@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from claimed import reads
 from lib.measure.statistics import NotTestable
 from lib.runs.results import Outcome, Result, Results
 from lib.runs.scales import SCALES
@@ -43,8 +44,8 @@ def without(results: Results, *methods: str) -> Results:
     return Results(tuple(one for one in results if method(one) not in methods))
 
 
-def claim(values: str, **studies: Results) -> list[float]:
-    return [pytest.approx(value) for value in getattr(elastic_claims, values)(studies)]
+def claim(name: str, **studies: Results) -> list[float]:
+    return [pytest.approx(value) for value in reads(name)(studies)]
 
 
 def accuracies(**by_size: list[float]) -> dict[str, list[float]]:
@@ -150,22 +151,22 @@ def test_elastic_depth_and_experts_against_the_rigid_network():
             "ERNIE, experts only": accuracies(large=[0.47, 0.60]),
         },
     )
-    assert claim("elastic_depth_minus_rigid", axes=runs) == [0.01, -0.02]
-    assert claim("elastic_experts_minus_rigid", axes=runs) == [-0.03, 0.0]
+    assert claim("ernie-depth-free", axes=runs) == [0.01, -0.02]
+    assert claim("ernie-experts-free", axes=runs) == [-0.03, 0.0]
 
 
 def test_what_a_third_of_the_network_keeps():
     runs = filled("samplers", {"ERNIE": accuracies(large=[0.50, 0.80], budget=[0.45, 0.80])})
-    assert claim("budget_over_whole", samplers=runs) == [0.9, 1.0]
+    assert claim("ernie-retention", samplers=runs) == [0.9, 1.0]
 
 
 def test_what_a_third_keeps_cannot_be_told_without_one_or_of_an_untrained_network():
     with pytest.raises(NotTestable, match="few parameters"):
-        claim("budget_over_whole", samplers=filled("samplers", {"ERNIE": accuracies(large=[0.5, 0.5])}))
+        claim("ernie-retention", samplers=filled("samplers", {"ERNIE": accuracies(large=[0.5, 0.5])}))
     with pytest.raises(NotTestable, match="20%"):
-        claim("budget_over_whole", samplers=filled("samplers", {"ERNIE": accuracies(large=[0.1, 0.1], budget=[0.1, 0.1])}))
+        claim("ernie-retention", samplers=filled("samplers", {"ERNIE": accuracies(large=[0.1, 0.1], budget=[0.1, 0.1])}))
     one = filled("samplers", {"ERNIE": accuracies(large=[0.1, 0.4], budget=[0.1, 0.3])})
-    assert claim("budget_over_whole", samplers=one) == [0.75]
+    assert claim("ernie-retention", samplers=one) == [0.75]
 
 
 # US-Nets and Once-for-All
@@ -179,7 +180,7 @@ def test_sandwich_against_random_at_the_ends():
             "uniform, 4 per step": accuracies(large=[0.46, 0.60], smallest=[0.42, 0.32]),
         },
     )
-    assert claim("sandwich_minus_random_at_ends", sandwich=runs) == [0.01, -0.01]
+    assert claim("usnets-sandwich", sandwich=runs) == [0.01, -0.01]
 
 
 def test_distillation_counts_the_smaller_sub_networks_only():
@@ -190,9 +191,9 @@ def test_distillation_counts_the_smaller_sub_networks_only():
     runs = filled(
         "sandwich", {"sandwich, labels only": accuracies(large=[0.1, 0.1], medium=[0.5, 0.5], small=[0.4, 0.4], smallest=[0.3, 0.3])}
     )
-    assert claim("distilled_minus_labelled", sandwich=runs, **{"late distillation": late}) == [0.01, -0.02]
+    assert claim("usnets-distillation", sandwich=runs, **{"late distillation": late}) == [0.01, -0.02]
     with pytest.raises(NotTestable, match="nearly random teacher"):
-        claim("distilled_minus_labelled", sandwich=runs, **{"late distillation": Results(())})
+        claim("usnets-distillation", sandwich=runs, **{"late distillation": Results(())})
 
 
 def test_progressive_against_random_over_four_sizes():
@@ -203,7 +204,7 @@ def test_progressive_against_random_over_four_sizes():
             "uniform": accuracies(large=[0.56, 0.6], medium=[0.5, 0.5], small=[0.4, 0.4], smallest=[0.3, 0.38]),
         },
     )
-    assert claim("progressive_minus_random", samplers=runs) == [0.01, -0.02]
+    assert claim("ofa-progressive", samplers=runs) == [0.01, -0.02]
 
 
 PROGRESSIVE = {
@@ -218,13 +219,13 @@ TWINS = {
 
 def test_progressive_against_twins_of_the_same_size():
     samplers, twins = filled("samplers", PROGRESSIVE), filled("twins", TWINS)
-    assert claim("progressive_minus_twins", samplers=samplers, twins=twins) == [0.01, -0.01]
+    assert claim("ofa-twins", samplers=samplers, twins=twins) == [0.01, -0.01]
 
 
 def test_both_twins_are_needed():
     twins = without(filled("twins", TWINS), "twin, 2 layers, 6 heads, 4 experts of 96, k=1")
     with pytest.raises(NotTestable, match="no two runs"):
-        claim("progressive_minus_twins", samplers=filled("samplers", PROGRESSIVE), twins=twins)
+        claim("ofa-twins", samplers=filled("samplers", PROGRESSIVE), twins=twins)
 
 
 # MatFormer
@@ -243,15 +244,15 @@ LONG_TWINS = {
 
 
 def test_nested_widths_against_dense_twins():
-    assert claim("nested_minus_twins", matformer=filled("matformer", NESTED), lengths=filled("lengths", LONG_TWINS)) == [0.01, -0.02]
+    assert claim("matformer-twins", matformer=filled("matformer", NESTED), lengths=filled("lengths", LONG_TWINS)) == [0.01, -0.02]
 
 
 def test_nested_widths_need_every_twin_and_the_long_training():
     runs, twins = filled("matformer", NESTED), filled("lengths", LONG_TWINS)
     with pytest.raises(NotTestable, match="no twin was trained for as many steps"):
-        claim("nested_minus_twins", matformer=runs, lengths=without(twins, "dense, width 48"))
+        claim("matformer-twins", matformer=runs, lengths=without(twins, "dense, width 48"))
     with pytest.raises(NotTestable, match="no nested network"):
-        claim("nested_minus_twins", matformer=without(runs, "nested widths, four times the steps"), lengths=twins)
+        claim("matformer-twins", matformer=without(runs, "nested widths, four times the steps"), lengths=twins)
 
 
 def test_twins_are_as_long_as_the_nested_network():
@@ -263,10 +264,10 @@ def test_mixtures_against_the_line_between_their_widths():
     rows = [[[24, 24], 100, 0, 0.2], [[24, 48], 150, 0, 0.36], [[48, 48], 200, 0, 0.4], [[48, 96], 300, 0, 0.42], [[96, 96], 400, 0, 0.5]]
     above = [row if row[1] != 300 else [*row[:3], 0.45] for row in rows]
     runs = filled("mixtures", {"nested widths, four times the steps": {"mixtures": [rows, above]}})
-    assert claim("mixtures_minus_line", mixtures=runs) == [0.015, 0.03]  # heights: 0.06 and -0.03, then 0.06 and 0
+    assert claim("matformer-mix", mixtures=runs) == [0.015, 0.03]  # heights: 0.06 and -0.03, then 0.06 and 0
     alone = filled("mixtures", {"nested widths, four times the steps": {"mixtures": [rows[::2], rows[::2]]}})
     with pytest.raises(NotTestable, match="one layer"):
-        claim("mixtures_minus_line", mixtures=alone)
+        claim("matformer-mix", mixtures=alone)
 
 
 # Experts per token
@@ -277,7 +278,7 @@ LAYERWISE = {"layer-wise k": accuracies(k_1=[0.50, 0.50], k_2=[0.55, 0.55], k_3=
 def test_layer_wise_k_against_one_k_per_step():
     one = accuracies(k_1=[0.46, 0.50], k_2=[0.55, 0.55], k_3=[0.60, 0.60], k_4=[0.60, 0.61])
     runs = filled("sparsity", LAYERWISE | {"one k per step": one})
-    assert claim("layerwise_minus_one_k", sparsity=runs) == [0.01, -0.01]
+    assert claim("matryoshka-layerwise", sparsity=runs) == [0.01, -0.01]
 
 
 def test_layer_wise_k_against_mixtures_trained_at_one_k():
@@ -290,10 +291,10 @@ def test_layer_wise_k_against_mixtures_trained_at_one_k():
             "trained at k=4": accuracies(large=[0.60, 0.62]),
         },
     )
-    assert claim("layerwise_minus_specialists", sparsity=runs) == [0.01, -0.02]
+    assert claim("matryoshka-specialists", sparsity=runs) == [0.01, -0.02]
     for name in ("trained at k=4", "layer-wise k"):
         with pytest.raises(NotTestable):
-            claim("layerwise_minus_specialists", sparsity=without(runs, name))
+            claim("matryoshka-specialists", sparsity=without(runs, name))
 
 
 KS = [1, 2, 3, 4, 6, 8]
@@ -305,7 +306,7 @@ def walls(name: str, first: list[float], second: list[float], ks=KS) -> Results:
 
 def test_the_wall_is_looked_for_at_three_times_k():
     runs = walls("rigid", [0.4, 0.50, 0.50, 0.49, 0.47, 0.1], [0.4, 0.50, 0.50, 0.50, 0.51, 0.1])
-    assert claim("rigid_beyond_its_k", sparsity=runs) == [-0.03, 0.01]
+    assert claim("elasticmoe-wall", sparsity=runs) == [-0.03, 0.01]
 
 
 @pytest.mark.parametrize(
@@ -319,13 +320,13 @@ def test_the_wall_is_looked_for_at_three_times_k():
 )
 def test_usable_range(accuracies_by_k, times):
     runs = walls("co-activation", accuracies_by_k, [0.1, 0.5, 0.5, 0.5, 0.4, 0.4])
-    assert claim("usable_range", sparsity=runs) == [times, 2.0]
+    assert claim("elasticmoe-range", sparsity=runs) == [times, 2.0]
 
 
-@pytest.mark.parametrize("values, name", [("rigid_beyond_its_k", "rigid"), ("usable_range", "co-activation")])
+@pytest.mark.parametrize("values, name", [("elasticmoe-wall", "rigid"), ("elasticmoe-range", "co-activation")])
 def test_four_experts_are_too_few_for_the_wall(values, name):
     with pytest.raises(NotTestable, match="too few experts"):
-        claim(values, sparsity=walls(name, [0.4, 0.5, 0.5, 0.5], [0.4, 0.5, 0.5, 0.5], ks=KS[:4]))
+        claim(name, sparsity=walls(name, [0.4, 0.5, 0.5, 0.5], [0.4, 0.5, 0.5, 0.5], ks=KS[:4]))
 
 
 # All of them
@@ -334,10 +335,10 @@ def test_four_experts_are_too_few_for_the_wall(values, name):
 def test_seeds_that_are_not_shared_are_left_out():
     runs = filled("axes", {"rigid": accuracies(large=[0.50, 0.60]), "ERNIE, depth only": accuracies(large=[0.51, 0.58])})
     second = Results(tuple(one for one in runs if method(one) != "rigid" or one.fields["seed"] == 1))
-    assert claim("elastic_depth_minus_rigid", axes=second) == [-0.02]
+    assert claim("ernie-depth-free", axes=second) == [-0.02]
     neither = Results(tuple(one for one in runs if one.fields["seed"] == (method(one) == "rigid")))
     with pytest.raises(NotTestable, match="same seed"):
-        claim("elastic_depth_minus_rigid", axes=neither)
+        claim("ernie-depth-free", axes=neither)
 
 
 def test_methods_that_are_not_told_apart_are_an_error():

@@ -4,11 +4,11 @@ import json
 
 import pytest
 
+from claimed import reads
 from lib.measure.statistics import NotTestable
 from lib.runs.results import Missing, Outcome, Result, Results
 from lib.runs.scales import SCALES
 from lib.runs.spec import all_fields
-from lib.studies.growth import claims as growth_claims
 from lib.studies.growth import studies as growth
 from lib.studies.growth.gpt import GrowthRun
 from lib.studies.growth.names import method, share
@@ -50,16 +50,16 @@ def only(results: Results, *methods: str) -> Results:
     return Results(tuple(one for one in results if method(one) in methods))
 
 
-def claim(values: str, **studies: Results) -> list[float]:
-    return [pytest.approx(value) for value in getattr(growth_claims, values)(studies)]
+def claim(name: str, **studies: Results) -> list[float]:
+    return [pytest.approx(value) for value in reads(name)(studies)]
 
 
-def compared(values: str, study: str, first: str, second: str, metric: str = LOSS) -> None:
+def compared(name: str, study: str, first: str, second: str, metric: str = LOSS) -> None:
     """The claim is the first method's metric minus the second's."""
     runs = filled(study, {first: {metric: [0.50, 0.60]}, second: {metric: [0.49, 0.63]}})
-    assert claim(values, **{study: runs}) == [0.01, -0.03]
-    with pytest.raises(NotTestable, match="no two results"):
-        claim(values, **{study: only(runs, first)})
+    assert claim(name, **{study: runs}) == [0.01, -0.03]
+    with pytest.raises(NotTestable, match="no two (runs|results)"):
+        claim(name, **{study: only(runs, first)})
 
 
 # Names
@@ -97,21 +97,19 @@ def scratch(budgets=(0.5, 1.0, 2.0), losses=(2.2, 2.0, 1.8)) -> Results:
     return Results(tuple(result(spec, {"test_loss": by_steps[spec.steps]}) for spec in dense))
 
 
-@pytest.mark.parametrize(
-    "values, name", [("net2net_saves_uncharged", "FFN width, Net2Net"), ("hypercloning_saves_uncharged", "width, noise 0 dB")]
-)
+@pytest.mark.parametrize("values, name", [("net2net-sooner", "FFN width, Net2Net"), ("hypercloning-random", "width, noise 0 dB")])
 def test_savings_with_the_source_free_of_charge(values, name):
     runs = filled("width", {name: {"test_loss": [2.0, 1.8]}})
     whole, further = pytest.approx(1 / 0.7, rel=0.02), pytest.approx(2 / 0.7, rel=0.02)
-    assert getattr(growth_claims, values)({"width": only(runs, name), "scratch": scratch(), "envelope": smaller()}) == [whole, further]
+    assert reads(values)({"width": only(runs, name), "scratch": scratch(), "envelope": smaller()}) == [whole, further]
 
 
 @pytest.mark.parametrize(
-    "values, study, name", [("stack_speedup", "depth", "depth, stacked"), ("width_speedup", "width", "width, unequal shares 1")]
+    "values, study, name", [("gstack-speedup", "depth", "depth, stacked"), ("gstack-width", "width", "width, unequal shares 1")]
 )
 def test_speedups_charge_the_source(values, study, name):
     runs = only(filled(study, {name: {"test_loss": [2.0, 1.8]}}), name)
-    assert getattr(growth_claims, values)({study: runs, "scratch": scratch(), "envelope": smaller()}) == pytest.approx([0, 1], abs=0.02)
+    assert reads(values)({study: runs, "scratch": scratch(), "envelope": smaller()}) == pytest.approx([0, 1], abs=0.02)
 
 
 def test_savings_need_smaller_networks_from_scratch():
@@ -120,22 +118,22 @@ def test_savings_need_smaller_networks_from_scratch():
     part = Results(part[1:], (Missing(part[0], "not run"),))
     for envelope in (Results(()), part):
         with pytest.raises(NotTestable, match="not all networks smaller than the final one"):
-            claim("stack_speedup", depth=depth, scratch=scratch(), envelope=envelope)
+            claim("gstack-speedup", depth=depth, scratch=scratch(), envelope=envelope)
 
 
 @pytest.mark.parametrize("runs", [scratch((1.0,), (2.0,)), scratch(losses=(2.0, 2.1, 1.8))])
 def test_savings_need_a_scratch_that_gets_better_with_compute(runs):
     depth = filled("depth", {"depth, stacked": {"test_loss": [2.0, 2.0]}})
     with pytest.raises(NotTestable, match="more compute lowered"):
-        claim("stack_speedup", depth=depth, scratch=runs, envelope=smaller(losses=(8.0, 8.1, 8.2)))
+        claim("gstack-speedup", depth=depth, scratch=runs, envelope=smaller(losses=(8.0, 8.1, 8.2)))
 
 
 def test_growth_that_only_beats_too_large_a_network_saves_nothing():
     """The source's size from scratch reaches the grown network's loss with half of the compute: growth costs twice."""
     runs = only(filled("depth", {"depth, stacked": {"test_loss": [2.0, 2.0]}}), "depth, stacked")
-    against_final = growth_claims.stack_speedup({"depth": runs, "scratch": scratch(), "envelope": smaller()})
+    against_final = reads("gstack-speedup")({"depth": runs, "scratch": scratch(), "envelope": smaller()})
     assert against_final == pytest.approx([0, 0], abs=0.02)
-    best = growth_claims.stack_speedup({"depth": runs, "scratch": scratch(), "envelope": smaller(losses=(2.0, 1.8, 1.6))})
+    best = reads("gstack-speedup")({"depth": runs, "scratch": scratch(), "envelope": smaller(losses=(2.0, 1.8, 1.6))})
     assert best == pytest.approx([-0.5, -0.5], abs=0.03)
 
 
@@ -152,33 +150,33 @@ def test_the_envelope_is_the_least_compute_of_any_size():
 
 
 @pytest.mark.parametrize(
-    "values, study, first, second",
+    "name, study, first, second",
     [
-        ("even_minus_noise", "dropout", "width, equal copies, dropout 0.1", "width, noise 0 dB, dropout 0.1"),
-        ("even_minus_uneven", "dropout", "width, equal copies, dropout 0.1", "width, unequal shares 1, dropout 0.1"),
-        ("dense_minus_upcycled", "upcycling", "dense, trained on", "experts"),
-        ("plain_minus_drop", "upcycling", "experts", "experts, 50% re-drawn"),
-        ("normalised_minus_plain_gates", "upcycling", "experts, router 0.1", "experts, plain gates"),
-        ("full_minus_blocks", "continual", "dense, trained on", "depth, silent between, new blocks only"),
+        ("hypercloning-noise", "dropout", "width, equal copies, dropout 0.1", "width, noise 0 dB, dropout 0.1"),
+        ("lemon-uneven", "dropout", "width, equal copies, dropout 0.1", "width, unequal shares 1, dropout 0.1"),
+        ("upcycling-dense", "upcycling", "dense, trained on", "experts"),
+        ("drop-long", "upcycling", "experts", "experts, 50% re-drawn"),
+        ("nvidia-gate", "upcycling", "experts, router 0.1", "experts, plain gates"),
+        ("llamapro-learns", "continual", "dense, trained on", "depth, silent between, new blocks only"),
     ],
 )
-def test_differences_of_loss(values, study, first, second):
-    compared(values, study, first, second)
+def test_differences_of_loss(name, study, first, second):
+    compared(name, study, first, second)
 
 
 def test_information_is_more_with_neurons_re_drawn():
-    compared("drop_information_minus_plain", "upcycling", "experts, 50% re-drawn", "experts", metric="token_information")
+    compared("drop-specialise", "upcycling", "experts, 50% re-drawn", "experts", metric="token_information")
 
 
 def test_quarter_rate_against_the_full_one():
     width = filled("width", {"width, unequal shares 1": {LOSS: [0.49, 0.63]}})
     moments = filled("moments", {"width, unequal shares 1, lower rate": {LOSS: [0.50, 0.60]}})
-    assert claim("quarter_rate_minus_full", width=width, moments=moments) == [0.01, -0.03]
+    assert claim("lemon-rate", width=width, moments=moments) == [0.01, -0.03]
 
 
 def test_groups_are_compared_in_per_cent_of_the_dense_loss():
     runs = filled("upcycling", {"dense, trained on": {LOSS: [0.5, 0.8]}, "experts, 2 groups": {LOSS: [0.48, 0.82]}})
-    assert claim("groups_below_dense", upcycling=runs) == [0.04, -0.025]
+    assert claim("nvidia-groups", upcycling=runs) == [0.04, -0.025]
 
 
 def test_a_training_that_diverged_decides_nothing():
@@ -190,9 +188,9 @@ def test_a_training_that_diverged_decides_nothing():
         },
     )
     with pytest.raises(NotTestable, match="noise 0 dB, dropout 0.1' diverged with seed 0"):
-        claim("even_minus_noise", dropout=runs)
+        claim("hypercloning-noise", dropout=runs)
     with pytest.raises(NotTestable, match="without dropout and deterministic"):
-        claim("even_minus_noise", dropout=Results(()))
+        claim("hypercloning-noise", dropout=Results(()))
 
 
 # Stacking against the best of the others
@@ -208,13 +206,13 @@ WIDTH = {f"width, {how}": {LOSS: [0.90, 0.55]} for how in ("equal copies", "nois
 
 
 def test_the_best_other_operator_is_chosen_by_its_mean():
-    assert claim("best_other_minus_stack", depth=filled("depth", DEPTH), width=filled("width", WIDTH)) == [0.02, -0.01]
+    assert claim("gstack-operators", depth=filled("depth", DEPTH), width=filled("width", WIDTH)) == [0.02, -0.01]
 
 
 def test_a_stack_of_one_layer_is_no_stack():
     specs = growth.studies(growth.Parameters(scale="cpu", seeds=2, depth=2))
     with pytest.raises(NotTestable, match="one layer"):
-        claim("best_other_minus_stack", depth=filled("depth", DEPTH, specs), width=filled("width", WIDTH, specs))
+        claim("gstack-operators", depth=filled("depth", DEPTH, specs), width=filled("width", WIDTH, specs))
 
 
 # A mixture grown after half of the compute
@@ -224,10 +222,10 @@ def test_upcycling_against_a_mixture_from_scratch_of_the_same_steps():
     times = filled("times", {"experts": {LOSS: [0.49, 0.63]}}, holds=lambda one: abs(share(one) - 0.5) < 0.1)
     (steps,) = {one.spec["steps"] for one in times if one.metrics[LOSS] != DECOY}
     base = filled("scratch", {"experts, from scratch": {LOSS: [0.50, 0.60]}}, holds=lambda one: one.spec["steps"] == steps)
-    assert claim("scratch_minus_upcycled", times=times, scratch=base) == [0.01, -0.03]
+    assert claim("upcycling-scratch", times=times, scratch=base) == [0.01, -0.03]
     early = Results(tuple(one for one in times if share(one) < 0.4))
     with pytest.raises(NotTestable, match="after half"):
-        claim("scratch_minus_upcycled", times=early, scratch=base)
+        claim("upcycling-scratch", times=early, scratch=base)
 
 
 # LLaMA Pro
@@ -239,12 +237,12 @@ def test_forgetting_is_compared_with_the_full_training_that_forgets_less():
     runs = filled(
         "continual", {"dense, trained on": {OLD: [0.9, 1.0]}, "depth, silent between": {OLD: [0.8, 0.7]}, BLOCKS: {OLD: [0.6, 0.75]}}
     )
-    assert claim("full_forgets_minus_blocks", continual=runs) == [0.2, -0.05]
+    assert claim("llamapro-keeps", continual=runs) == [0.2, -0.05]
 
 
 def test_what_new_blocks_forget():
     runs = filled("continual", {BLOCKS: {OLD: [0.60, 0.75], f"{OLD}_before": [0.59, 0.77]}})
-    assert claim("blocks_forget", continual=runs) == [0.01, -0.02]
+    assert claim("llamapro-old-loss", continual=runs) == [0.01, -0.02]
 
 
 # Exactness, paths, and the project
@@ -255,12 +253,12 @@ def test_exactness_is_the_worst_of_lemons_operators_for_each_network():
         "operators": ["experts", "width, unequal shares", "depth, interleaved", "depth, on top"],
         "single": [[1.0, 1.0], [1e-6, 1e-7], [1e-7, 1e-5], [0.0, 0.0]],
     }
-    assert claim("log_relative_difference", exactness=Results((result(SPECS["exactness"][0], arrays=arrays),))) == [-6, -5]
+    assert claim("lemon-lossless", exactness=Results((result(SPECS["exactness"][0], arrays=arrays),))) == [-6, -5]
 
 
 def test_paths_are_compared_by_their_largest_difference():
     runs = Results(tuple(result(spec, {"largest_difference": 10.0 ** -(13 + spec.seed)}) for spec in SPECS["commuting"]))
-    assert claim("log_path_difference", commuting=runs) == [-13, -14]
+    assert claim("staged-dynamics", commuting=runs) == [-13, -14]
 
 
 def test_the_projects_order_keeps_the_loss():
@@ -273,14 +271,14 @@ def test_the_projects_order_keeps_the_loss():
             "experts → width → depth": before | {"loss_after": [2.0, 2.4]},
         },
     )
-    assert claim("largest_change_of_loss", pipeline=runs) == [0.3, 0.4]
+    assert claim("project-preserves", pipeline=runs) == [0.3, 0.4]
     with pytest.raises(NotTestable, match="experts → width → depth"):
-        claim("largest_change_of_loss", pipeline=only(runs, "experts", "experts → width"))
+        claim("project-preserves", pipeline=only(runs, "experts", "experts → width"))
 
 
 def test_the_tied_fault_raises_the_loss():
     runs = filled("faults", {"width, tied fault": {"loss_before": [2.0, 2.0], "loss_after": [2.3, 3.0]}})
-    assert claim("tied_fault_spike", faults=runs) == [0.3, 1.0]
+    assert claim("project-spike", faults=runs) == [0.3, 1.0]
 
 
 def test_active_shares_of_the_projects_networks():
@@ -289,4 +287,4 @@ def test_active_shares_of_the_projects_networks():
         for name, active in (("experts", 0.25), ("wide", 0.35), ("deep", 0.5))
         for kind, value in (("active_parameters", active), ("parameters", 1.0))
     }
-    assert claim("active_share_outside_range", presets=Results((result(SPECS["presets"][0], counts),))) == [0.05, 0, 0.1]
+    assert claim("project-active", presets=Results((result(SPECS["presets"][0], counts),))) == [0.05, 0, 0.1]

@@ -8,9 +8,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from claimed import reads
 from lib.measure.statistics import NotTestable
 from lib.runs.results import Results
-from lib.studies.language import claims, needs
+from lib.studies.language import needs
 from lib.studies.language.names import OWN, SMOL, frame, ratio, table, windows
 from lib.studies.language.tables import by_strength, in_words, perplexity, smallest_within
 
@@ -73,7 +74,7 @@ def pruning(smol=3.4, own=1.2, **fields):
 
 
 def test_a_ratio_of_perplexities_is_paired_by_window_and_seed():
-    found = claims.sparsegpt_half({"pruning": pruning(), "dense": DENSE})
+    found = reads("sparsegpt-half")({"pruning": pruning(), "dense": DENSE})
     assert set(found) == {SMOL, OWN}
     assert found[SMOL].mean == pytest.approx(math.exp(-0.59)) and found[OWN].mean == pytest.approx(math.exp(-0.3))
     assert found[SMOL].low < found[SMOL].mean < found[SMOL].high < 1
@@ -82,10 +83,10 @@ def test_a_ratio_of_perplexities_is_paired_by_window_and_seed():
 
 def test_too_few_seeds_and_missing_arms_decide_nothing():
     one = results(run(SMOL, "PrunedLM", 4.0), run(SMOL, "PrunedLM", 3.4, by="sparsegpt"))
-    found = claims.sparsegpt_half({"pruning": one, "dense": DENSE})
+    found = reads("sparsegpt-half")({"pruning": one, "dense": DENSE})
     assert isinstance(found[SMOL], NotTestable) and "1 of 3 seeds" in str(found[SMOL])
     with pytest.raises(NotTestable, match="not both run"):
-        claims.wanda_half({"pruning": one, "dense": DENSE})
+        reads("wanda-half")({"pruning": one, "dense": DENSE})
 
 
 def test_a_model_that_loses_nothing_decides_nothing():
@@ -95,7 +96,7 @@ def test_a_model_that_loses_nothing_decides_nothing():
         *seeded(OWN, "PrunedLM", 1.5),
         *seeded(OWN, "PrunedLM", 1.2, by="sparsegpt"),
     )
-    found = claims.sparsegpt_half({"pruning": harmless, "dense": DENSE})
+    found = reads("sparsegpt-half")({"pruning": harmless, "dense": DENSE})
     assert isinstance(found[SMOL], NotTestable) and "nothing is lost" in str(found[SMOL]) and found[OWN].mean < 1
     needs.pruning_to_half_hurts({"pruning": harmless, "dense": DENSE})  # one model is enough
     with pytest.raises(NotTestable, match="nothing is lost"):
@@ -104,7 +105,7 @@ def test_a_model_that_loses_nothing_decides_nothing():
 
 def test_what_is_fitted_needs_text():
     few = results(run(SMOL, "PrunedLM", 4.0), *(run(SMOL, "PrunedLM", 3.4, seed, by="sparsegpt", text=8) for seed in range(3)))
-    found = claims.sparsegpt_half({"pruning": few, "dense": DENSE})
+    found = reads("sparsegpt-half")({"pruning": few, "dense": DENSE})
     assert isinstance(found[SMOL], NotTestable) and "2.7 tokens for each feature" in str(found[SMOL])
     with pytest.raises(NotTestable, match="so little text"):
         needs.fitted_methods_have_text({"pruning": few})
@@ -142,12 +143,12 @@ def activations(plain, smooth):
 
 def test_smoothquant_needs_outliers_and_something_to_lose():
     good = {"activations": activations(3.5, 3.1), "dense": DENSE, "layers": layers(80.0)}
-    assert claims.smoothquant_over_plain(good)[SMOL].mean == pytest.approx(math.exp(-0.39))
-    assert claims.smoothquant_over_dense(good)[SMOL].mean == pytest.approx(math.exp(0.11))
+    assert reads("smoothquant-plain")(good)[SMOL].mean == pytest.approx(math.exp(-0.39))
+    assert reads("smoothquant-lossless")(good)[SMOL].mean == pytest.approx(math.exp(0.11))
     needs.there_are_outlier_channels(good)
     needs.plain_eight_bits_hurt(good)
     even = good | {"layers": layers(4.0)}
-    assert "no outlier channels" in str(claims.smoothquant_over_plain(even)[SMOL])
+    assert "no outlier channels" in str(reads("smoothquant-plain")(even)[SMOL])
     with pytest.raises(NotTestable, match="no outlier channels"):
         needs.there_are_outlier_channels(even)
     with pytest.raises(NotTestable, match="was not looked at"):
@@ -164,7 +165,7 @@ def test_four_bit_activations_and_rotations():
         ),
         "dense": DENSE,
     }
-    assert claims.rotation_over_plain(found)[SMOL].mean == pytest.approx(math.exp(-1.99))
+    assert reads("quarot-four")(found)[SMOL].mean == pytest.approx(math.exp(-1.99))
     needs.plain_four_bits_hurt(found)
     with pytest.raises(NotTestable, match="was not run"):
         needs.plain_eight_bits_hurt(found)
@@ -179,10 +180,10 @@ def test_rounding_claims_take_the_bits_that_they_name():
     )
     studies = {"rounding": rounding, "dense": DENSE}
     for function, value in (
-        (claims.gptq_three_bits, -0.2),
-        (claims.awq_three_bits, -0.1),
-        (claims.awq_over_gptq, 0.1),
-        (claims.gptq_four_bits, 0.02),
+        (reads("gptq-three"), -0.2),
+        (reads("awq-three"), -0.1),
+        (reads("awq-gptq"), 0.1),
+        (reads("gptq-four"), 0.02),
     ):
         assert function(studies)[OWN].mean == pytest.approx(math.exp(value))
     needs.rounding_to_three_bits_hurts(studies)
@@ -192,11 +193,11 @@ def test_rounding_claims_take_the_bits_that_they_name():
 
 def test_joint_rows_and_wanda():
     joint = results(*seeded(OWN, "PrunedLM", 1.2, by="sparsegpt", bits_left=4), *seeded(OWN, "RoundedLM", 1.3, by="gptq", bits_each=3))
-    assert claims.sparsegpt_joint({"joint": joint, "dense": DENSE})[OWN].mean == pytest.approx(math.exp(-0.1))
+    assert reads("sparsegpt-joint")({"joint": joint, "dense": DENSE})[OWN].mean == pytest.approx(math.exp(-0.1))
     rows = results(*seeded(OWN, "PrunedLM", 1.2, by="wanda"), *seeded(OWN, "PrunedLM", 1.25, by="wanda", per="layer"))
-    assert claims.wanda_rows({"rows": rows, "dense": DENSE})[OWN].mean == pytest.approx(math.exp(-0.05))
+    assert reads("wanda-rows")({"rows": rows, "dense": DENSE})[OWN].mean == pytest.approx(math.exp(-0.05))
     both = results(*seeded(OWN, "PrunedLM", 1.5), *seeded(OWN, "PrunedLM", 1.3, by="wanda"), *seeded(OWN, "PrunedLM", 1.2, by="sparsegpt"))
-    assert claims.wanda_over_sparsegpt({"pruning": both, "dense": DENSE})[OWN].mean == pytest.approx(math.exp(0.1))
+    assert reads("wanda-sparsegpt")({"pruning": both, "dense": DENSE})[OWN].mean == pytest.approx(math.exp(0.1))
 
 
 def test_depth_compares_as_many_blocks():
@@ -206,10 +207,10 @@ def test_depth_compares_as_many_blocks():
         *seeded(OWN, "ShortenedLM", 1.6, by="random", count=2),
     )
     studies = {"depth": depth, "dense": DENSE}
-    assert claims.influence_over_random(studies)[OWN].mean == pytest.approx(math.exp(-0.4))
+    assert reads("shortgpt-influence")(studies)[OWN].mean == pytest.approx(math.exp(-0.4))
     needs.removing_blocks_hurts(studies)
     with pytest.raises(NotTestable, match="not removed in both ways"):
-        claims.influence_over_random({"depth": results(*seeded(OWN, "ShortenedLM", 1.2, count=2)), "dense": DENSE})
+        reads("shortgpt-influence")({"depth": results(*seeded(OWN, "ShortenedLM", 1.2, count=2)), "dense": DENSE})
     harmless = results(*seeded(OWN, "ShortenedLM", 1.0, count=2), *seeded(OWN, "ShortenedLM", 1.6, by="random", count=2))
     with pytest.raises(NotTestable, match="nothing is lost"):
         needs.removing_blocks_hurts({"depth": harmless, "dense": DENSE})

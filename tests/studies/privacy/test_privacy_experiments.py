@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
+from claimed import reads
 from lib.data.images import ImageBatches
 from lib.figures.privacy import cost_explorer
 from lib.measure.statistics import NotTestable
@@ -15,7 +16,6 @@ from lib.privacy.replace import masked_relus
 from lib.runs.results import Result, Results
 from lib.runs.spec import all_fields
 from lib.runs.store import Session, Store, obtain
-from lib.studies.privacy import claims
 from lib.studies.privacy.names import method
 from lib.studies.privacy.shares import SharedRun
 from lib.studies.privacy.studies import SIZES, Parameters, studies
@@ -150,13 +150,13 @@ def sample(seeds=(0, 1)):
 @pytest.mark.parametrize(
     "value, expected",
     [
-        (claims.dapa_minus_line_at_smallest, 0.05),
-        (claims.dapa_minus_best_line, 0.06),
-        (claims.small_budget_minus_all, -0.02),
-        (claims.returns_with_over_without, 0.1),
-        (claims.hysteresis_minus_none, 0.005),
-        (claims.learnt_minus_random, 0.01),
-        (claims.identity_learnt_minus_random, 0.05),
+        (reads("autorep-dapa"), 0.05),
+        (reads("autorep-headline"), 0.06),
+        (reads("autorep-small-budget"), -0.02),
+        (reads("autorep-hysteresis"), 0.1),
+        (reads("autorep-hysteresis-accuracy"), 0.005),
+        (reads("autorep-positions"), 0.01),
+        (reads("snl-positions"), 0.05),
     ],
 )
 def test_claims_read_the_runs_they_name(value, expected):
@@ -165,13 +165,13 @@ def test_claims_read_the_runs_they_name(value, expected):
 
 def test_claims_say_what_is_missing():
     empty = {name: results() for name in sample()}
-    for value in (claims.dapa_minus_line_at_smallest, claims.dapa_minus_best_line, claims.returns_with_over_without):
+    for value in (reads("autorep-dapa"), reads("autorep-headline"), reads("autorep-hysteresis")):
         with pytest.raises(NotTestable):
             value(empty)
     studied = sample()
     studied["baseline"] = results((BaselineRun(), {"test_accuracy": 0.1}))
     with pytest.raises(NotTestable, match="nothing to keep"):
-        claims.small_budget_minus_all(studied)
+        reads("autorep-small-budget")(studied)
     studied["hysteresis"] = results(
         *(
             (ReplacedRun(parent=BaselineRun(seed=s), seed=s, budget=0.023, hysteresis=0.0), {"test_accuracy": 0.5, "returns_per_relu": 0.0})
@@ -179,7 +179,7 @@ def test_claims_say_what_is_missing():
         )
     )
     with pytest.raises(NotTestable, match="nothing to steady"):
-        claims.returns_with_over_without(studied)
+        reads("autorep-hysteresis")(studied)
 
 
 # The figure

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from claimed import reads
 from lib.figures.pruning import mask_explorer, picture
 from lib.measure.statistics import NotTestable
 from lib.models.mlp import MLPConfig
@@ -286,28 +287,28 @@ def sample(seeds=(0, 1)):
 @pytest.mark.parametrize(
     "value, expected",
     [
-        (claims.ticket_minus_reinitialised, 0.08),
-        (claims.ticket_at_start_minus_reinitialised, 0.005),
-        (claims.speed_over_reinitialised, 2.0),
-        (claims.iterative_minus_one_shot, 0.02),
-        (claims.global_minus_layerwise, 0.02),
-        (claims.barrier_of_late_ticket, 0.01),
-        (claims.barrier_at_start_minus_late, 0.30),
-        (claims.rate_rewinding_minus_tuning, 0.01),
-        (claims.rate_minus_weight_rewinding, -0.04),
-        (claims.synflow_minus_magnitude, 0.7),
-        (claims.synflow_collapses, 0.0),
-        (claims.granet_minus_gradual, 0.01),
-        (claims.refill_minus_dense, -0.01),
-        (claims.refill_minus_channels, 0.04),
-        (claims.dense_over_removed_time, 2.0),
-        (claims.rank_correlation, 0.6),
-        (claims.merging_gain, 0.01),
-        (claims.unstructured_at_500, 0.93),
-        (claims.file_2000_times_smaller, 0.9),
-        (claims.weights_2500_times_smaller, 0.9),
-        (claims.real_over_claimed, 0.5),
-        (claims.one_codebook_over_many, 0.8),
+        (reads("lth-initial-values"), 0.08),
+        (reads("lth-none-at-start"), 0.005),
+        (reads("lth-faster"), 2.0),
+        (reads("lth-iterative"), 0.02),
+        (reads("lth-global"), 0.02),
+        (reads("lmc-late-stable"), 0.01),
+        (reads("lmc-start-unstable"), 0.30),
+        (reads("rewinding-beats-tuning"), 0.01),
+        (reads("rate-rewinding-suffices"), -0.04),
+        (reads("synflow-others-collapse"), 0.7),
+        (reads("synflow-no-collapse"), 0.0),
+        (reads("granet-over-gradual"), 0.01),
+        (reads("coarsening-match"), -0.01),
+        (reads("coarsening-over-channels"), 0.04),
+        (reads("coarsening-faster"), 2.0),
+        (reads("metapruning-rank"), 0.6),
+        (reads("cocktail-merging"), 0.01),
+        (reads("elastictrain-500"), 0.93),
+        (reads("elastictrain-8000"), 0.9),
+        (reads("elastictrain-16000"), 0.9),
+        (reads("elastictrain-size"), 0.5),
+        (reads("elastictrain-codebooks"), 0.8),
     ],
 )
 def test_claims_read_the_runs_they_name(value, expected):
@@ -315,18 +316,18 @@ def test_claims_read_the_runs_they_name(value, expected):
 
 
 def test_claims_in_points_paired_by_seed():
-    assert claims.ticket_minus_dense(sample()) == pytest.approx([-0.01, -0.03])
-    assert claims.searched_minus_uniform(sample()) == pytest.approx([0.1, 0.08])
-    assert claims.pivot_gain(sample()) == pytest.approx([0.02, 0.01])
-    assert claims.warmup_gain_of_the_ticket(sample()) == pytest.approx([0.88 - 0.92 - (0.80 - 0.90), 0.88 - 0.92 - (0.80 - 0.92)])
+    assert reads("lth-ticket")(sample()) == pytest.approx([-0.01, -0.03])
+    assert reads("metapruning-uniform")(sample()) == pytest.approx([0.1, 0.08])
+    assert reads("cocktail-pivot")(sample()) == pytest.approx([0.02, 0.01])
+    assert reads("lth-warmup")(sample()) == pytest.approx([0.88 - 0.92 - (0.80 - 0.90), 0.88 - 0.92 - (0.80 - 0.92)])
 
 
 def test_controls_that_were_not_run_decide_nothing():
     for value, study, message in (
-        (claims.rate_rewinding_minus_tuning, "unpruned", "retrained as long"),
-        (claims.rate_minus_weight_rewinding, "unpruned", "retrained as long"),
-        (claims.pivot_gain, "equal updates", "half the updates"),
-        (claims.synflow_minus_magnitude, "official init", "official weights"),
+        (reads("rewinding-beats-tuning"), "unpruned", "retrained as long"),
+        (reads("rate-rewinding-suffices"), "unpruned", "retrained as long"),
+        (reads("cocktail-pivot"), "equal updates", "half the updates"),
+        (reads("synflow-others-collapse"), "official init", "official weights"),
     ):
         with pytest.raises(NotTestable, match=message):
             value(sample() | {study: Results(())})
@@ -349,12 +350,12 @@ def without(study, wanted, **changes):
 @pytest.mark.parametrize(
     "value, study, wanted, changes, message",
     [
-        (claims.synflow_collapses, "init", "SynFlow", {"weights": 2}, "one in each layer"),
-        (claims.speed_over_reinitialised, "lenet", "re-initialised, step 0", {"stop_step": [60, 120]}, "still falling"),
-        (claims.barrier_of_late_ticket, "barrier", "ticket, step 9", {"test_error": [0.1, 0.9, 0.85]}, "worse of two copies"),
-        (claims.barrier_at_start_minus_late, "barrier", "ticket, step 0", {"diverged": True}, "diverged"),
-        (claims.real_over_claimed, "files", "4 bits, one codebook a layer", {"all_weights": 1000}, "VGG-16"),
-        (claims.one_codebook_over_many, "files", "2 bits, 64 codebooks a layer", {"all_weights": 1000}, "VGG-16"),
+        (reads("synflow-no-collapse"), "init", "SynFlow", {"weights": 2}, "one in each layer"),
+        (reads("lth-faster"), "lenet", "re-initialised, step 0", {"stop_step": [60, 120]}, "still falling"),
+        (reads("lmc-late-stable"), "barrier", "ticket, step 9", {"test_error": [0.1, 0.9, 0.85]}, "worse of two copies"),
+        (reads("lmc-start-unstable"), "barrier", "ticket, step 0", {"diverged": True}, "diverged"),
+        (reads("elastictrain-size"), "files", "4 bits, one codebook a layer", {"all_weights": 1000}, "VGG-16"),
+        (reads("elastictrain-codebooks"), "files", "2 bits, 64 codebooks a layer", {"all_weights": 1000}, "VGG-16"),
     ],
 )
 def test_claims_refuse_what_cannot_decide_them(value, study, wanted, changes, message):
@@ -365,21 +366,21 @@ def test_claims_refuse_what_cannot_decide_them(value, study, wanted, changes, me
 def test_claims_say_what_is_missing():
     empty = {name: results() for name in sample()}
     for value in (
-        claims.ticket_minus_reinitialised,
-        claims.speed_over_reinitialised,
-        claims.barrier_of_late_ticket,
-        claims.synflow_minus_magnitude,
-        claims.refill_minus_dense,
-        claims.rank_correlation,
-        claims.merging_gain,
-        claims.unstructured_at_50,
-        claims.real_over_claimed,
-        claims.file_2000_times_smaller,
+        reads("lth-initial-values"),
+        reads("lth-faster"),
+        reads("lmc-late-stable"),
+        reads("synflow-others-collapse"),
+        reads("coarsening-match"),
+        reads("metapruning-rank"),
+        reads("cocktail-merging"),
+        reads("elastictrain-50"),
+        reads("elastictrain-size"),
+        reads("elastictrain-8000"),
     ):
         with pytest.raises(NotTestable):
             value(empty)
     with pytest.raises(NotTestable, match="kernel"):
-        claims.kernel_at_100(sample())
+        reads("elastictrain-kernel-100")(sample())
 
 
 def test_an_accuracy_of_another_network_decides_nothing_about_the_table():
@@ -391,7 +392,7 @@ def test_an_accuracy_of_another_network_decides_nothing_about_the_table():
     ):
         found = {"ratios": results((ours, {"test_accuracy": 0.99, "all_weights": weights}, {}, data))}
         with pytest.raises(NotTestable, match="VGG-16"):
-            claims.unstructured_at_50(found)
+            reads("elastictrain-50")(found)
 
 
 # The picture of masks

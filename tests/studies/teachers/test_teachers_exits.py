@@ -6,13 +6,13 @@ from dataclasses import replace
 import pytest
 import torch
 
+from claimed import reads
 from lib.figures.exits import exit_explorer
 from lib.measure.statistics import NotTestable
 from lib.models.resnet import ResNetConfig
 from lib.runs.results import Result, Results
 from lib.runs.spec import all_fields
 from lib.runs.store import Session, Store, obtain
-from lib.studies.teachers import exit_claims as claims
 from lib.studies.teachers.exits import ExitRun, ExitSearch, thinned
 from lib.studies.teachers.names import method, places
 from lib.studies.teachers.sizes import EXITS
@@ -90,12 +90,12 @@ def sample():
 @pytest.mark.parametrize(
     "value, expected",
     [
-        (claims.deepest_minus_plain, 0.03),
-        (claims.second_shallowest_minus_plain, 0.01),
-        (claims.early_exit_speedup, 2.0),
-        (claims.spread_of_references, 0.015),
-        (claims.spread_of_places, 0.02),
-        (claims.distilled_minus_deep_supervision, 0.01),
+        (reads("self-deepest"), 0.03),
+        (reads("self-second-shallowest"), 0.01),
+        (reads("self-early-exit"), 2.0),
+        (reads("self-references"), 0.015),
+        (reads("self-places"), 0.02),
+        (reads("self-labels"), 0.01),
     ],
 )
 def test_claims_read_the_runs_they_name(value, expected):
@@ -104,13 +104,13 @@ def test_claims_read_the_runs_they_name(value, expected):
 
 def test_claims_say_what_is_missing():
     empty = {name: results() for name in sample()}
-    for value in (claims.deepest_minus_plain, claims.early_exit_speedup, claims.spread_of_places):
+    for value in (reads("self-deepest"), reads("self-early-exit"), reads("self-places")):
         with pytest.raises(NotTestable):
             value(empty)
     search = ExitSearch(parent=replace(PLAIN, places=(1,)))
     slow = results((search, {"whole_flops": 1800}, {"front_val_accuracy": [0.1], "front_test_flops": [1]}))
     with pytest.raises(NotTestable, match="with no thresholds"):
-        claims.early_exit_speedup(sample() | {"thresholds": slow})
+        reads("self-early-exit")(sample() | {"thresholds": slow})
 
 
 @pytest.fixture(scope="module")

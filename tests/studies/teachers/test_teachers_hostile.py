@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from claimed import reads
 from lib.data.augment import Augmentation
 from lib.measure.statistics import NotTestable
 from lib.runs.results import Result, Results
@@ -31,9 +32,9 @@ def sample(seeds=(0, 1)):
         "labels alone": 0.60,
         "nasty teacher": 0.79,
         claims.NASTY: 0.5,
-        claims.SKEPTICAL: 0.585,
+        "skeptical student of a nasty teacher": 0.585,
         "skeptical student": 0.6,
-        claims.CONTROL: 0.59,
+        "skeptical student, labels alone": 0.59,
         "Hinton KD, α = 0.9": 0.625,
         "Hinton KD of a skeptical student, α = 0.9": 0.61,
         "Hinton KD of a student, α = 0.9": 0.55,
@@ -65,24 +66,24 @@ def sample(seeds=(0, 1)):
 @pytest.mark.parametrize(
     "value, expected",
     [
-        ("nasty_minus_normal", -0.01),
-        ("nasty_student_minus_alone", -0.1),
-        ("best_nasty_student_minus_alone", -0.015),
-        ("features_moved_over_logits", 0.125),
-        ("skeptical_minus_plain", 0.085),
-        ("skeptical_minus_control", -0.005),
-        ("skeptical_of_normal_minus_plain", -0.025),
-        ("secondary_of_skeptical_minus_plain", 0.06),
-        ("skeptical_without_data", 0.02),
-        ("zero_shot_minus_full", -0.08),
-        ("zero_shot_accuracy", 0.56),
-        ("attention_minus_answers", 0.06),
-        ("transition_error_over_full", 0.25),
+        ("nasty-accuracy", -0.01),
+        ("nasty-student", -0.1),
+        ("nasty-none", -0.015),
+        ("nasty-features", 0.125),
+        ("skeptical-plain", 0.085),
+        ("skeptical-alone", -0.005),
+        ("skeptical-normal", -0.025),
+        ("skeptical-secondary", 0.06),
+        ("skeptical-data-free", 0.02),
+        ("zskt-full", -0.08),
+        ("zskt-accuracy", 0.56),
+        ("zskt-attention", 0.06),
+        ("zskt-transitions", 0.25),
     ],
 )
 def test_claims_read_the_runs_they_name(value, expected):
-    found = getattr(claims, value)(sample())
-    assert found == pytest.approx([expected] * (1 if value == "features_moved_over_logits" else 2))
+    found = reads(value)(sample())
+    assert found == pytest.approx([expected] * (1 if value == "nasty-features" else 2))
 
 
 def test_the_best_student_is_one_that_all_seeds_have():
@@ -91,7 +92,7 @@ def test_the_best_student_is_one_that_all_seeds_have():
     lucky = replace(first, metrics={"test_accuracy": 0.99, "val_accuracy": 0.99})
     assert lucky.fields["seed"] == 0 and lucky.spec["parent"]["type"] == "NastyRun"
     found["skeptical places"] = Results((lucky,))
-    assert claims.best_nasty_student_minus_alone(found) == pytest.approx([-0.015] * 2)
+    assert reads("nasty-none")(found) == pytest.approx([-0.015] * 2)
 
 
 def test_the_best_student_is_chosen_on_the_other_seeds():
@@ -100,21 +101,23 @@ def test_the_best_student_is_chosen_on_the_other_seeds():
     first, second = (found["skeptical"].where(seed=seed) for seed in (0, 1))
     chance = {
         seed: [replace(r, metrics={"test_accuracy": 0.9, "val_accuracy": 0.9}) if called(r) == name else r for r in runs]
-        for (seed, runs), name in zip(((0, first), (1, second)), (claims.SKEPTICAL, claims.SKEPTICAL))
+        for (seed, runs), name in zip(
+            ((0, first), (1, second)), ("skeptical student of a nasty teacher", "skeptical student of a nasty teacher")
+        )
     }
     found["skeptical"] = Results((*chance[0], *second))
     # With seed 0 far ahead, seed 1 is judged by that student, and seed 0 by what is best on seed 1.
-    assert claims.best_nasty_student_minus_alone(found)[1] == pytest.approx(-0.015)
+    assert reads("nasty-none")(found)[1] == pytest.approx(-0.015)
 
 
 def test_claims_say_what_is_missing():
     empty = {name: Results(()) for name in sample()}
     for value in (
-        claims.nasty_student_minus_alone,
-        claims.best_nasty_student_minus_alone,
-        claims.zero_shot_accuracy,
-        claims.transition_error_over_full,
-        claims.features_moved_over_logits,
+        reads("nasty-student"),
+        reads("nasty-none"),
+        reads("zskt-accuracy"),
+        reads("zskt-transitions"),
+        reads("nasty-features"),
     ):
         with pytest.raises(NotTestable):
             value(empty)
@@ -122,7 +125,7 @@ def test_claims_say_what_is_missing():
     for name in ("nasty students", "alone"):
         untrained[name] = Results(tuple(replace(r, metrics={"test_accuracy": 0.1}) for r in untrained[name]))
     with pytest.raises(NotTestable, match="nothing was learnt"):
-        claims.nasty_student_minus_alone(untrained)
+        reads("nasty-student")(untrained)
 
 
 @pytest.mark.parametrize("scale", HOSTILE)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from claimed import reads
 from lib.data.tasks import evaluate_task
 from lib.measure.statistics import NotTestable
 from lib.models.encoder import EncoderConfig
@@ -297,36 +298,36 @@ def sample(seeds=(0, 1), accuracy=0.9):
 
 #: Values in which the second task's head start of 0.02 shows, and how.
 SHIFTED = {
-    values.whole_minus_structured_bad: 1,
-    values.structured_share: 1,
-    values.whole_minus_harsh_random: 1,
-    values.early_minus_whole: -1,
+    reads("plays-bad"): 1,
+    reads("plays-large"): 1,
+    reads("plays-harsh"): 1,
+    reads("early-quality"): -1,
 }
 
 
 @pytest.mark.parametrize(
     "value, expected",
     [
-        (values.structured_good_minus_random, 0.01),
-        (values.magnitude_good_minus_random, 0.2),
-        (values.whole_minus_structured_bad, 0.2),
-        (values.structured_share, 0.6),
-        (values.whole_minus_harsh_random, 0.26),
-        (values.early_minus_whole, -0.01),
-        (values.early_time_ratio, 0.6),
-        (values.settled_share, 0.8),
-        (values.early_minus_best_random, 0.05),
-        (values.early_minus_late, 0.01),
-        (values.dynamic_minus_static, 0.02),
-        (values.dynamic_minus_whole, -0.01),
-        (values.emptiest_with_minus_without, 0.25),
-        (values.skipping_ratio, 0.7),
-        (values.loss_with_few_minus_many, 0.05),
+        (reads("plays-structured"), 0.01),
+        (reads("plays-magnitude"), 0.2),
+        (reads("plays-bad"), 0.2),
+        (reads("plays-large"), 0.6),
+        (reads("plays-harsh"), 0.26),
+        (reads("early-quality"), -0.01),
+        (reads("early-time"), 0.6),
+        (reads("early-settles"), 0.8),
+        (reads("early-random"), 0.05),
+        (reads("early-late"), 0.01),
+        (reads("ebert-dynamic"), 0.02),
+        (reads("ebert-quality"), -0.01),
+        (reads("ebert-layers"), 0.25),
+        (reads("ebert-latency"), 0.7),
+        (reads("ebert-small"), 0.05),
     ],
 )
 def test_claims_read_the_runs_they_name(value, expected):
     found = value(sample())
-    assert set(found) == ({"order"} if value is values.loss_with_few_minus_many else {"order", "shuffled"})
+    assert set(found) == ({"order"} if value is reads("ebert-small") else {"order", "shuffled"})
     for task, numbers in found.items():
         shift = 0.02 if task == "shuffled" else 0.0
         assert numbers == pytest.approx([expected + SHIFTED.get(value, 0.0) * shift] * 2), task
@@ -338,7 +339,7 @@ def test_tasks_are_never_averaged():
     for r in studied["plays-retrain"]:
         if r.spec["search"]["parent"]["task"] == "shuffled" and r.spec["choice"] == "random":
             r.metrics["test_accuracy"] = 0.95
-    found = values.structured_good_minus_random(studied)
+    found = reads("plays-structured")(studied)
     assert found["order"] == pytest.approx([0.01] * 2) and found["shuffled"] == pytest.approx([-0.15] * 2)
 
 
@@ -346,39 +347,39 @@ def test_agreement_of_seeds_is_beyond_chance():
     # Four heads of eight and five of eight, four of them in common: 4/5, where chance gives (20/64) / (9/8 - 20/64).
     chance = (20 / 64) / (72 / 64 - 20 / 64)
     expected = pytest.approx([(0.8 - chance) / (1 - chance)])
-    assert values.head_agreement(sample()) == {"order": expected, "shuffled": expected}
-    assert len(values.head_agreement(sample(seeds=(0, 1, 2)))["order"]) == 3  # every pair of seeds
+    assert reads("plays-unstable")(sample()) == {"order": expected, "shuffled": expected}
+    assert len(reads("plays-unstable")(sample(seeds=(0, 1, 2)))["order"]) == 3  # every pair of seeds
     assert values.agreement([[1, 0]], [[1, 0]]) == 1 and values.agreement([[1, 1]], [[1, 1]]) is None
     with pytest.raises(NotTestable, match="two seeds"):
-        values.head_agreement(sample(seeds=(0,)))
+        reads("plays-unstable")(sample(seeds=(0,)))
 
 
 def test_claims_leave_out_what_was_not_learnt():
-    for value in (values.structured_good_minus_random, values.structured_share, values.early_minus_whole, values.dynamic_minus_static):
+    for value in (reads("plays-structured"), reads("plays-large"), reads("early-quality"), reads("ebert-dynamic")):
         for reason in value(sample(accuracy=0.52)).values():
             assert isinstance(reason, NotTestable) and "counting words 60.0%" in str(reason)
     # With one of the two tasks learnt, it alone counts.
-    found = values.dynamic_minus_whole(sample(accuracy=0.59))
+    found = reads("ebert-quality")(sample(accuracy=0.59))
     assert isinstance(found["order"], NotTestable) and found["shuffled"] == pytest.approx([-0.01] * 2)
     # And pre-training has to be worth something.
     studied = sample()
     for r in studied["finetune"]:
         if r.spec["start"] == "random":
             r.metrics["test_accuracy"] = 0.95
-    assert all("without pre-training" in str(reason) for reason in values.structured_share(studied).values())
+    assert all("without pre-training" in str(reason) for reason in reads("plays-large")(studied).values())
 
 
 def test_claims_say_what_is_missing():
     empty = {name: results() for name in sample()}
     for value in (
-        values.structured_good_minus_random,
-        values.whole_minus_harsh_random,
-        values.head_agreement,
-        values.early_time_ratio,
-        values.early_minus_best_random,
-        values.dynamic_minus_static,
-        values.emptiest_with_minus_without,
-        values.loss_with_few_minus_many,
+        reads("plays-structured"),
+        reads("plays-harsh"),
+        reads("plays-unstable"),
+        reads("early-time"),
+        reads("early-random"),
+        reads("ebert-dynamic"),
+        reads("ebert-layers"),
+        reads("ebert-small"),
     ):
         with pytest.raises(NotTestable):
             value(empty)
@@ -389,14 +390,14 @@ def test_a_network_that_closed_everything_is_not_fast():
     for r in studied["ebert-speed"]:
         r.metrics["flops"] = 0.1
     with pytest.raises(NotTestable, match="closed nearly everything"):
-        values.skipping_ratio(studied)
+        reads("ebert-latency")(studied)
 
 
 def test_quality_at_sixty_per_cent_is_not_judged_at_another_target():
     studied = sample()
     studied["ebert"] = Results(tuple(r for r in studied["ebert"] if r.spec["parent"]["target"] == 0.4))
     with pytest.raises(NotTestable, match="60 %"):
-        values.dynamic_minus_whole(studied)
+        reads("ebert-quality")(studied)
 
 
 def test_layers_are_compared_within_their_kind():
@@ -418,4 +419,4 @@ def test_a_task_has_the_seeds_that_were_run():
     studied = sample()
     runs = studied["early-time"]
     studied["early-time"] = Results(runs.found[:-1])
-    assert {task: len(found) for task, found in values.early_time_ratio(studied).items()} == {"order": 2, "shuffled": 1}
+    assert {task: len(found) for task, found in reads("early-time")(studied).items()} == {"order": 2, "shuffled": 1}

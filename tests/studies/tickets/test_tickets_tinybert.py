@@ -5,12 +5,12 @@ from dataclasses import replace
 import pytest
 import torch
 
+from claimed import reads
 from lib.measure.statistics import NotTestable
 from lib.models.encoder import EncoderConfig
 from lib.runs.results import Result, Results
 from lib.runs.spec import all_fields
 from lib.runs.store import Session, Store, obtain
-from lib.studies.tickets import tinybert_claims as claims
 from lib.studies.tickets.finetune import FinetuneRun
 from lib.studies.tickets.names import method
 from lib.studies.tickets.pretrain import PretrainRun
@@ -110,12 +110,12 @@ def sample():
 @pytest.mark.parametrize(
     "value, expected",
     [
-        (claims.share_of_teacher, 0.96),
-        (claims.tiny_minus_pretrained, 0.04),
-        (claims.tiny_minus_answers_only, 0.02),
-        (claims.tiny_minus_no_general_stage, 0.01),
-        (claims.tiny_minus_no_replaced_words, -0.01),
-        (claims.uniform_minus_best_map, 0.01),
+        (reads("tinybert-share"), 0.96),
+        (reads("tinybert-alone"), 0.04),
+        (reads("tinybert-layers"), 0.02),
+        (reads("tinybert-general"), 0.01),
+        (reads("tinybert-words"), -0.01),
+        (reads("tinybert-map"), 0.01),
     ],
 )
 def test_claims_read_the_runs_they_name(value, expected):
@@ -124,7 +124,7 @@ def test_claims_read_the_runs_they_name(value, expected):
 
 def test_claims_say_what_is_missing():
     empty = {name: results() for name in sample()}
-    for value in (claims.share_of_teacher, claims.uniform_minus_best_map):
+    for value in (reads("tinybert-share"), reads("tinybert-map")):
         with pytest.raises(NotTestable):
             value(empty)
 
