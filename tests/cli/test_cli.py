@@ -38,6 +38,10 @@ def call(*words, status=0):
     return answer.output
 
 
+#: A call of every command that has a scale.
+WITH_SCALE = [["run", "small"], ["run", "--all"], ["run", "--all", "--list"], ["results"], ["claims"], ["hours", "small"], ["book"]]
+
+
 @pytest.fixture
 def log(tmp_path):
     return lambda: (tmp_path / "log").read_text().splitlines() if (tmp_path / "log").exists() else []
@@ -167,7 +171,7 @@ def test_what_could_not_run_is_named():
         (["run", "small", "--study", "mian"], "no study 'mian'; there are main, other. Did you mean 'main'?"),
         (["run", "small", "--key", "zz"], "0 results have a name beginning with 'zz'"),
         (["run", "small", "--device", "abacus"], "unknown device 'abacus'"),
-        (["results", "--scale", "tiny"], "unknown scale 'tiny'"),
+        *(([*words, "--scale", "tiny"], "unknown scale 'tiny'") for words in WITH_SCALE),
         (["run", "small", "-p", "scale", "cpu"], "give --scale instead of -p scale"),
         (["book", "-p", "scale", "cpu"], "give --scale instead of -p scale"),
         (["run", "small", "-p", "rate", "1", "-p", "rate", "2"], "'rate' is given twice"),
@@ -185,6 +189,11 @@ def test_what_could_not_run_is_named():
 )
 def test_wrong_use_says_what_is_right(words, message):
     assert message in " ".join(call(*words, status=2).split())
+
+
+def test_every_scale_is_tried_with_a_wrong_one():
+    with_scale = {name for name, command in main.commands.items() if "scale" in {option.name for option in command.params}}
+    assert with_scale == {words[0] for words in WITH_SCALE}
 
 
 def test_parameters_that_do_not_go_together_are_wrong_use(monkeypatch):
