@@ -69,12 +69,15 @@ def main() -> None:
 @contextlib.contextmanager
 def plainly() -> Iterator[None]:
     """Errors that a reader can act on are shown as one message, without a traceback."""
+    from lib.claims.entry_files import WrongEntry
     from lib.cli.names import WrongUse
 
     try:
         yield
     except WrongUse as error:
         raise click.UsageError(str(error)) from error
+    except WrongEntry as error:
+        raise click.ClickException(str(error)) from error
     except OSError as error:
         from lib.system.whole_file import unwritable
 
