@@ -21,6 +21,16 @@ def each_once(context: click.Context, option: click.Parameter, pairs: tuple[tupl
     return given
 
 
+def known_scale(context: click.Context, option: click.Parameter, scale: str | None) -> str | None:
+    """A scale that there is; None, where a command chooses one itself."""
+    from lib.runs.scales import check_scale
+
+    try:
+        return scale and check_scale(scale)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+
+
 class Minutes(click.FloatRange):
     """A length of time, which is a number."""
 
@@ -31,7 +41,14 @@ class Minutes(click.FloatRange):
         return minutes
 
 
-SCALES = click.option("--scale", default="laptop", show_default=True, metavar="smoke|laptop|cpu|gpu", help="Size of data and training.")
+def scales(default: str | None, help: str):
+    """The option ``--scale`` of a command."""
+    return click.option(
+        "--scale", default=default, show_default=bool(default), metavar="smoke|laptop|cpu|gpu", callback=known_scale, help=help
+    )
+
+
+SCALES = scales("laptop", "Size of data and training.")
 PARAMETERS = click.option(
     "-p",
     "--parameter",
@@ -52,12 +69,15 @@ def main() -> None:
 @contextlib.contextmanager
 def plainly() -> Iterator[None]:
     """Errors that a reader can act on are shown as one message, without a traceback."""
+    from lib.claims.entry_files import WrongEntry
     from lib.cli.names import WrongUse
 
     try:
         yield
     except WrongUse as error:
         raise click.UsageError(str(error)) from error
+    except WrongEntry as error:
+        raise click.ClickException(str(error)) from error
     except OSError as error:
         from lib.system.whole_file import unwritable
 
@@ -177,7 +197,7 @@ def show(key) -> None:
 
 @main.command()
 @click.argument("chapter", required=False, metavar="[CHAPTER|CLAIM]")
-@click.option("--scale", metavar="smoke|laptop|cpu|gpu", help="Judge your results at this scale; the one you ran most of by default.")
+@scales(None, "Judge your results at this scale; the one you ran most of by default.")
 @click.option("--verdict", "verdicts", multiple=True, metavar="VERDICT", help="Only claims with this verdict; may be repeated.")
 @click.option("--as", "form", type=click.Choice(["csv", "json"]), help="Write the ledger in this form.")
 def claims(chapter, scale, verdicts, form) -> None:
@@ -193,7 +213,7 @@ def claims(chapter, scale, verdicts, form) -> None:
 
 
 @main.command()
-@click.option("--scale", default="gpu", show_default=True, metavar="smoke|laptop|cpu|gpu", help="Whose results.")
+@scales("gpu", "Whose results.")
 @click.argument("chapters", nargs=-1)
 def hours(scale, chapters) -> None:
     """Estimate how long the results of a scale take on one large GPU, as a table in Markdown.  Nothing is trained.

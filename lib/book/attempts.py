@@ -8,11 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from lib import ROOT
 from lib.book.ledger import Entry
 from lib.claims.entries import claims
+from lib.claims.entry_files import records
 from lib.runs.markdown import details
 from lib.studies import Chapter, chapter
 from lib.system.checks import did_you_mean, require
@@ -34,7 +33,7 @@ class Attempt:
 def read_attempts(path: Path = ROOT / "data" / "attempts.yml") -> list[Attempt]:
     """The log.  Raises ValueError, saying what to mend, for a chapter, claim, date or field that there is not."""
     found = []
-    for record in yaml.safe_load(path.read_text(encoding="utf-8")):
+    for record in records(path):
         require(
             set(record) == {"date", "subject", "tried", "found"},
             f"{path.name}: an entry has date, subject, tried and found, not {', '.join(sorted(record))}",

@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeVar
 
 from lib.book import notebooks
 from lib.book.notebooks import Project
-from lib.claims.entries import Claim, claims, papers
+from lib.claims.entries import Claim, claims, paper_of
 from lib.claims.judge import IDENTITY, Verdict, judge
 from lib.claims.origin import short
 from lib.claims.verdict import MARKS
@@ -71,7 +71,7 @@ class Entry:
 
     def row(self) -> dict[str, Any]:
         """What is exported: one flat record."""
-        paper = papers()[self.claim.paper]
+        paper = paper_of(self.claim)
         return {
             "claim": self.claim.id,
             "chapter": self.chapter.number,

@@ -12,7 +12,7 @@ from typing import Any
 
 from lib import ROOT
 from lib.book.ledger import NOT_RUN, Entry
-from lib.claims.entries import Paper, papers
+from lib.claims.entries import Paper, paper_of
 from lib.claims.judge import Verdict
 from lib.runs.markdown import details, escaped, pipe_table
 from lib.system.checks import require
@@ -51,7 +51,7 @@ def packed(entry: Entry) -> dict[str, Any]:
         "chapter": entry.chapter.number,
         "chapter_title": entry.chapter.title,
         "paper": claim.paper,
-        "paper_title": papers()[claim.paper].title,
+        "paper_title": paper_of(claim).title,
         **entry.numbers(),
         "metric": " ".join(claim.metric.split()),
         "rule": claim.rule,

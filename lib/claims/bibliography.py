@@ -13,6 +13,7 @@ from bibtexparser.bparser import BibTexParser
 from bibtexparser.customization import author, convert_to_unicode
 
 from lib import ROOT
+from lib.claims.entry_files import WrongEntry
 
 
 @dataclass(frozen=True)
@@ -56,17 +57,17 @@ def venue(entry: Mapping[str, Any]) -> str:
 
 
 def read(path: Path) -> dict[str, Reference]:
-    """Return every entry of a BibTeX file by its key.  Raises ValueError naming the one at fault."""
+    """Return every entry of a BibTeX file by its key.  Raises WrongEntry naming the one at fault."""
     parser = BibTexParser(customization=lambda entry: author(convert_to_unicode(entry)), ignore_nonstandard_types=False)
     found: dict[str, Reference] = {}
     for entry in bibtexparser.loads(path.read_text(encoding="utf-8"), parser).entries:
         key = entry["ID"]
         if key in found:
-            raise ValueError(f"{path.name}: {key!r} is there twice")
+            raise WrongEntry(f"{path.name}: {key!r} is there twice")
         try:
             found[key] = Reference.of(entry)
         except (KeyError, ValueError) as error:
-            raise ValueError(f"{path.name}: {key!r}: {error}") from error
+            raise WrongEntry(f"{path.name}: {key!r}: {error}") from error
     return found
 
 

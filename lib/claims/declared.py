@@ -7,7 +7,6 @@ function of ``lib/studies/<subject>/claims.py``, with what it is told: :class:`F
 from __future__ import annotations
 
 import functools
-import importlib
 import inspect
 import math
 from collections.abc import Callable, Mapping
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from lib import ROOT
+from lib.claims.entry_files import function_of
 from lib.claims.picked import Runs, namer
 from lib.measure.statistics import NotTestable
 from lib.runs.results import Result, Results
@@ -39,19 +39,19 @@ class Function:
         return f"{self.name}({', '.join(f'{name}={value!r}' for name, value in self.given.items())})" if self.given else self.name
 
     def reader(self, subject: str) -> Callable[[Studies], Any]:
-        """Return what reads the values from studies.  AttributeError names a missing function."""
+        """Return what reads the values from studies.  WrongEntry names a missing function."""
         function = self.found(subject)
         return functools.partial(function, **self.given) if self.given else function
 
     def found(self, subject: str) -> Callable[..., Any]:
-        return getattr(importlib.import_module(f"lib.studies.{subject}.claims"), self.name)
+        return function_of(subject, "claims", self.name)
 
     def code(self, subject: str) -> str:
         """Return the file that the function stands in."""
         return Path(inspect.getsourcefile(inspect.unwrap(self.found(subject))) or "").resolve().relative_to(ROOT).as_posix()
 
     def check(self, subject: str) -> None:
-        """Raise AttributeError where there is no such function, and TypeError where it cannot be told what is given."""
+        """Raise WrongEntry where there is no such function, and TypeError where it cannot be told what is given."""
         inspect.signature(self.found(subject)).bind({}, **self.given)
 
 

@@ -7,21 +7,18 @@ How a claim's values come out of results: :mod:`lib.claims.declared`.  What must
 from __future__ import annotations
 
 import functools
-import importlib
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
-
-import yaml
 
 from lib import ROOT
 from lib.claims.bibliography import Reference, references
 from lib.claims.declared import Function, Simple, Studies, read
+from lib.claims.entry_files import WrongEntry, fields_of, function_of, read_entries
 from lib.claims.verdict import Bound, in_unit
-from lib.measure.statistics import Estimate
-from lib.system.checks import did_you_mean
+from lib.measure.statistics import UNITS, Estimate
+from lib.system.checks import did_you_mean, one_of, require
 
 #: What a claim's function returns: one value per run, or an interval that it computed itself, or either of them by task.
 Values = Iterable[float] | Estimate
@@ -40,11 +37,15 @@ class Need:
 
     @classmethod
     def of(cls, entry: str | Mapping[str, float]) -> Need:
-        return cls(entry) if isinstance(entry, str) else cls(*next(iter(entry.items())))
+        if isinstance(entry, str):
+            return cls(entry)
+        ((name, margin),) = entry.items()
+        require(isinstance(margin, (int, float)), f"the margin of {name} is a number, not {margin!r}")
+        return cls(name, margin)
 
     def function(self, subject: str) -> Callable[..., None]:
-        """Return the function that raises :class:`NotTestable` where the need is not met.  AttributeError names a missing one."""
-        return getattr(importlib.import_module(f"lib.studies.{subject}.needs"), self.name)
+        """Return the function that raises :class:`NotTestable` where the need is not met.  :class:`WrongEntry` names a missing one."""
+        return function_of(subject, "needs", self.name)
 
     def check(self, subject: str, studies: Studies) -> None:
         self.function(subject)(studies, *(() if self.margin is None else (self.margin,)))
@@ -80,15 +81,18 @@ class Claim:
 
     @classmethod
     def of(cls, entry: Mapping[str, Any]) -> Claim:
+        fields_of(cls, entry, "a claim")
         study = (entry["study"],) if isinstance(entry["study"], str) else tuple(entry["study"])
+        one_of("unit", entry["unit"], UNITS)
+        require(isinstance(entry.get("needs", []), list), "needs are a list")
         fields: dict[str, Any] = {
             "no_effect": NO_EFFECT.get(entry["unit"]),
             "items": "test" if entry["unit"] == "points" else None,
             **entry,
             "study": study,
             "values": read(entry["values"], study),
-            "criterion": Bound(**entry["criterion"]),
-            "goal": Bound(**entry["goal"]) if "goal" in entry else None,
+            "criterion": Bound(**fields_of(Bound, entry["criterion"], "criterion")),
+            "goal": Bound(**fields_of(Bound, entry["goal"], "goal")) if "goal" in entry else None,
             "needs": tuple(map(Need.of, entry.get("needs", ()))),
         }
         return cls(**fields)
@@ -111,7 +115,7 @@ class Claim:
         return said
 
     def function(self) -> Callable[[Studies], Values | Mapping[str, Values]]:
-        """Return what reads this claim's values from results.  AttributeError names a missing function."""
+        """Return what reads this claim's values from results.  :class:`WrongEntry` names a missing function."""
         return self.values.reader(self.subject)
 
 
@@ -130,9 +134,12 @@ class Paper:
 
     @classmethod
     def of(cls, entry: Mapping[str, Any]) -> Paper:
-        """Return the paper of an entry.  Raises KeyError where the bibliography lacks it."""
+        """Return the paper of an entry.  Raises ValueError where the bibliography lacks it."""
+        key = entry["key"]
+        fields_of(cls, entry, "a paper")
+        require(key in references(), f"references.bib has no such entry.{did_you_mean(key, references())}")
         lists: dict[str, Any] = {name: tuple(entry[name]) for name in ("sections", "implements", "corrections") if name in entry}
-        return cls(**{**entry, **lists}, reference=references()[entry["key"]])
+        return cls(**{**entry, **lists}, reference=references()[key])
 
     @property
     def title(self) -> str:
@@ -141,20 +148,6 @@ class Paper:
     @property
     def year(self) -> int:
         return self.reference.year
-
-
-def read_entries(path: Path, make: Callable[[Any], Any], key: str) -> dict[str, Any]:
-    """Entries of a YAML list by their key.  Raises ValueError naming the entry at fault."""
-    found: dict[str, Any] = {}
-    for entry in yaml.safe_load(path.read_text(encoding="utf-8")):
-        name = entry.get(key, "?")
-        if name in found:
-            raise ValueError(f"{path.name}: {name!r} is there twice")
-        try:
-            found[name] = make(entry)
-        except (TypeError, KeyError, ValueError) as error:
-            raise ValueError(f"{path.name}: {name!r}: {error}") from error
-    return found
 
 
 @functools.cache
@@ -167,6 +160,13 @@ def claims() -> dict[str, Claim]:
 def papers() -> dict[str, Paper]:
     """Every paper of the book by citation key, in the order of ``data/papers.yml``."""
     return read_entries(ROOT / "data" / "papers.yml", Paper.of, "key")
+
+
+def paper_of(claim: Claim) -> Paper:
+    """The paper that a claim is made in.  Raises :class:`WrongEntry` where there is none of that key."""
+    if claim.paper not in papers():
+        raise WrongEntry(f"claims.yml: {claim.id!r}: papers.yml has no paper {claim.paper!r}.{did_you_mean(claim.paper, papers())}")
+    return papers()[claim.paper]
 
 
 def find(claim_id: str) -> Claim:

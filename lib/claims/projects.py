@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from lib import ROOT
-from lib.claims.entries import read_entries
+from lib.claims.entry_files import read_entries
 from lib.studies import CHAPTERS
 from lib.system.checks import did_you_mean, one_of, require
 

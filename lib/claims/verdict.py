@@ -6,6 +6,7 @@ Nothing here knows a paper or a run: numbers come in and a word goes out, so tha
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,6 +47,8 @@ class Bound:
     def __post_init__(self) -> None:
         if (self.at_least is None) == (self.at_most is None):
             raise ValueError(f"a criterion names either at_least or at_most, not {self.at_least}, {self.at_most}")
+        if not (isinstance(self.value, (int, float)) and math.isfinite(self.value)):
+            raise ValueError(f"a criterion is a number, not {self.value!r}")
 
     @property
     def value(self) -> float:

@@ -12,7 +12,7 @@ from rich.table import Column, Table
 
 from lib.book.ledger import NOT_RUN, Entry, by_chapter, entries, of_chapter, tally
 from lib.book.notebooks import Project
-from lib.claims.entries import claims, find, papers
+from lib.claims.entries import claims, find, paper_of
 from lib.cli.names import WrongUse, as_wrong_use, find_chapter
 from lib.cli.tables import print_table
 from lib.runs.scales import SCALES, check_scale
@@ -58,7 +58,7 @@ def about(claim_id: str, scale: str) -> list[str]:
     with as_wrong_use():
         claim.values.check(claim.subject)
     (entry,) = (entry for entry in of_chapter(find_chapter(claim.subject), scale, Store.default(), Project()) if entry.claim == claim)
-    paper = papers()[claim.paper]
+    paper = paper_of(claim)
     lines = [
         f"{claim.id}: {claim.claim}",
         f"paper      {paper.title} ({paper.year}), {claim.where}: {claim.figure}{ABSTRACT if claim.by_abstract else ''}",

@@ -81,7 +81,7 @@ def parts(place: Path, split: str) -> tuple[Path, ...]:
     matches = [NUMBERED.fullmatch(path.name, len(split)) for path in numbered]
     if foreign := [path.name for path, match in zip(numbered, matches) if not match]:
         raise refuse(
-            f"{listed(foreign)} {'is not a part' if len(foreign) == 1 else 'are not partss'} of it, "
+            f"{listed(foreign)} {'is not a part' if len(foreign) == 1 else 'are not parts'} of it, "
             f"which are named {split}-00000-of-00001.parquet and so on"
         )
     if whole.is_file():

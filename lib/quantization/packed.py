@@ -214,8 +214,9 @@ def opened(path: Path) -> tuple[dict, memoryview]:
     end = start + int.from_bytes(data[len(MAGIC) : start], "big")
     try:
         unpacking = zlib.decompressobj()
-        header = json.loads(unpacking.decompress(data[start:end], LONGEST_HEADER))
+        text = unpacking.decompress(data[start:end], LONGEST_HEADER)
         require(unpacking.eof, f"it is longer than {LONGEST_HEADER} bytes, or cut short")
+        header = json.loads(text)
         require(
             isinstance(header, dict) and {name: type(header.get(name)) for name in HEADER} == HEADER, f"it must tell of {', '.join(HEADER)}"
         )

@@ -84,12 +84,13 @@ class Store:
         """Fail before the work is done, not after it.  Raises PermissionError with what to do."""
         probe = self.own / f".write-test-{os.getpid()}"
         try:
-            self.own.mkdir(parents=True, exist_ok=True)
+            for part in (self.own, *(self.own / name for name in ("results", "checkpoints", "locks"))):
+                part.mkdir(parents=True, exist_ok=True)
             probe.touch()
             probe.unlink()
         except OSError as error:
             raise PermissionError(
-                f"cannot write results to {self.own} ({error.strerror}). Set BOOK_RUNS to a folder you can "
+                f"cannot write results to {self.own} ({error.filename}: {error.strerror}). Set BOOK_RUNS to a folder you can "
                 "write to; stored results are still replayed with `recompute=False` where none is missing."
             ) from error
 

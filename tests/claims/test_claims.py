@@ -6,6 +6,7 @@ from lib import ROOT
 from lib.claims import entries as claims
 from lib.claims.declared import Function
 from lib.claims.entries import Claim, Need
+from lib.claims.entry_files import WrongEntry, read_entries
 from lib.claims.judge import IDENTITY, judge
 from lib.claims.judge import tested_items as items_of
 from lib.claims.verdict import Bound
@@ -184,14 +185,62 @@ def test_a_criterion_has_one_side(bounds):
         Bound(**bounds)
 
 
-def test_a_broken_entry_is_named(tmp_path):
+GOOD = """
+- id: one
+  subject: moe
+  paper: p
+  claim: c
+  figure: f
+  where: w
+  metric: m
+  unit: points
+  study: s
+  values: v
+  criterion: {at_least: 1.0}
+"""
+
+
+@pytest.mark.parametrize(
+    "change, says",
+    [
+        (("  metric:", "  metrik:"), "claims.yml: 'one': a claim has no field 'metrik'. Did you mean 'metric'?"),
+        (("  study: s\n", ""), "claims.yml: 'one': it lacks 'study'"),
+        (("points", "ponts"), "claims.yml: 'one': unit is 'ponts': use one of 'percent', 'points', 'times', 'number'"),
+        (("at_least", "at_leest"), "claims.yml: 'one': criterion has no field 'at_leest'. Did you mean 'at_least'?"),
+        (("{at_least: 1.0}", "much"), "claims.yml: 'one': criterion is 'much', and has the fields at_least, at_most"),
+        (("1.0", '"0,5"'), "claims.yml: 'one': a criterion is a number, not '0,5'"),
+        (("1.0", ".nan"), "claims.yml: 'one': a criterion is a number, not nan"),
+        (("  study: s\n", "  study: s\n  needs: flat\n"), "claims.yml: 'one': needs are a list"),
+        (("  study: s\n", "  study: s\n  needs: [{flat: a lot}]\n"), "claims.yml: 'one': the margin of flat is a number, not 'a lot'"),
+        (("- id:", "- idd:"), "claims.yml: entry 1 has no 'id', which is a text"),
+        ((GOOD, GOOD + GOOD), "claims.yml: 'one' is there twice"),
+        ((GOOD, GOOD + "- words\n"), "claims.yml: entry 2 has no fields: 'words'"),
+        ((GOOD, GOOD + "\t- x: [1\n"), "claims.yml: line 13: found character '\\t' that cannot start any token"),
+        ((GOOD, "a: 1"), "claims.yml is no list of entries"),
+        ((GOOD, ""), "claims.yml is no list of entries"),
+    ],
+)
+def test_a_broken_entry_is_named_in_one_line(tmp_path, change, says):
     path = tmp_path / "claims.yml"
-    path.write_text("- {id: half, study: s, criterion: {at_least: 1}}\n", encoding="utf-8")
-    with pytest.raises(ValueError, match="claims.yml: 'half'"):
-        claims.read_entries(path, Claim.of, "id")
-    path.write_text("- {id: a}\n- {id: a}\n", encoding="utf-8")
-    with pytest.raises(ValueError, match="twice"):
-        claims.read_entries(path, dict, "id")
+    path.write_text(GOOD, encoding="utf-8")
+    assert list(read_entries(path, Claim.of, "id")) == ["one"]
+    path.write_text(GOOD.replace(*change), encoding="utf-8")
+    with pytest.raises(WrongEntry) as error:
+        read_entries(path, Claim.of, "id")
+    assert str(error.value) == says
+
+
+def test_names_that_a_claim_uses_are_there_or_said():
+    some = next(each for each in ALL if each.needs)
+    for broken, says in [
+        (claim(subject="growth", values=Function("nothing_like_it")).function, "claims.py has no function 'nothing_like_it'."),
+        (lambda: Need(some.needs[0].name + "s").function(some.subject), f"needs.py has no function '{some.needs[0].name}s'. Did you mean"),
+        (lambda: claims.paper_of(claim(paper=some.paper + "s")), f"papers.yml has no paper '{some.paper}s'. Did you mean"),
+        (lambda: claims.Paper.of({"key": some.paper + "s"}), "references.bib has no such entry. Did you mean"),
+        (lambda: claims.Paper.of({"key": some.paper, "sumary": ""}), "has no field 'sumary'. Did you mean 'summary'"),
+    ]:
+        with pytest.raises(ValueError, match=says):
+            broken()
 
 
 # The ledger itself

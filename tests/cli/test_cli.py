@@ -14,6 +14,7 @@ from lib import studies
 from lib.__main__ import main
 from lib.book import launch
 from lib.book.bars import words
+from lib.claims import entries
 from lib.cli.names import value_of
 from lib.cli.run import shown
 from lib.runs import progress
@@ -36,6 +37,10 @@ def call(*words, status=0):
     assert answer.exit_code == status, answer.output
     assert isinstance(answer.exception, (SystemExit, type(None))), answer.exception
     return answer.output
+
+
+#: A call of every command that has a scale.
+WITH_SCALE = [["run", "small"], ["run", "--all"], ["run", "--all", "--list"], ["results"], ["claims"], ["hours", "small"], ["book"]]
 
 
 @pytest.fixture
@@ -167,7 +172,7 @@ def test_what_could_not_run_is_named():
         (["run", "small", "--study", "mian"], "no study 'mian'; there are main, other. Did you mean 'main'?"),
         (["run", "small", "--key", "zz"], "0 results have a name beginning with 'zz'"),
         (["run", "small", "--device", "abacus"], "unknown device 'abacus'"),
-        (["results", "--scale", "tiny"], "unknown scale 'tiny'"),
+        *(([*words, "--scale", "tiny"], "unknown scale 'tiny'") for words in WITH_SCALE),
         (["run", "small", "-p", "scale", "cpu"], "give --scale instead of -p scale"),
         (["book", "-p", "scale", "cpu"], "give --scale instead of -p scale"),
         (["run", "small", "-p", "rate", "1", "-p", "rate", "2"], "'rate' is given twice"),
@@ -185,6 +190,11 @@ def test_what_could_not_run_is_named():
 )
 def test_wrong_use_says_what_is_right(words, message):
     assert message in " ".join(call(*words, status=2).split())
+
+
+def test_every_scale_is_tried_with_a_wrong_one():
+    with_scale = {name for name, command in main.commands.items() if "scale" in {option.name for option in command.params}}
+    assert with_scale == {words[0] for words in WITH_SCALE}
 
 
 def test_parameters_that_do_not_go_together_are_wrong_use(monkeypatch):
@@ -302,13 +312,27 @@ def test_a_result_that_is_not_one_of_the_book_is_refused():
     assert "3 results have a name" in call("show", "", status=2)
 
 
-def test_a_claim_is_shown_with_all_that_decides_it(monkeypatch):
+def test_a_slip_in_what_people_type_is_one_line(tmp_path, monkeypatch):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "claims.yml").write_text("- id: one\n  metrik: m\n")
+    monkeypatch.setattr(entries, "ROOT", tmp_path)
+    entries.claims.cache_clear()
+    try:
+        said = call("claims", status=1)
+    finally:
+        entries.claims.cache_clear()
+    assert said == "Error: claims.yml: 'one': a claim has no field 'metrik'. Did you mean 'metric'?\n"
+
+
+def test_a_claim_is_shown_with_all_that_decides_it(monkeypatch, tmp_path):
     monkeypatch.undo()  # the real book
-    told = call("claims", "smoothing-teacher", "--scale", "cpu")
-    assert (
-        "When does label smoothing help?" in told
-        and "minus test_accuracy of Hinton KD of a teacher with smoothed labels (smoothing)" in told
-        and "Reproduced if" in told
-    )
-    assert told.count("(n=3)") >= 2 and "\nedition " in told and "\ncpu " in told
-    assert [entry["claim"] for entry in json.loads(call("claims", "smoothing-teacher", "--as", "json"))] == ["smoothing-teacher"]
+    monkeypatch.setenv("BOOK_RUNS", str(tmp_path / "runs"))
+    judged = json.loads(call("claims", "privacy", "--scale", "cpu", "--as", "json"))
+    measured = next(entry for entry in judged if entry["edition_measured"] and entry["own_measured"])
+    claim = entries.find(measured["claim"])
+    told = call("claims", claim.id, "--scale", "cpu")
+    assert entries.paper_of(claim).title in told and str(claim.values) in told and "Reproduced if" in told
+    for name, prefix in (("edition", "edition"), ("cpu", "own")):
+        (line,) = (line for line in told.splitlines() if line.startswith(f"{name} "))
+        assert measured[f"{prefix}_measured"] in line and measured[f"{prefix}_verdict"] in line
+    assert [entry["claim"] for entry in json.loads(call("claims", claim.id, "--as", "json"))] == [claim.id]

@@ -52,6 +52,7 @@ def test_whole_splits_are_found_in_order(place, names):
         (["train-00000-of-00001.parquet", "train-00001-of-00001.parquet"], "train-00001-of-00001.parquet has a number too many"),
         (["train.parquet", "train-00000-of-00001.parquet"], "train.parquet and train-00000-of-00001.parquet hold it twice"),
         (["train-00000-of-00001.parquet", "train-mine.parquet"], "train-mine.parquet is not a part of it"),
+        (["train-a.parquet", "train-b.parquet"], "train-a.parquet, train-b.parquet are not parts of it"),
     ],
 )
 def test_a_missing_doubled_or_foreign_part_is_refused_by_name(place, names, words):

@@ -403,7 +403,7 @@ def field(index, value):
 @pytest.mark.parametrize(
     "change, words",
     [
-        (lambda header: b" " * (1 << 26), "header that cannot be read"),
+        (lambda header: b" " * (1 << 26), "header that cannot be read: it is longer than 1048576 bytes"),
         (lambda header: b'{"a":' * 10_000, "header that cannot be read"),
         (lambda header: [1], "must tell of model"),
         (lambda header: {"model": "MLP"}, "must tell of model"),

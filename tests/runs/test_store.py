@@ -511,6 +511,15 @@ def test_a_store_that_cannot_be_written_fails_before_the_work(tmp_path, log):
     assert obtain([Logged(name="one")], store=store, cannot_run="no GPU").missing[0].reason == "no GPU"
 
 
+@pytest.mark.parametrize("name", ["results", "checkpoints", "locks"])
+def test_a_file_in_the_place_of_a_folder_is_named_before_the_work(store, log, name):
+    store.own.mkdir()
+    (store.own / name).touch()
+    with pytest.raises(PermissionError, match=f"{name}: File exists.*BOOK_RUNS"):
+        obtain([Logged(name="one")], store=store)
+    assert log() == []
+
+
 # Provenance
 
 
