@@ -14,6 +14,7 @@ from lib.claims.entries import Claim, Studies, Values, find
 from lib.claims.mix import MixedData, check_unmixed
 from lib.claims.verdict import MARKS, ORDER, decide, in_unit, seeds_to_decide
 from lib.measure.statistics import UNITS, Estimate, NotTestable, exactly, items_alone, student, why
+from lib.runs.results import Results
 
 #: Instead of a verdict, for what holds by construction.
 IDENTITY = "holds by construction"
@@ -71,6 +72,17 @@ class Verdict:
         return self.text if self.verdict == "not testable" else self.measured
 
 
+class Named(dict[str, Results]):
+    """The studies that a claim names; looking up another raises a KeyError that says what to add."""
+
+    def __init__(self, claim: Claim, studies: Studies):
+        super().__init__(studies)
+        self.claim = claim
+
+    def __missing__(self, name: str) -> Results:
+        raise KeyError(f"claim {self.claim.id} reads study {name!r}, by its values or its needs: add it to the claim's `study`")
+
+
 def judge(claim_id: str | Claim, results_by_study: Studies) -> Verdict:
     """Compare one claim with results.
 
@@ -78,7 +90,7 @@ def judge(claim_id: str | Claim, results_by_study: Studies) -> Verdict:
     variants of one data set decide nothing.
     """
     claim = claim_id if isinstance(claim_id, Claim) else find(claim_id)
-    studies = {name: results_by_study[name] for name in claim.study}
+    studies = Named(claim, {name: results_by_study[name] for name in claim.study})
     if not any(len(results) for results in studies.values()):
         return Verdict(
             claim, "not testable", f"Nothing of it was run yet: no result of {' or '.join(claim.study)}{why(*studies.values())}."

@@ -81,8 +81,10 @@ class Runs:
     def check(self, called: Callable[[Result], str], specs: Mapping[str, list[Spec]]) -> None:
         """Raise ValueError, with what there is, where no scale has such a run; ``specs``: those of the study, by scale."""
         every = [unfinished(spec) for of_scale in specs.values() for spec in of_scale]
-        names = list(dict.fromkeys(map(called, every))) if self.run else []
-        require(not self.run or self.run in names, f"study {self.study!r} has no run {self.run!r}; there are {', '.join(names)}")
+        if self.run is not None:
+            names = list(dict.fromkeys(map(called, every)))
+            known = f"there are {', '.join(names)}.{did_you_mean(self.run, names)}"
+            require(self.run in names, f"study {self.study!r} has no run {self.run!r}; {known}")
         own = [run for run in every if self.run is None or called(run) == self.run]
         for name, wanted in self.where.items():
             held = [run.fields[name] for run in own if name in run.fields]

@@ -1,5 +1,7 @@
 """Claims: each is complete and leads to a function, and verdicts follow from numbers alone."""
 
+import contextlib
+
 import pytest
 
 from lib import ROOT
@@ -7,7 +9,7 @@ from lib.claims import entries as claims
 from lib.claims.declared import Function
 from lib.claims.entries import Claim, Need
 from lib.claims.entry_files import WrongEntry, read_entries
-from lib.claims.judge import IDENTITY, judge
+from lib.claims.judge import IDENTITY, Named, judge
 from lib.claims.judge import tested_items as items_of
 from lib.claims.verdict import Bound
 from lib.measure.statistics import UNITS, Estimate, NotTestable
@@ -263,6 +265,20 @@ def test_every_need_has_its_function_which_says_what_it_needs():
             assert callable(need.function(entry.subject)), entry.id
             assert need.function(entry.subject).__doc__.startswith("Need "), (entry.id, need.name)
             assert need.spelled(entry.subject), entry.id
+
+
+@pytest.mark.parametrize("entry", [entry for entry in ALL if entry.needs], ids=lambda entry: entry.id)
+def test_needs_read_the_studies_that_their_claim_names(entry):
+    named = Named(entry, {study: Results(()) for study in entry.study})
+    for need in entry.needs:
+        with contextlib.suppress(NotTestable):
+            need.check(entry.subject, named)
+
+
+def test_a_need_of_a_study_that_the_claim_does_not_name_says_what_to_add(verdict_of, monkeypatch):
+    monkeypatch.setattr(Need, "function", lambda self, subject: lambda studies: studies["alone"])
+    with pytest.raises(KeyError, match="claim c reads study 'alone', by its values or its needs: add it to the claim's `study`"):
+        verdict_of(0.1, needs=(Need("has_learnt"),))
 
 
 def test_claims_of_differences_of_accuracies_know_how_many_items_were_tested():

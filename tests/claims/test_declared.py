@@ -159,7 +159,7 @@ SPECS = {
 @pytest.mark.parametrize(
     "of, said",
     [
-        ("{run: godo}", "study 's' has no run 'godo'; there are good, plain"),
+        ("{run: godo}", "study 's' has no run 'godo'; there are good, plain. Did you mean 'good'"),
         ("{run: good, where: {rate: 3}}", "has rate 3; there are 1, 2"),
         ("{run: plain, where: {rate: 1}}", "has rate 1; there are 2"),
         ("{where: {rat: 3}}", "has a field 'rat'. Did you mean 'rate'"),

@@ -26,6 +26,7 @@ def test_no_name_changed(studies):
     golden, found = json.loads(golden_keys.FILE.read_text()), golden_keys.digests(studies)
     changed = [name for name in golden if found.get(name) != golden[name]]
     assert not changed, "stored results of these studies are not found any more; if that is meant: python tests/golden_keys.py"
+    assert not set(found) - set(golden), "the names of these studies are not on the list yet: python tests/golden_keys.py adds them"
 
 
 def test_no_two_specs_share_a_name(specs):
