@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lib.measure.statistics import percent, spelled
+from lib.measure.statistics import percent, spelled, student
 from lib.models.gpt import GPTConfig
 from lib.runs.results import Result, Results
 from lib.studies.base import picked
@@ -96,6 +96,14 @@ class Saved:
             return percent([envelope_saving(r, joined(self.scratch, self.smaller), **spent) for r in results])
         except ValueError:  # more compute did not help from scratch
             return "–"
+
+    def pays(self, results: Iterable[Result]) -> bool:
+        """Return whether the whole interval of what growth saves lies above zero."""
+        try:
+            low = student([envelope_saving(r, joined(self.scratch, self.smaller)) for r in results]).low
+        except ValueError:  # as for told
+            return False
+        return low is not None and low > 0
 
     def rows(self, results: Results, **spent: Any) -> pd.DataFrame:
         """Return a row per grown run with its ``saving``; methods whose saving cannot be told for every seed are left out."""
