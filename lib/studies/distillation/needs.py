@@ -46,6 +46,12 @@ def transformer_has_learnt(studies: Studies) -> None:
     above_linear(accuracies(runs), dataset, "the transformer by labels alone")
 
 
+def dense_has_learnt(studies: Studies) -> None:
+    """Need a dense transformer, of which the mixtures are made, that beats a linear classifier of the pixels."""
+    runs = [r for r in studies["sparse"] if method(r).startswith("dense")]
+    above_linear(accuracies(runs), runs[0].provenance["data"]["name"] if runs else "cifar10", "the dense transformer")
+
+
 def teller_has_learnt(studies: Studies) -> None:
     """Need students that tell stories better than counted pairs of tokens do."""
     runs = studies["stories"]

@@ -354,6 +354,13 @@ def test_networks_with_exits_and_transformers(by_names):
         saying="linear classifier",
     )
 
+    def mixtures(dense):
+        made = {"moe": {"experts": 4}, "recipe": {"epochs": 1}}
+        return {"sparse": runs(run("moe-vit", made | {"moe": None}, test_accuracy=dense), run("moe-vit", made, test_accuracy=0.9))}
+
+    passes(distillation_needs.dense_has_learnt, mixtures(LINEAR + 0.01))
+    stops(distillation_needs.dense_has_learnt, mixtures(LINEAR - 0.01), saying="linear classifier")
+
 
 def test_teachers_of_texts_and_students_without_data():
     def texts(teacher, parameters=100):

@@ -125,7 +125,7 @@ def test_the_page_says_what_was_run_and_escapes_what_a_model_wrote():
     ]
     longer = [replace(runs[0], spec=runs[0].spec | {"steps": 4})]
     table = page_stories.story_table(Results(tuple(runs), ()), Results(tuple(longer), ()))
-    assert list(table["reads and pays for"]) == [*ARMS, "text alone, 4 steps"]
+    assert list(table["training texts and loss"]) == [*ARMS, "text alone, 4 steps"]
     assert set(page_stories.story_points(Results(tuple(runs), ()), Results((), ())).method) == set(ARMS)
     assert page_stories.teacher_losses(Results(tuple(runs), ())) == [1.0]
     assert page_stories.beginnings_told(Results(tuple(runs), ()), "text alone") == "**text alone.** &lt;b&gt;A cat"
