@@ -354,6 +354,8 @@ def test_networks_with_exits_and_transformers(by_names):
         saying="linear classifier",
     )
 
+
+def test_mixtures_whose_students_are_judged():
     def mixtures(dense):
         made = {"moe": {"experts": 4}, "recipe": {"epochs": 1}}
         return {"sparse": runs(run("moe-vit", made | {"moe": None}, test_accuracy=dense), run("moe-vit", made, test_accuracy=0.9))}
