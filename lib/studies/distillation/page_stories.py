@@ -54,7 +54,7 @@ def story_points(stories: Results, longer: Results) -> pd.DataFrame:
 
 
 def beginnings_told(stories: Results, *names: str) -> str:
-    """Return, as Markdown, how the first seed's students of these arms begin a story; text of a model is escaped."""
+    """Return as Markdown how the first seed's students of these arms begin a story; text of a model is escaped."""
     told = {method(r): readable(r.arrays["told"][0]) for r in stories if r.spec["seed"] == 0 and r.arrays.get("told")}
     return "\n\n".join(f"**{name}.** {html.escape(told[name])}" for name in names if name in told)
 
