@@ -167,6 +167,19 @@ def focusable(control):
     return ".book-table[tabindex='0']" if control == "book-table" else f"main .{control}"
 
 
+def test_what_a_cell_of_the_mosaic_says_stands_below_it(folder, open_page):
+    page = open_page(folder / "index.html", **DESK)
+    cells = page.locator(".book-mosaic svg.wide a:has(title)")
+    if not cells.count():
+        pytest.skip("this book has no claims, and so no mosaic")
+    said, first, second = page.locator(".book-mosaic-said"), cells.nth(0), cells.nth(1)
+    assert said.inner_text() == ""
+    first.hover()
+    assert said.inner_text() == first.locator("title").text_content()
+    second.focus()
+    assert said.inner_text() == second.locator("title").text_content()
+
+
 def test_wide_tables_are_reached_and_scrolled_by_keyboard(sample, open_page):
     page = open_page(sample / "chapters" / "01-first.html", **TELEPHONE)
     table = page.locator(".book-table[tabindex='0']").first
