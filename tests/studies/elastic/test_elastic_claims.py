@@ -323,10 +323,10 @@ def test_usable_range(accuracies_by_k, times):
     assert claim("elasticmoe-range", sparsity=runs) == [times, 2.0]
 
 
-@pytest.mark.parametrize("values, name", [("elasticmoe-wall", "rigid"), ("elasticmoe-range", "co-activation")])
-def test_four_experts_are_too_few_for_the_wall(values, name):
+@pytest.mark.parametrize("claim_id, name", [("elasticmoe-wall", "rigid"), ("elasticmoe-range", "co-activation")])
+def test_four_experts_are_too_few_for_the_wall(claim_id, name):
     with pytest.raises(NotTestable, match="too few experts"):
-        claim(name, sparsity=walls(name, [0.4, 0.5, 0.5, 0.5], [0.4, 0.5, 0.5, 0.5], ks=KS[:4]))
+        claim(claim_id, sparsity=walls(name, [0.4, 0.5, 0.5, 0.5], [0.4, 0.5, 0.5, 0.5], ks=KS[:4]))
 
 
 # All of them
