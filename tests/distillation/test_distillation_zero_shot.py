@@ -15,7 +15,7 @@ from lib.distillation.transition import transition_curves, transition_error
 from lib.distillation.zero_shot import Game, Generator, Rounds, divergence, frozen, shown, student_loss, usual_lesson, zero_shot_loss
 from lib.models.resnet import ResNetConfig
 from lib.runs.store import Session, Store, obtain
-from lib.studies.distillation import pairs as distillation_pairs
+from lib.studies.base import image_run
 from lib.studies.distillation.pairs import PairRun, PlainRun, network
 from lib.studies.teachers import zero_shot as distillation_zero_shot
 from lib.studies.teachers.zero_shot import TransitionRun, ZeroShotRun
@@ -148,8 +148,8 @@ def test_no_real_image_is_touched(tmp_path, monkeypatch):
     session = Session(torch.device("cpu"), store, run, lambda part, text: None)
     weights = {name: value.clone() for name, value in run.load(session).state_dict().items()}
 
-    loading = distillation_pairs.available_images
-    monkeypatch.setattr(distillation_pairs, "available_images", lambda *words: poisoned(loading(*words)))
+    loading = image_run.available_images
+    monkeypatch.setattr(image_run, "available_images", lambda *words: poisoned(loading(*words)))
     known, made, fed = loading("digits", 128, torch.device("cpu")), [], []
     fitting = distillation_zero_shot.fit
 
