@@ -80,6 +80,7 @@ def test_what_is_imported_is_declared_and_what_is_declared_is_used():
         "ruff",
         "import-linter",
         "pyright",
+        "pytest-cov",
     }  # started as programs, or imported if present
     assert used - base == names(extras["book"] + extras["test"]) - indirect
     assert base <= used

@@ -252,8 +252,8 @@ class Parent(Spec):
     space: Space = SPACE
     recipe: Recipe = field(default_factory=Recipe)
 
-    def images(self, device):
-        return load_images(self.dataset, device, self.train_examples)
+    def images(self, session):
+        return load_images(self.dataset, session.device, self.train_examples)
 
     def network(self, images, session):
         torch.manual_seed(self.seed)
