@@ -30,6 +30,12 @@ def divergence(of_BNV: Tensor, from_BNV: Tensor) -> Tensor:
     return (p.exp() * (p - q)).sum(-1)
 
 
+def entropy(logits_BNV: Tensor) -> Tensor:
+    """In nats at each place, [B, N], of the distributions with these logits [B, N, V]."""
+    beliefs = logits_BNV.log_softmax(-1)
+    return -(beliefs.exp() * beliefs).sum(-1)
+
+
 def continued(author: GPT, prompt_BP: Tensor, tokens: int) -> Tensor:
     """Each prompt with ``tokens`` more that ``author`` draws at temperature 1, [B, P + tokens].
 
@@ -58,13 +64,13 @@ def text_loss(teacher: GPT, author: str, target: str, prompt: int) -> Loss:
             # The last token has nothing behind it to be predicted.
             inputs, targets = text_BN[:, :-1], text_BN[:, 1:]
         seen_BNV = model(inputs)[:, prompt - 1 :].float()
-        entropy = -(seen_BNV.detach().softmax(-1) * seen_BNV.detach().log_softmax(-1)).sum(-1).mean()
+        logged = {"entropy": entropy(seen_BNV.detach()).mean()}
         if target == "text":
-            return F.cross_entropy(seen_BNV.flatten(0, 1), targets[:, prompt - 1 :].flatten()), {"entropy": entropy}
+            return F.cross_entropy(seen_BNV.flatten(0, 1), targets[:, prompt - 1 :].flatten()), logged
         with torch.no_grad():
             taught_BNV = teacher(inputs)[:, prompt - 1 :].float()
         pair = (taught_BNV, seen_BNV) if target == "forward" else (seen_BNV, taught_BNV)
-        return divergence(*pair).mean(), {"entropy": entropy}
+        return divergence(*pair).mean(), logged
 
     return loss
 
@@ -90,7 +96,7 @@ def exposed(student: GPT, teacher: GPT, prompt_BP: Tensor, tokens: int) -> dict[
     return {
         "reverse": divergence(seen, judged).mean().item(),
         "teacher_nats": F.cross_entropy(judged.flatten(0, 1), own_BN[:, first + 1 :].flatten()).item(),
-        "entropy": -(seen.softmax(-1) * seen.log_softmax(-1)).sum(-1).mean().item(),
+        "entropy": entropy(seen).mean().item(),
         "error_own": error_own,
         "error_taught": error_taught,
         "exposure": error_own / error_taught - 1 if error_taught else 0.0,

@@ -51,6 +51,11 @@ def available_text(corpus: Corpus, device: torch.device) -> TextSet:
     return TRANSLATED[key]
 
 
+def spelled_out(text: TextSet, tokens_BN: torch.Tensor) -> list[str]:
+    """Return what rows of tokens say, end tokens left out."""
+    return [text.decode([token for token in row if token != text.end]) for row in tokens_BN.tolist()]
+
+
 def in_pig_latin(text: TextSet) -> TextSet:
     """The same stories and tokenizer; the entropy is no longer known, as some words may fall together."""
 

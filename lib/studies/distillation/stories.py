@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
-from safetensors.torch import load_model
 from torch import Tensor, nn
 
 from lib.data.text import TextBatches, TextSet, TextSplit, evaluate_text
@@ -17,7 +16,8 @@ from lib.models.gpt import GPT
 from lib.runs.results import Outcome, significant
 from lib.runs.spec import Spec
 from lib.runs.store import Session
-from lib.studies.base.corpora import Corpus, available_text
+from lib.studies.base.corpora import Corpus, available_text, spelled_out
+from lib.studies.base.weights import loaded
 from lib.studies.language.api import LanguageGPT, bigram_loss, windows_of
 from lib.system.checks import one_of, require
 from lib.training.loop import Recipe, fit
@@ -71,7 +71,7 @@ class StoryStudent(Spec):
 
     def run(self, session: Session) -> Outcome:
         text, context = available_text(self.corpus, session.device), self.start.context
-        teacher, student = (trained(spec, text, session) for spec in (self.parent, self.start))
+        teacher, student = (loaded(spec, spec.network(text.vocabulary), session) for spec in (self.parent, self.start))
         before = student_scores(student, teacher, text, text.validation, self)
         batches = TextBatches(text.train, context, self.tokens // context, self.steps // self.recipe.epochs, seed=self.seed)
         torch.manual_seed(self.seed)
@@ -100,13 +100,6 @@ class StoryStudent(Spec):
         return Outcome(significant(metrics), significant(history.curves), {"told": told(student, text, self.seed)}, data=text.provenance())
 
 
-def trained(spec: LanguageGPT, text: TextSet, session: Session) -> GPT:
-    """The GPT that ``spec`` trained, in evaluation mode; trained first where it is not here."""
-    model = spec.network(text.vocabulary)
-    load_model(model, str(session.weights(spec)))
-    return model.to(session.device).eval()
-
-
 def loss_on(model: nn.Module, split: TextSplit, context: int, precision: str) -> float:
     """Nats per token on held-out stories."""
     return evaluate_text(model, split, context, precision=precision, tokens=TOKENS)["loss"]
@@ -132,4 +125,4 @@ def told(student: GPT, text: TextSet, seed: int) -> list[str]:
     """A few stories of the student's, from the first token on."""
     start = torch.full((SHOWN, 1), text.end, device=next(student.parameters()).device)
     tokens = generate(student, start, student.config.context - 1, seed=seed, end=text.end)
-    return [text.decode([token for token in story if token != text.end]) for story in tokens.tolist()]
+    return spelled_out(text, tokens)

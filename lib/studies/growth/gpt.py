@@ -27,7 +27,7 @@ from lib.moe.specialise import expert_distance, router_entropy, token_informatio
 from lib.runs.results import Outcome, significant
 from lib.runs.spec import Spec
 from lib.runs.store import Session
-from lib.studies.base.corpora import Corpus, available_text
+from lib.studies.base.corpora import Corpus, available_text, spelled_out
 from lib.studies.base.token_kinds import KINDS, token_kinds
 from lib.system.checks import one_of, require
 from lib.training import optim
@@ -214,7 +214,7 @@ class GrowthRun(Spec):
         """What the network tells, from the end of the last story on."""
         start_B1 = torch.full((STORIES, 1), text.end, device=next(model.parameters()).device)
         told_BN = generate(model, start_B1, self.config.context - 1, temperature=0.8, seed=self.seed, end=text.end)
-        return [text.decode([token for token in story if token != text.end]) for story in told_BN.tolist()]
+        return spelled_out(text, told_BN)
 
     def is_new(self, name: str) -> bool:
         """Whether a parameter belongs to a block that growth inserted."""

@@ -7,16 +7,14 @@ from dataclasses import dataclass, replace
 
 from lib.pruning.column_sweep import BLOCK
 from lib.runs.spec import Spec
-from lib.studies.base.corpora import Corpus
 from lib.studies.base.parameters import ChapterParameters
 from lib.studies.language.compress import CompressRun
-from lib.studies.language.gpt import LanguageGPT
+from lib.studies.language.gpt_sizes import GPTS
 from lib.studies.language.layers import LayersRun
 from lib.studies.language.machine import LayerTimeRun, TorchaoRun
 from lib.studies.language.methods import PrunedLM, RoundedActivationsLM, RoundedLM, ShortenedLM, Untouched
 from lib.studies.language.subjects import OwnLM, PretrainedLM
 from lib.system.checks import one_of, require
-from lib.training.loop import Recipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,24 +69,10 @@ TOLD = 24
 FITTED = 24
 
 
-def training(lr: float, epochs: int) -> Recipe:
-    return Recipe(epochs=epochs, lr=lr, betas=(0.9, 0.95), weight_decay=0.1)
-
-
 SIZES = {
     "smoke": Scale(
         OwnLM(
-            LanguageGPT(
-                corpus=Corpus(stories=200, vocabulary=300),
-                context=32,
-                width=16,
-                depth=3,
-                heads=2,
-                tokens=256,
-                steps=20,
-                recipe=training(1e-2, 2),
-                watched=256,
-            ),
+            GPTS["smoke"],
             windows=8,
             calibration=8,
         ),
@@ -100,20 +84,10 @@ SIZES = {
         rounds=2,
         torchao=False,
     ),
-    "laptop": Scale(
-        OwnLM(LanguageGPT(steps=150)), own_group=32, seeds=1, densities=(0.7, 0.5, 0.3), bits=(4, 3, 2), removed=(1, 2), rounds=30
-    ),
+    "laptop": Scale(OwnLM(GPTS["laptop"]), own_group=32, seeds=1, densities=(0.7, 0.5, 0.3), bits=(4, 3, 2), removed=(1, 2), rounds=30),
     "cpu": Scale(
         OwnLM(
-            LanguageGPT(
-                corpus=Corpus("tinystories", vocabulary=512),
-                width=96,
-                depth=6,
-                tokens=4096,
-                steps=400,
-                recipe=training(4e-3, 4),
-                watched=32_768,
-            ),
+            GPTS["cpu"],
             windows=256,
             calibration=128,
         ),
@@ -130,19 +104,8 @@ SIZES = {
 }
 SIZES["gpu"] = replace(
     SIZES["cpu"],
-    # 30M parameters, which read 20 tokens each.
     own=OwnLM(
-        LanguageGPT(
-            corpus=Corpus("tinystories", vocabulary=4096),
-            context=256,
-            width=512,
-            depth=8,
-            heads=8,
-            tokens=32_768,
-            steps=18_400,
-            recipe=replace(training(1e-3, 8), precision="bf16", compile=True),
-            watched=131_072,
-        ),
+        GPTS["gpu"],
         windows=256,
         calibration=128,
     ),

@@ -26,7 +26,7 @@ def test_arms_differ_only_in_author_and_target(scale):
     arms = {method(result(spec)): spec for spec in found["stories"] if spec.seed == 0}
     assert list(arms) == list(ARMS) and len(found["stories"]) == size.seeds * len(ARMS)
     assert len({replace(spec, author="data", target="text") for spec in arms.values()}) == 1
-    assert {spec.parent for spec in arms.values()} == {size.teacher} and {spec.start for spec in arms.values()} == {size.start}
+    assert {spec.parent for spec in arms.values()} == {size.usual.parent} and {spec.start for spec in arms.values()} == {size.usual.start}
     for longer in found["stories longer"]:
         assert replace(longer, steps=longer.steps // size.times) == replace(arms["text alone"], **seeds_of(longer))
 
@@ -38,7 +38,9 @@ def seeds_of(spec: StoryStudent) -> dict:
 @pytest.mark.parametrize("scale", STORIES)
 def test_the_teacher_is_larger(scale):
     size = STORIES[scale]
-    large, small = (sum(p.numel() for p in spec.network(spec.corpus.vocabulary).parameters()) for spec in (size.teacher, size.start))
+    large, small = (
+        sum(p.numel() for p in spec.network(spec.corpus.vocabulary).parameters()) for spec in (size.usual.parent, size.usual.start)
+    )
     assert large > 1.5 * small
 
 
@@ -48,7 +50,7 @@ def test_the_teacher_is_larger(scale):
         ({"author": "nobody"}, "author"),
         ({"prompt": 32}, "prompt"),
         ({"tokens": 100}, "whole number"),
-        ({"start": replace(STORIES["smoke"].start, context=16)}, "context"),
+        ({"start": replace(STORIES["smoke"].usual.start, context=16)}, "context"),
     ],
 )
 def test_what_makes_no_sense_is_refused(changes, said):
