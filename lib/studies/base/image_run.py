@@ -16,8 +16,8 @@ from lib.runs.store import Session
 from lib.studies.base.images import available_images
 from lib.studies.base.weights import loaded
 from lib.training.evaluate import evaluate_classifier
-from lib.training.loop import Recipe, fit
-from lib.training.losses import classification_loss
+from lib.training.loop import Batches, History, Recipe, fit
+from lib.training.losses import Loss, classification_loss
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,15 +51,14 @@ class LabelRun(ImageRun):
         images = self.images(session)
         torch.manual_seed(self.seed)
         model = self.network().to(session.device)
-        history = fit(
+        history = fitted(
+            session,
+            images,
             model,
             ImageBatches(images.train, images, self.recipe.batch_size, self.augmentation, self.seed),
             classification_loss(self.recipe.label_smoothing),
             self.recipe,
             seed=self.seed,
-            checkpoint=session.checkpoint,
-            report=session.report,
-            evaluate=lambda model: scored(model, images.validation, images, self.recipe, "val"),
         )
         session.save_weights(model)
         metrics = {
@@ -73,6 +72,23 @@ class LabelRun(ImageRun):
     def load(self, session: Session) -> nn.Module:
         """The trained network, in evaluation mode; trained first where it is not here."""
         return loaded(self, self.network(), session)
+
+
+def fitted(
+    session: Session, images: ImageSet, model: nn.Module, batches: Batches, loss: Loss, recipe: Recipe, *, seed: int, **more: Any
+) -> History:
+    """Train ``model`` as :func:`lib.training.loop.fit` does, with the session's checkpoint and report, scored on validation images."""
+    return fit(
+        model,
+        batches,
+        loss,
+        recipe,
+        seed=seed,
+        checkpoint=session.checkpoint,
+        report=session.report,
+        evaluate=lambda model: scored(model, images.validation, images, recipe, "val"),
+        **more,
+    )
 
 
 def scored(model: nn.Module, split: Split, images: ImageSet, recipe: Recipe, name: str) -> dict[str, float]:

@@ -17,13 +17,13 @@ from lib.models.resnet import ResNet, ResNetConfig
 from lib.runs.results import Outcome, significant
 from lib.runs.spec import Spec
 from lib.runs.store import Session
-from lib.studies.base.image_run import LabelRun, scored, tested
+from lib.studies.base.image_run import LabelRun, fitted, tested
 from lib.studies.base.images import available_images
 from lib.studies.base.weights import loaded
 from lib.studies.distillation.methods import METHODS, Setting
 from lib.system.checks import one_of, require
 from lib.system.precision import autocast
-from lib.training.loop import Recipe, fit
+from lib.training.loop import Recipe
 
 Config = CNNConfig | ResNetConfig
 
@@ -138,16 +138,15 @@ class PairRun(TaughtRun):
             Setting(self.temperature, self.alpha, self.weight, examples=len(images.train), steps=recipe.epochs * batches.steps),
         )
         pair.to(session.device)
-        history = fit(
+        history = fitted(
+            session,
+            images,
             pair,
             batches,
             pair_loss(teacher, recipe.label_smoothing),
             recipe,
             seed=seed,
             after_step=pair.climb,
-            checkpoint=session.checkpoint,
-            report=session.report,
-            evaluate=lambda pair: scored(pair, images.validation, images, recipe, "val"),
         )
         session.save_weights(student)
         metrics = {

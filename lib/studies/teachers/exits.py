@@ -18,11 +18,10 @@ from lib.models.resnet import ResNetConfig
 from lib.runs.results import Outcome, significant
 from lib.runs.spec import Spec
 from lib.runs.store import Session
-from lib.studies.base.image_run import ImageRun, scored
+from lib.studies.base.image_run import ImageRun, fitted
 from lib.studies.base.weights import loaded
 from lib.system.checks import require
 from lib.system.precision import autocast
-from lib.training.loop import fit
 from lib.training.losses import classification_loss
 
 #: Images that go through a network at a time when all classifiers are judged.
@@ -64,15 +63,14 @@ class ExitRun(ImageRun):
             if self.places
             else classification_loss(self.recipe.label_smoothing)
         )
-        history = fit(
+        history = fitted(
+            session,
+            images,
             model,
             batches,
             loss,
             self.recipe,
             seed=self.seed,
-            checkpoint=session.checkpoint,
-            report=session.report,
-            evaluate=lambda model: scored(model, images.validation, images, self.recipe, "val"),
         )
         session.save_weights(model)
         with torch.device("meta"):

@@ -14,12 +14,12 @@ from lib.distillation.taps import features
 from lib.runs.results import Outcome, significant
 from lib.runs.spec import Spec
 from lib.runs.store import Session
-from lib.studies.base.image_run import scored, tested
+from lib.studies.base.image_run import fitted, tested
 from lib.studies.base.pictures import png
 from lib.studies.base.weights import loaded
 from lib.studies.distillation.api import Config, PlainRun, TaughtRun, answers, network, own_seed, sizes
 from lib.system.checks import require
-from lib.training.loop import Recipe, fit
+from lib.training.loop import Recipe
 
 #: A class that has at least this much of the likeliest class's softened probability is a peak.
 PEAK = 0.5
@@ -58,15 +58,14 @@ class NastyRun(TaughtRun):
         torch.manual_seed(seed)
         model = self.build().to(session.device)
         batches = ImageBatches(images.train, images, recipe.batch_size, self.augmentation, seed)
-        history = fit(
+        history = fitted(
+            session,
+            images,
             model,
             batches,
             nasty_loss(normal, self.temperature, self.omega, recipe.label_smoothing),
             recipe,
             seed=seed,
-            checkpoint=session.checkpoint,
-            report=session.report,
-            evaluate=lambda model: scored(model, images.validation, images, recipe, "val"),
         )
         session.save_weights(model)
         own, usual = (answers(net, images.test, images, recipe) for net in (model, normal))

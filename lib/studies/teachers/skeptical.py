@@ -16,13 +16,13 @@ from lib.measure import cost as measure
 from lib.models.resnet import ResNet, ResNetConfig
 from lib.runs.results import Outcome, significant
 from lib.runs.store import Session
-from lib.studies.base.image_run import scored
+from lib.studies.base.image_run import fitted
 from lib.studies.base.images import available_images
 from lib.studies.base.weights import loaded
 from lib.studies.distillation.api import TaughtRun, against, own_seed, sizes
 from lib.studies.teachers.exits import all_logits
 from lib.system.checks import require
-from lib.training.loop import Recipe, fit
+from lib.training.loop import Recipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,15 +64,14 @@ class SkepticalRun(TaughtRun):
         torch.manual_seed(seed)
         model = ExitNet(ExitConfig(self.model, self.places)).to(session.device)
         batches = ImageBatches(images.train, images, recipe.batch_size, self.augmentation, seed)
-        history = fit(
+        history = fitted(
+            session,
+            images,
             model,
             batches,
             skeptical_loss(teacher, self.listener, self.temperature, self.alpha),
             recipe,
             seed=seed,
-            checkpoint=session.checkpoint,
-            report=session.report,
-            evaluate=lambda model: scored(model, images.validation, images, recipe, "val"),
         )
         session.save_weights(model.backbone)
         metrics, arrays = judged(model, images, recipe)
