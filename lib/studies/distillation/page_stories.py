@@ -7,27 +7,29 @@ import html
 import pandas as pd
 
 from lib.measure.statistics import number, percent
-from lib.runs.results import Results
+from lib.runs.results import Result, Results
+from lib.studies.base.picked import column, grouped
 from lib.studies.distillation.names import method
 from lib.studies.distillation.stories_sizes import ARMS
 
 
-def arms(stories: Results, longer: Results) -> list[tuple[str, list]]:
+def arms(stories: Results, longer: Results) -> list[tuple[str, list[Result]]]:
     """Return the runs of each arm that has any, by name, the control that read for longer last."""
-    found = [(name, [r for r in stories if method(r) == name]) for name in ARMS]
-    return [(name, runs) for name, runs in [*found, (longer_name(longer), list(longer))] if runs]
+    found = grouped(stories, method)
+    told_apart = [(name, found[name]) for name in ARMS if name in found]
+    return told_apart + ([(longer_name(longer), list(longer))] if longer else [])
 
 
 def longer_name(longer: Results) -> str:
     """Return what the control is called."""
-    return f"text alone, {longer[0].spec['steps']:,} steps" if longer else "text alone, longer"
+    return f"text alone, {longer[0].spec['steps']:,} steps"
 
 
 def story_table(stories: Results, longer: Results) -> pd.DataFrame:
     """Return a row per arm: loss on people's stories, how near its own are to its teacher's, and what it costs."""
     rows = []
     for name, runs in arms(stories, longer):
-        of = {metric: [r.metrics[f"test_{metric}"] for r in runs] for metric in ("loss", "reverse", "entropy", "exposure")}
+        of = {metric: column(runs, f"test_{metric}") for metric in ("loss", "reverse", "entropy", "exposure")}
         rows.append(
             {
                 "training texts and loss": name,
@@ -36,7 +38,7 @@ def story_table(stories: Results, longer: Results) -> pd.DataFrame:
                 "entropy of its texts": number(of["entropy"]),
                 "excess error": percent(of["exposure"]),
                 # The least of the seeds: another process may have slowed a run down.
-                "seconds": f"{min(r.metrics['train_seconds'] for r in runs):.0f}",
+                "seconds": f"{min(column(runs, 'train_seconds')):.0f}",
             }
         )
     return pd.DataFrame(rows)

@@ -88,21 +88,22 @@ class Saved:
     scratch: Results
     smaller: Results
 
-    def told(self, results: Iterable[Result], **spent: Any) -> str:
-        """Return how much less than from scratch, the source charged, over seeds; a dash where that cannot be told for all of them."""
+    def found(self, results: Iterable[Result], **spent: Any) -> list[float]:
+        """Return how much less than from scratch each run took, the source charged; none where that cannot be told for all of them."""
         if not len(self.smaller):  # against the final size alone it may only show that this size is too large
-            return "–"
+            return []
         try:
-            return percent([envelope_saving(r, joined(self.scratch, self.smaller), **spent) for r in results])
+            return [envelope_saving(r, joined(self.scratch, self.smaller), **spent) for r in results]
         except ValueError:  # more compute did not help from scratch
-            return "–"
+            return []
+
+    def told(self, results: Iterable[Result], **spent: Any) -> str:
+        """Return in words what growth saved, over seeds; a dash where it cannot be told."""
+        return percent(found) if (found := self.found(results, **spent)) else "–"
 
     def pays(self, results: Iterable[Result]) -> bool:
-        """Return whether the whole interval of what growth saves lies above zero."""
-        try:
-            low = student([envelope_saving(r, joined(self.scratch, self.smaller)) for r in results]).low
-        except ValueError:  # as for told
-            return False
+        """Return whether the whole interval of what growth saved lies above zero."""
+        low = student(found).low if (found := self.found(results)) else None
         return low is not None and low > 0
 
     def rows(self, results: Results, **spent: Any) -> pd.DataFrame:
