@@ -47,12 +47,20 @@ def unlike(first, second) -> set[str]:
 # The mixtures chapter
 
 
-def test_a_dense_network_that_trains_longer_is_the_same_network():
-    found = of(moe)["accuracy"]
-    dense = [spec for spec in found if spec.moe is None and spec.seed == 0]
+@pytest.mark.parametrize("study", ["accuracy", "baseline", "distillation"])
+def test_a_dense_network_that_trains_longer_is_the_same_network(study):
+    dense = [spec for spec in of(moe)[study] if spec.moe is spec.teacher is None and spec.seed == 0 and spec.widening == 1]
     usual, longer = sorted(dense, key=lambda spec: spec.recipe.epochs)
     assert unlike(usual, longer) == {"recipe"} and replace(longer.recipe, epochs=usual.recipe.epochs) == usual.recipe
     assert longer.recipe.epochs == 2 * usual.recipe.epochs
+
+
+def test_a_dense_network_with_wider_layers_differs_in_nothing_else():
+    usual, wide = (next(s for s in of(moe)["accuracy"] if s.moe is None and (s.widening > 1) == wider) for wider in (False, True))
+    assert unlike(usual, wide) == {"widening"}
+    images = load_images("digits", train_examples=20)
+    narrow, broad = (replace(spec, patch=2).geometry(images) for spec in (usual, wide))
+    assert broad.hidden == 4 * narrow.hidden and unlike(narrow, broad) == {"hidden"}
 
 
 def test_gates_differ_in_one_thing_from_what_they_are_compared_with():

@@ -212,15 +212,15 @@ def test_another_data_set_keeps_what_fits_it():
     usual, alike, other = (
         module.studies(module.Parameters(scale="cpu", dataset=name))["accuracy"][0] for name in ("cifar10", "cifar100", "mnist")
     )
-    assert alike == replace(usual, dataset="cifar100") and usual.augmentation.flip
-    assert (other.train_examples, other.patch, other.augmentation.flip) == (None, None, False)
+    assert alike == replace(usual, dataset="cifar100") and usual.augmentation.alternate
+    assert (other.train_examples, other.patch, other.augmentation.alternate) == (None, None, False)
 
 
 def test_studies_share_their_specs():
     """A run that serves several studies is one Spec, so it is trained once."""
     module = CHAPTERS[0].module
     studies = module.studies(module.Parameters(scale="laptop"))
-    assert set(studies["routers"]) & set(studies["accuracy"]) and set(studies["random"]) & set(studies["accuracy"])
+    assert set(studies["routers"]) & set(studies["accuracy"]) and set(studies["random"]) & set(studies["baseline"])
 
 
 def test_more_experts_than_positions_are_hashed_by_patch():

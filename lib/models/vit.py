@@ -204,16 +204,17 @@ class ViT(nn.Module):
 
 
 PRESETS = {
-    # digits on a laptop, CIFAR on a CPU, CIFAR on a GPU, the same with a convolutional stem: all widths are multiples of 8
+    # digits on a laptop, CIFAR on a CPU, CIFAR on a GPU, the last two with a convolutional stem: all widths are multiples of 8
     "tiny": ViTConfig(image_size=8, channels=1, patch=2, width=48, depth=2, heads=3, hidden=96),
     "small": ViTConfig(image_size=32, channels=3, patch=4, width=96, depth=4, heads=6, hidden=384),
     "base": ViTConfig(image_size=32, channels=3, patch=4, width=320, depth=12, heads=10, hidden=1024),
     "stemmed": ViTConfig(image_size=32, channels=3, patch=4, width=192, depth=6, heads=6, hidden=768, stem="conv"),
+    "small-stemmed": ViTConfig(image_size=32, channels=3, patch=8, width=64, depth=4, heads=2, hidden=256, stem="conv"),
 }
 
 
 def preset(name: str, **changes) -> ViTConfig:
-    """A size by name, ``"tiny"``, ``"small"``, ``"base"`` or ``"stemmed"``, with some fields changed.
+    """A size by name, one of :data:`PRESETS`, with some fields changed.
 
     Raises ValueError for another name.
     """

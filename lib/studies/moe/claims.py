@@ -96,7 +96,8 @@ def small_init_deviation_difference(studies: Studies) -> list[float]:
 
 
 def distilled_share_of_gain(studies: Studies) -> list[float]:
-    runs, base = studies["distillation"], longest_dense(studies["accuracy"])
+    runs = studies["distillation"]
+    base = longest_dense(runs)
     students, switch = called(runs, "distillation from Switch"), called(runs, "switch")
     gain = dict(zip(seeds_in_both(switch, base), difference(switch, base)))
     kept = dict(zip(seeds_in_both(students, base), difference(students, base)))

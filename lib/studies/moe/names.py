@@ -10,12 +10,12 @@ from lib.studies.base import named
 
 
 def method(result: Result) -> str:
-    """The method of a ViT run, beginning with its router's name: ``"switch, 16 experts"``, ``"dense"``, ``"ewa"``."""
+    """The method of a ViT run, beginning with its router's name: ``"switch"``, ``"dense"``, ``"dense, wide"``, ``"ewa"``."""
     fields = result.fields
     if fields.get("teacher.moe.router"):
         return "distillation from Switch"
     if fields.get("moe.router") is None:
-        return "dense"
+        return "dense, wide" if fields.get("widening", 1) > 1 else "dense"
     router = fields["moe.router"]
     if router == "partition" and fields["ewa_beta"]:
         return "ewa"

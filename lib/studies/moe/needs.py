@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from lib.measure.statistics import NotTestable
 from lib.runs.results import Results
-from lib.studies.base.needs import above_linear, flat
+from lib.studies.base.needs import above_linear, better, flat
 from lib.studies.base.seeds import each_seed
 from lib.studies.moe.claims import called, dense, longest_dense
 
@@ -16,19 +16,37 @@ Studies = Mapping[str, Results]
 ALIKE = 0.001
 
 
+#: Where wider layers are better by less than this, what experts add cannot be seen either.
+WIDER_BY = 0.003
+
+
 def scores(runs: Results) -> dict[int, float]:
     return each_seed(runs, lambda r: r.metrics["test_accuracy"])
 
 
 def dense_has_learnt(studies: Studies) -> None:
-    """Need a dense network that beats a linear classifier of the pixels."""
-    runs = dense(studies["accuracy"])
+    """Need a dense network, of the size that the details are tried at, that beats a linear classifier of the pixels."""
+    learnt(dense(studies["baseline"]))
+
+
+def compared_have_learnt(studies: Studies) -> None:
+    """Need a dense network in the main comparison that beats a linear classifier of the pixels."""
+    learnt(dense(studies["accuracy"]))
+
+
+def learnt(runs: Results) -> None:
     above_linear(list(scores(runs).values()), runs[0].spec["dataset"] if runs else "cifar10", "the dense network")
 
 
+def width_matters(studies: Studies) -> None:
+    """Need feed-forward layers of which more is better: experts are more of them."""
+    usual, wide = dense(studies["accuracy"]), called(studies["accuracy"], "dense, wide")
+    better(scores(wide).values(), scores(usual).values(), "the network with wider layers", "the usual one", WIDER_BY)
+
+
 def dense_is_flat(studies: Studies, margin: float) -> None:
-    """Need a dense network to which twice the training brings less than ``margin``."""
-    runs = studies["accuracy"]
+    """Need a dense network, of the size that the details are tried at, to which twice the training brings less than ``margin``."""
+    runs = studies["baseline"]
     flat(scores(dense(runs)), scores(longest_dense(runs)) if epochs(runs) > 1 else {}, margin, "the dense network")
 
 

@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pandas as pd
 
+from lib.measure.statistics import amount, percent
 from lib.runs.results import Result, Results
-from lib.studies.base.picked import joined
 from lib.studies.moe.names import epoch_seconds, frame, method, with_experts
 
 #: Metrics as the chapter's tables call them.
@@ -16,7 +16,6 @@ WORDS = {
     "test_accuracy": "test accuracy",
     "active_parameters": "active parameters",
     "flops_per_image": "FLOPs per image",
-    "passes": "passes per step",
     "load_entropy": "load entropy",
     "max_load": "largest load",
     "dead_experts": "unused experts",
@@ -46,10 +45,15 @@ QUOTED = pd.DataFrame(
 )
 
 
+#: Parameters of the project's dense model.
+PROJECT_PARAMETERS = 12_798_490
+
+
 def called(result: Result) -> str:
-    """Return the method with its number of experts, of the dense model with its epochs."""
-    name = with_experts(result)
-    return f"dense, {result.fields['recipe.epochs']} epochs" if name == "dense" else name
+    """Return the method with its number of experts, of the dense model with its epochs or with how wide its layers are."""
+    name, fields = with_experts(result), result.fields
+    own = {"dense": f"dense, {fields['recipe.epochs']} epochs", "dense, wide": f"dense, FFN {fields['widening']} times as wide"}
+    return own.get(name, name)
 
 
 def balanced(result: Result) -> str:
@@ -110,20 +114,15 @@ def with_or_without_loss(result: Result) -> str:
     return "switch" if result.fields["moe.balance"] else "switch, no balance loss"
 
 
-def passes(result: Result) -> int:
-    """Return the forward passes of a training step: two where two predictions are compared."""
-    return 2 if method(result) in ("thor", "thor, no agreement", "adamix") else 1
-
-
 def training_tflops(result: Result) -> float:
     """Return a run's training compute in TFLOPs: a backward pass costs as much as two forward passes."""
     images = result.fields["recipe.epochs"] * result.provenance["data"]["train"]
-    return 3 * passes(result) * images * result.metrics["flops_per_image"] / 1e12
+    return 3 * images * result.metrics["flops_per_image"] / 1e12
 
 
 def accuracy_rows(results: Results) -> pd.DataFrame:
-    """Return a row per run of the main comparison, with ``tflops`` of its training and ``passes`` per step."""
-    return frame(results, called).assign(tflops=[training_tflops(r) for r in results], passes=[passes(r) for r in results])
+    """Return a row per run of the main comparison, with ``tflops`` of its training."""
+    return frame(results, called).assign(tflops=[training_tflops(r) for r in results])
 
 
 def dense_and_largest(results: Results) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
@@ -132,6 +131,43 @@ def dense_and_largest(results: Results) -> tuple[pd.DataFrame, pd.DataFrame, pd.
     plain, sparse = rows[rows.method == "dense"], rows[rows.method == "switch"]
     first = plain["recipe.epochs"] == plain["recipe.epochs"].min()
     return plain[first], plain[~first], sparse[sparse["moe.experts"] == sparse["moe.experts"].max()]
+
+
+def controls_told(results: Results) -> str:
+    """Return what the dense model reaches when it is trained for longer and when its layers are wider; "" for neither."""
+    rows = frame(results)
+    _, longer, _ = dense_and_largest(results)
+    wide = rows[rows.method == "dense, wide"]
+    told = [f"trained for twice as many epochs it reaches {percent(longer.test_accuracy)}"] if len(longer) else []
+    if len(wide):
+        told.append(f"with feed-forward layers {wide.widening.iloc[0]} times as wide {percent(wide.test_accuracy)}")
+    return f"Of the dense controls, {' and '.join(told)}." if told else ""
+
+
+def two_networks(results: Results, smaller: Results) -> str:
+    """Return which network the later sections compare details on; "" where it is that of the main comparison."""
+    main, small = (next(r for r in runs if method(r) == "dense") for runs in (results, smaller))
+    if main.key in {r.key for r in smaller}:
+        return ""
+    usual, longer, _ = dense_and_largest(smaller)
+    more = f", and {percent(longer.test_accuracy)} after twice as many" if len(longer) else ""
+    return f"""**Two networks.** What follows compares details in many more runs, each of a smaller network that was trained for a shorter
+    time: dense it has {amount(small.metrics["parameters"])} parameters where that of the main comparison has
+    {amount(main.metrics["parameters"])}, it sees {small.provenance["data"]["train"]:,} images
+    {small.fields["recipe.epochs"]} times, and it reaches {percent(usual.test_accuracy)}{more}. It is still learning: differences of a
+    point or two may turn with more training, and the claims say where that matters."""
+
+
+def beside_project(results: Results) -> str:
+    """Return how our dense model and its size compare with the project's; "" for other images."""
+    dense, _, _ = dense_and_largest(results)
+    if set(dense.dataset) != {"cifar10"}:
+        return ""
+    reached = dense.epoch_at_threshold.astype(float)
+    epoch = "never reaches 75 %" if reached.isna().any() else f"has 75 % in epoch {reached.median():.0f}"
+    parameters = dense.parameters.iloc[0]
+    return f"""Our dense model has {PROJECT_PARAMETERS / parameters:.0f} times fewer parameters than the project's, {epoch} and ends at
+    {percent(dense.test_accuracy)} after {dense["recipe.epochs"].iloc[0]} epochs; the project's best of 350 epochs is 81.36 %."""
 
 
 def named_ends(rows: pd.DataFrame) -> tuple[str, str]:
@@ -192,12 +228,6 @@ def distinct_places(results: Results) -> Results:
             if r.fields["moe.placement"] != "last-two" or not usual or r.metrics["parameters"] != usual[0].metrics["parameters"]
         )
     )
-
-
-def with_dense(distilled: Results, results: Results) -> Results:
-    """Return the distilled runs and the main comparison's dense ones that are not among them."""
-    known = {r.key for r in distilled}
-    return joined(distilled, Results(tuple(r for r in results if method(r) == "dense" and r.key not in known)))
 
 
 def layer_counts(results: Results) -> pd.DataFrame:

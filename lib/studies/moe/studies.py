@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 
 from lib.data.images import check_name
 from lib.models.vit import preset, seed_geometry
 from lib.moe.layer import MoEConfig
 from lib.runs.spec import Spec
-from lib.studies.anchors.recipes import DISTORTED, vit_recipe
+from lib.studies.anchors.recipes import DISTORTED, SHIFTED, vit_recipe
 from lib.studies.anchors.runs import AnchorRun, pieces
 from lib.studies.base.images import LIGHT, other_shape
 from lib.studies.base.parameters import ChapterParameters, given
@@ -40,7 +41,9 @@ class Parameters(ChapterParameters):
                 raise ValueError(f"{name} must be at least {least}, not {value}")
         if self.dataset is not None:
             check_name(self.dataset)
-        if self.d_model is not None and self.d_model % (heads := preset(SIZES[self.scale].base.preset).heads):
+        size = SIZES[self.scale]
+        heads = math.lcm(*(preset(run.preset).heads for run in (size.base, size.main) if run))
+        if self.d_model is not None and self.d_model % heads:
             raise ValueError(f"d_model {self.d_model} cannot be shared by {heads} heads: choose a multiple of {heads}")
 
 
@@ -48,6 +51,7 @@ class Parameters(ChapterParameters):
 class Size:
     """What a scale chooses.  ``experts`` is the main sweep; its first entry serves the other studies.
 
+    ``main``: the network of the main comparison, where it is not that of the details (``base``), of which there are many more.
     ``seed_pieces``: in how many pieces the student project's geometry is trained, dense (None) and with so many experts.
     """
 
@@ -58,6 +62,7 @@ class Size:
     layer: LayerCost
     layer_experts: tuple[int, ...]
     step: StepCost
+    main: ViTRun | None = None
     seed_pieces: dict[int | None, int] = field(default_factory=dict)
 
 
@@ -96,6 +101,13 @@ SIZES = {
         layer=LayerCost(rounds=9),
         layer_experts=(4, 8, 16, 32, 64),
         step=StepCost(geometry="small", batch_size=64),
+        main=ViTRun(
+            dataset="cifar10",
+            preset="small-stemmed",
+            patch=8,
+            recipe=vit_recipe(16, batch_size=250),
+            augmentation=SHIFTED,
+        ),
     ),
     "gpu": Size(
         ViTRun(
@@ -122,18 +134,21 @@ def studies(parameters: Parameters) -> dict[str, list[Spec]]:
     """The Specs of each study by name; see the chapter for what each shows."""
     size = sized(parameters)
     every, few = range(size.seeds), range(size.side_seeds)
-    dense = size.base
+    dense, main = size.base, size.main
     sweep = (parameters.experts,) if parameters.experts else size.experts
     switch = replace(SWITCH, experts=sweep[0])
 
     def runs(*mixtures: MoEConfig, seeds=every, **changes) -> list[Spec]:
         return [replace(dense, moe=mixture, seed=seed, **changes) for mixture in mixtures for seed in seeds]
 
+    def compared(mixture: MoEConfig | None = None, **changes) -> list[Spec]:
+        return seeded(every, replace(main, moe=mixture, **changes))
+
     def other(router: str, **changes) -> MoEConfig:
         return MoEConfig(router=router, experts=sweep[0], placement=SWITCH.placement, **changes)
 
     baseline = seeded(every, dense)
-    longer = replace(dense, recipe=replace(dense.recipe, epochs=2 * dense.recipe.epochs))
+    longer = seeded(every, replace(dense, recipe=longer_recipe(dense)))
     switched = runs(switch)
     ewa = runs(other("partition"), ewa_beta=EWA_BETA)
     thor, adamix, whole = runs(other("thor")), runs(other("adamix")), runs(other("whole-network"))
@@ -147,8 +162,11 @@ def studies(parameters: Parameters) -> dict[str, list[Spec]]:
 
     found = {
         # One network, as one command of the Switch-ViT project trains one.
-        "model": baseline[:1] if parameters.dense_only else runs(replace(switch, experts=sweep[-1]), seeds=every[:1]),
-        "accuracy": baseline + seeded(every, longer) + runs(*(replace(switch, experts=e) for e in sweep)) + ewa + whole + thor + adamix,
+        "model": compared()[:1] if parameters.dense_only else compared(replace(switch, experts=sweep[-1]))[:1],
+        "accuracy": compared()
+        + compared(recipe=longer_recipe(main))
+        + compared(widening=WIDENING)
+        + [run for experts in sweep for run in compared(replace(switch, experts=experts))],
         "routers": baseline + switched + routed,
         "random": baseline
         + switched
@@ -178,7 +196,9 @@ def studies(parameters: Parameters) -> dict[str, list[Spec]]:
             *(replace(switch, placement=p) for p in ("all", "last-two") if elsewhere(p, dense)),
             seeds=few,
         ),
-        "distillation": baseline + switched + [replace(dense, teacher=teacher, seed=teacher.seed) for teacher in switched],
+        # What more training brings to the network of the details, which decides how much they can say.
+        "baseline": baseline + longer,
+        "distillation": baseline + longer + switched + [replace(dense, teacher=teacher, seed=teacher.seed) for teacher in switched],
         "collapse": runs(
             replace(switch, experts=sweep[-1]),
             replace(switch, experts=sweep[-1], balance=0.0),
@@ -188,11 +208,11 @@ def studies(parameters: Parameters) -> dict[str, list[Spec]]:
         "pace": [
             replace(
                 size.step,
-                geometry=dense.preset,
-                d_model=dense.d_model,
-                patch=dense.patch,
-                batch_size=dense.recipe.batch_size,
-                precision=dense.recipe.precision,
+                geometry=main.preset,
+                d_model=main.d_model,
+                patch=main.patch,
+                batch_size=main.recipe.batch_size,
+                precision=main.recipe.precision,
                 moe=replace(switch, experts=experts),
                 seed=seed,
             )
@@ -215,8 +235,14 @@ def studies(parameters: Parameters) -> dict[str, list[Spec]]:
     if size.seed_pieces:
         found["seed geometry"] = [piece for run in seed_geometries(size) for piece in pieces(run)]
     if parameters.dense_only:
-        return {name: [spec for spec in specs if spec in baseline] for name, specs in found.items()}
+        plain = baseline + compared()
+        return {name: [spec for spec in specs if spec in plain] for name, specs in found.items()}
     return found
+
+
+def longer_recipe(run: ViTRun) -> Recipe:
+    """The run's recipe with twice the epochs."""
+    return replace(run.recipe, epochs=2 * run.recipe.epochs)
 
 
 def seed_geometries(size: Size) -> list[AnchorRun]:
@@ -237,6 +263,9 @@ FEWEST_POSITIONS = 16
 #: Share that each expert takes from the others after every step (EWA's β).
 EWA_BETA = 0.01
 
+#: The dense network whose feed-forward layers are this many times as wide shows whether their width matters at all.
+WIDENING = 4
+
 #: At this many times the usual learning rate the load depends on the balance loss.
 COLLAPSING_LR = 3.0
 
@@ -255,13 +284,15 @@ def elsewhere(placement: str, run: ViTRun) -> bool:
 def sized(parameters: Parameters) -> Size:
     """The scale's sizes with the reader's knobs applied."""
     size = SIZES[parameters.scale]
-    base = size.base
-    recipe = replace(base.recipe, **given(epochs=parameters.epochs, batch_size=parameters.batch_size))
-    base = replace(base, recipe=recipe, **given(dataset=parameters.dataset, d_model=parameters.d_model))
-    if changes := other_shape(base.dataset, size.base.dataset):
-        base = replace(base, patch=None, **changes)
+
+    def changed(run: ViTRun) -> ViTRun:
+        recipe = replace(run.recipe, **given(epochs=parameters.epochs, batch_size=parameters.batch_size))
+        other = replace(run, recipe=recipe, **given(dataset=parameters.dataset, d_model=parameters.d_model))
+        shape = other_shape(other.dataset, run.dataset)
+        return replace(other, patch=None, **shape) if shape else other
+
     seeds = given(seeds=parameters.seeds, side_seeds=parameters.seeds)
     layer, step = size.layer, replace(size.step, **given(batch_size=parameters.batch_size))
     if parameters.d_model:  # a layer as wide as the network's, with the same share of hidden units
         layer = replace(layer, d_model=parameters.d_model, hidden=parameters.d_model * layer.hidden // layer.d_model)
-    return replace(size, base=base, layer=layer, step=step, **seeds)
+    return replace(size, base=changed(size.base), main=changed(size.main or size.base), layer=layer, step=step, **seeds)

@@ -49,7 +49,7 @@ class ViTRun(ImageRun):
     """Train a ViT on images, choose nothing by the test set, and look at it once at the end.
 
     ``preset``      size of the model, see :data:`lib.models.vit.PRESETS`; ``d_model`` changes its width,
-                    ``patch`` the side of its patches in pixels
+                    ``patch`` the side of its patches in pixels, ``widening`` multiplies its hidden units
     ``moe``         None: dense
     ``ewa_beta``    share of expert weight averaging after each step, for the router "partition"
     ``consistency`` whether THOR's and AdaMix's two passes are pulled together
@@ -61,6 +61,7 @@ class ViTRun(ImageRun):
     preset: str = "tiny"
     d_model: int | None = None
     patch: int | None = None
+    widening: int = 1
     moe: MoEConfig | None = None
     ewa_beta: float = 0.0
     consistency: bool = True
@@ -109,7 +110,7 @@ class ViTRun(ImageRun):
             classes=images.classes,
             patch=self.patch or (2 if side < 16 else 4),
             width=width,
-            hidden=width * base.hidden // base.width,
+            hidden=self.widening * width * base.hidden // base.width,
             moe=self.moe,
         )
 

@@ -91,18 +91,31 @@ def test_what_matters_and_what_is_enough():
 # The mixtures chapter
 
 
-def vit(accuracy, epochs=4, seed=0, **moe):
+def vit(accuracy, epochs=4, seed=0, widening=1, **moe):
     spec = {"seed": seed, "dataset": "cifar10", "moe": moe or None, "teacher": None, "recipe": {"epochs": epochs}, "ewa_beta": 0.01}
+    spec["widening"] = widening
     return run("moe-vit", spec, test_accuracy=accuracy, val_accuracy_first_expert=accuracy, val_accuracy_merged_uniform=0.42)
 
 
-def test_the_dense_vision_transformer():
-    passes(moe_needs.dense_has_learnt, {"accuracy": runs(vit(LINEAR + 0.01))})
-    stops(moe_needs.dense_has_learnt, {"accuracy": runs(vit(LINEAR - 0.01))}, saying="linear classifier")
+def test_the_dense_vision_transformer_has_learnt():
+    passes(moe_needs.dense_has_learnt, {"baseline": runs(vit(LINEAR + 0.01))})
+    stops(moe_needs.dense_has_learnt, {"baseline": runs(vit(LINEAR - 0.01))}, saying="linear classifier")
+    passes(moe_needs.compared_have_learnt, {"accuracy": runs(vit(LINEAR + 0.01))})
+    stops(moe_needs.compared_have_learnt, {"accuracy": runs(vit(LINEAR - 0.01))}, saying="linear classifier")
+
+
+def test_the_dense_vision_transformer_is_flat():
     long = vit(0.85, 8)
-    passes(moe_needs.dense_is_flat, {"accuracy": runs(vit(0.846), long)}, 0.005)
-    stops(moe_needs.dense_is_flat, {"accuracy": runs(vit(0.78), long)}, 0.005, saying="still learning")
-    stops(moe_needs.dense_is_flat, {"accuracy": runs(vit(0.78))}, 0.005, saying="not trained")
+    passes(moe_needs.dense_is_flat, {"baseline": runs(vit(0.846), long)}, 0.005)
+    stops(moe_needs.dense_is_flat, {"baseline": runs(vit(0.78), long)}, 0.005, saying="still learning")
+    stops(moe_needs.dense_is_flat, {"baseline": runs(vit(0.78))}, 0.005, saying="not trained")
+
+
+def test_the_width_of_feed_forward_layers():
+    usual, long = vit(0.83), vit(0.86, 8)
+    passes(moe_needs.width_matters, {"accuracy": runs(usual, long, vit(0.835, widening=4))})
+    stops(moe_needs.width_matters, {"accuracy": runs(usual, long, vit(0.832, widening=4))}, saying="would have to be better")
+    stops(moe_needs.width_matters, {"accuracy": runs(usual, long)}, saying="not both run")
 
 
 def test_averaged_experts():
