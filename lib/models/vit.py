@@ -209,7 +209,7 @@ PRESETS = {
     "small": ViTConfig(image_size=32, channels=3, patch=4, width=96, depth=4, heads=6, hidden=384),
     "base": ViTConfig(image_size=32, channels=3, patch=4, width=320, depth=12, heads=10, hidden=1024),
     "stemmed": ViTConfig(image_size=32, channels=3, patch=4, width=192, depth=6, heads=6, hidden=768, stem="conv"),
-    "small-stemmed": ViTConfig(image_size=32, channels=3, patch=8, width=64, depth=4, heads=2, hidden=256, stem="conv"),
+    "small-stemmed": ViTConfig(image_size=32, channels=3, patch=8, width=64, depth=4, heads=2, hidden=64, stem="conv"),
 }
 
 

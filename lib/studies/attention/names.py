@@ -21,13 +21,14 @@ CALLED = {
 
 
 def timings(results: Results) -> pd.DataFrame:
-    """A row for each contender that ran: name, length, passes, seed, ms, speed_up (None without a standard one), share."""
+    """A row for each contender that ran: name, length, passes, precision, seed, ms, speed_up (None without a standard one), share."""
     rows = [
         {
             "name": name,
             "method": CALLED.get(name, name),
             "length": r.spec["length"],
             "passes": r.spec["passes"],
+            "precision": r.spec["setting"]["precision"],
             "seed": r.spec["seed"],
             "ms": r.metrics[f"ms_{name}"],
             "speed_up": r.metrics.get(f"speed_up_{name}"),

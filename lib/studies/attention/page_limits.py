@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from lib.attention import io_model
-from lib.measure.statistics import percent
+from lib.measure.statistics import percent, times
 from lib.runs.results import Result, Results
 from lib.studies.attention.names import CALLED
 from lib.studies.base.picked import chosen, column, grouped
@@ -19,6 +19,35 @@ APPROXIMATE = ("linformer", "performer")
 
 #: The form without a maximum, which overflows.
 LITERAL = "no maximum subtracted"
+
+
+def by_precision(timed: pd.DataFrame) -> pd.DataFrame:
+    """Return a row per method and precision: milliseconds of a forward pass, of both passes, and of the backward pass by itself."""
+    means = timed.groupby(["method", "precision", "passes"], sort=False).ms.mean().unstack()
+    return pd.DataFrame(
+        [
+            {
+                "attention": method,
+                "precision": precision,
+                "forward": f"{row.forward:.2f} ms",
+                "forward and backward": f"{row.training:.2f} ms",
+                "backward": f"{row.training - row.forward:.2f} ms",
+            }
+            for (method, precision), row in means.iterrows()
+        ]
+    )
+
+
+def precision_told(timed: pd.DataFrame, results: Results) -> str:
+    """Return what 16 bits do to the fused kernel's two passes and to the definition's, and by which version of PyTorch."""
+    by = timed.pivot_table(index=["seed", "name", "precision"], columns="passes", values="ms")
+    both = by.training.unstack("precision")
+    fused, products = (both.xs(name, level="name") for name in ("sdpa", "standard"))
+    versions = " and ".join(sorted({str(r.provenance["torch"]) for r in results}))
+    return f"""In bf16 a forward and backward pass of the fused kernel takes {times(fused.bf16 / fused.fp32)} as long as in fp32, and of the
+    definition {times(products.bf16 / products.fp32)}; in bf16 the fused kernel takes {times(fused.bf16 / products.bf16)} as long as the
+    definition, in fp32 {times(fused.fp32 / products.fp32)} (PyTorch {versions}). Where the third of these numbers is above 1, this book's
+    networks are trained by the definition, see `lib.models.softmax_attention`; in a version where it is below 1 that is no longer right."""
 
 
 def against_share(sparse: pd.DataFrame) -> pd.DataFrame:

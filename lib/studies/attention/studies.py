@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from lib.data.text import TEXT_NAMES
 from lib.models.gpt import GPTConfig
 from lib.runs.spec import Spec
-from lib.studies.attention.contenders import Setting
+from lib.studies.attention.contenders import TYPES, Setting
 from lib.studies.attention.context import Recall, RecallRun, StoriesRun
 from lib.studies.attention.cost import PASSES, MachineRun, MemoryRun, TimingRun
 from lib.studies.attention.exact import ExactnessRun, StabilityRun
@@ -72,6 +72,7 @@ class Scale:
     stories: StoriesRun
     windows: tuple[int, ...]
     training_seeds: int = 1
+    network: Setting = Setting(heads=4, head_dim=32, batch=64)  # of one layer of a small transformer on 64 tokens
 
 
 def language(lr: float, epochs: int = 2, precision: str = "fp32") -> Recipe:
@@ -197,6 +198,9 @@ SIZES = {
 EAGER = ("standard", "tiled", "sdpa", "block-sparse", "linformer", "performer")
 COMPILED = ("standard", "sdpa", "flex", "flex, block-sparse", "triton")
 
+#: The definition and the fused kernel, in each precision, on so many tokens.
+FUSED, NETWORK_TOKENS = ("standard", "sdpa"), 64
+
 #: Of these, memory is measured.
 HELD = ("standard", "tiled", "sdpa", "linformer", "performer")
 
@@ -220,6 +224,19 @@ def studies(parameters: Parameters) -> dict[str, list[Spec]]:
         "sparsity": seeded(timed(lengths[-1], ("tiled", *(f"share {share:g}" for share in size.shares)), "training")),
         "engines": seeded(
             *(timed(length, COMPILED, passes) for length in size.engines if length <= lengths[-1] for passes in PASSES), seeds=(0,)
+        ),
+        "precision": seeded(
+            *(
+                TimingRun(
+                    length=NETWORK_TOKENS,
+                    names=FUSED,
+                    passes=passes,
+                    setting=replace(size.network, precision=precision),
+                    rounds=size.rounds,
+                )
+                for precision in TYPES
+                for passes in PASSES
+            )
         ),
         "tiles": seeded(timed(size.tiled, tuple(f"tile {tile}" for tile in size.tiles), "forward")),
         "memory": seeded(
