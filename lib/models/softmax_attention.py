@@ -2,7 +2,8 @@
 
 PyTorch's fused attention is the faster one everywhere but in one place: on a CPU in bfloat16, where its backward pass
 takes several times as long as in fp32 (PyTorch 2.14 on a processor with AMX: 171 ms against 18 for 256 images of 64 tokens,
-more than half of a transformer's step).  There two matrix products with a softmax in between win, though they write the
+more than half of a transformer's step; on one with AVX-512 bf16 both passes take three times as long, which the attention
+chapter measures).  There two matrix products with a softmax in between win, though they write the
 matrix of scores to memory.
 """
 

@@ -7,7 +7,8 @@ import math
 import numpy as np
 import pandas as pd
 
-from lib.measure.statistics import amount, percent
+from lib.measure.statistics import amount, number, paired_differences, percent, points
+from lib.moe.layer import MoEConfig
 from lib.runs.results import Result, Results
 from lib.studies.moe.names import epoch_seconds, frame, method, with_experts
 
@@ -205,6 +206,19 @@ def precision_rows(*studies: Results) -> pd.DataFrame:
     """Return a row per run with its validation accuracy after the ``first`` epoch."""
     rows = pd.concat([frame(part, variant) for part in studies if len(part)])
     return rows.assign(first=[r.curves["val_accuracy"][0] for part in studies for r in part])
+
+
+def sixteen_bits_told(precise: Results, started: Results) -> str:
+    """Return what training in bf16 changed, the router in fp32, against the same network in fp32; "" where one was not run."""
+    half, whole = (
+        precise.where(moe__router_precision="fp32"),
+        started.where(moe__router_init=MoEConfig().router_init, moe__jitter=0),
+    )
+    if not len(half) or not len(whole):
+        return ""
+    return f"""Training in bf16, with the router in fp32, changed test accuracy by
+    {points(paired_differences(half, whole, "test_accuracy"))} and test loss by {number(paired_differences(half, whole, "test_loss"))}
+    against training in fp32, the seeds in pairs."""
 
 
 def router_rows(results: Results) -> pd.DataFrame:
