@@ -202,6 +202,15 @@ def capacity_rows(results: Results) -> pd.DataFrame:
     return rows.assign(dropped=[r.curves["dropped"][-1] for r in results]).assign(**{"capacity factor": factors})
 
 
+def places_missing(results: Results) -> pd.DataFrame:
+    """Return a row per policy of networks that trained with all places: test accuracy with some, by capacity factor."""
+    rows = []
+    for policy, words in {"arrival": "in order of arrival", "priority": "surest first"}.items():
+        row = {f"factor {f:g}": percent([r.metrics[f"test_accuracy_{policy}_{f:g}"] for r in results]) for f in results[0].spec["factors"]}
+        rows.append({"who is served first": words} | row)
+    return pd.DataFrame(rows).assign(**{"all places": percent([r.metrics["test_accuracy_dropless"] for r in results])})
+
+
 def precision_rows(*studies: Results) -> pd.DataFrame:
     """Return a row per run with its validation accuracy after the ``first`` epoch."""
     rows = pd.concat([frame(part, variant) for part in studies if len(part)])
@@ -225,6 +234,13 @@ def router_rows(results: Results) -> pd.DataFrame:
     """Return a row per run; routers that decide nothing have no load."""
     rows = frame(results, with_experts)
     return rows.assign(**{name: rows[name].astype(float) if name in rows else math.nan for name in ("load_entropy", "max_load")})
+
+
+def one_thing_changed(routers: Results, gates: Results) -> pd.DataFrame:
+    """Return a row per run: routers with another table or another gate, after those that they differ from in that alone."""
+    own = ("hash", "switch", "bias")
+    pairs = [r for name in own for r in (*routers, *gates) if r.fields["moe.router"] == name]
+    return router_rows(Results(tuple({r.key: r for r in pairs}.values())))
 
 
 def mixtures(*studies: Results) -> Results:
