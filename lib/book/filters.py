@@ -29,6 +29,9 @@ PLUMBING = (
     "## Parameters and set-up {.unnumbered}\n\nIn the notebook these cells come first: what can be changed, and what the others need."
 )
 
+#: In the metadata of the output that tells readers of the notebook itself what :func:`add_chapter_line` tells those of the page.
+EXECUTED = "executed"
+
 Cell = dict
 Notebook = dict
 
@@ -81,7 +84,8 @@ def merge_parameters(cells: list[Cell], effective: dict) -> list[Cell]:
     """Show the values that were used in the parameters cell itself.
 
     They come from the cell that papermill injects, which is left out here, or from the stamp of an
-    executed chapter (``effective``).  Comments and type hints of the parameters cell stay.
+    executed chapter (``effective``).  Comments and type hints of the parameters cell stay; the output that names
+    other values than it holds goes.
     """
     values = {name: json.dumps(value) if isinstance(value, str) else repr(value) for name, value in effective.items()}
     for cell in cells:
@@ -93,6 +97,7 @@ def merge_parameters(cells: list[Cell], effective: dict) -> list[Cell]:
             code = with_values(source(cell), values)
             title = "" if "#| code-summary" in code else "#| code-summary: Parameters\n"
             set_source(cell, title + code)
+            cell["outputs"] = [output for output in cell.get("outputs", []) if EXECUTED not in output.get("metadata", {})]
             break
     return shown
 

@@ -15,7 +15,7 @@ from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 from nbformat import NotebookNode
 
 from lib import ROOT, __version__
-from lib.book.filters import repository_address, without_overwritten
+from lib.book.filters import EXECUTED, repository_address, without_overwritten
 from lib.studies import CHAPTERS, Chapter
 from lib.system.whole_file import replacing
 
@@ -89,7 +89,7 @@ def finished(notebook: NotebookNode, chapter: Chapter, parameters: dict[str, Any
 
     What differs between two equal runs goes (times, random cell ids, paths of this machine, progress bars).
     The cell that papermill injected goes too, or later runs of the chapter would inherit its values;
-    the stamp keeps them.
+    the stamp keeps them, and an output of the parameters cell tells them to those who open the notebook.
     """
     cells = [cell for cell in notebook.cells if not ADDED & tags(cell)]
     know_address(cells, repository_address(root / "_variables.yml"))
@@ -103,6 +103,8 @@ def finished(notebook: NotebookNode, chapter: Chapter, parameters: dict[str, Any
             count += 1
             cell.execution_count = count
             cell.outputs = [clean_output(output, count, root) for output in joined_streams(cell)]
+        if "parameters" in tags(cell):
+            cell.outputs = [executed_with(parameters), *(output for output in cell.outputs if EXECUTED not in output.get("metadata", {}))]
     name_cells(cells)
     metadata = {
         "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"},
@@ -118,6 +120,12 @@ def finished(notebook: NotebookNode, chapter: Chapter, parameters: dict[str, Any
     if page := page_hash(chapter):
         metadata["book"]["page"] = page
     return nbformat.v4.new_notebook(cells=cells, metadata=metadata)
+
+
+def executed_with(parameters: dict[str, Any]) -> NotebookNode:
+    """The output of the parameters cell that says what the outputs below it were made with; running the cell replaces it."""
+    told = ", ".join([f"scale {parameters['scale']}", *(f"{name} {value!r}" for name, value in parameters.items() if name != "scale")])
+    return nbformat.v4.new_output("display_data", {"text/plain": f"Executed at {told}."}, metadata={EXECUTED: True})
 
 
 def with_injected(cells: Sequence[NotebookNode]) -> list[NotebookNode]:

@@ -21,20 +21,48 @@ class WrongEntry(ValueError):
 
 
 def records(path: Path) -> list[dict[str, Any]]:
-    """Return the entries of a YAML list.  Raises :class:`WrongEntry` for anything else, with the line that YAML stumbles over."""
+    """Return the entries of a YAML list.  Raises :class:`WrongEntry` for anything else, with the line that YAML stumbles over.
+
+    YAML's own reader keeps the last of two fields of one name, so an entry that lacks its ``-`` would replace the one before it.
+    """
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+        loader = yaml.SafeLoader(path.read_text(encoding="utf-8"))
+        root = loader.get_single_node()
+        found = loader.construct_document(root) if root else None
     except yaml.MarkedYAMLError as error:
         line = f"line {error.problem_mark.line + 1}" if error.problem_mark else "somewhere"
         raise WrongEntry(f"{path.name}: {line}: {error.problem}") from error
     except (ValueError, yaml.YAMLError) as error:
         raise WrongEntry(f"{path.name}: {' '.join(str(error).split())}") from error
+    _refuse_twins(root, path.name)
     if not isinstance(found, list):
         raise WrongEntry(f"{path.name} is no list of entries")
     for number, entry in enumerate(found, start=1):
         if not isinstance(entry, dict):
             raise WrongEntry(f"{path.name}: entry {number} has no fields: {entry!r:.{SHOWN}}")
     return found
+
+
+def _refuse_twins(root: yaml.Node | None, file: str) -> None:
+    """Raise :class:`WrongEntry` for the first entry of the list ``root`` in which a mapping, at any depth, has one key twice."""
+    for number, entry in enumerate(root.value if isinstance(root, yaml.SequenceNode) else [], start=1):
+        waiting, seen = [entry], set()
+        while waiting:
+            node = waiting.pop()
+            if id(node) in seen or not isinstance(node, yaml.CollectionNode):
+                continue
+            seen.add(id(node))  # an alias may lead back
+            if isinstance(node, yaml.SequenceNode):
+                waiting += node.value
+                continue
+            keys = set()
+            for key, value in node.value:
+                waiting.append(value)
+                if not isinstance(key, yaml.ScalarNode):
+                    continue
+                if key.value in keys:
+                    raise WrongEntry(f"{file}: entry {number} has {key.value!r} twice, again in line {key.start_mark.line + 1}")
+                keys.add(key.value)
 
 
 def read_entries(path: Path, make: Callable[[Any], Any], key: str) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from lib.book import build as book
 from lib.book import edition, notebooks, render
 from lib.book.bars import shown
 from lib.book.execute import Execution, Failure, execute
+from lib.book.filters import present
 from lib.book.front import headlines
 from lib.book.notebooks import Project, code_hash, finished, know_address, repeated_labels
 from lib.runs.scales import PLANNED, REPLAYS, cannot_run
@@ -290,6 +291,22 @@ class Studied(SampleChapter):
             Parameters=SampleParameters,
             studies=lambda parameters: {"main": [Logged(name=name) for name in names.get(parameters.scale, ())]},
         )
+
+
+def test_a_notebook_says_at_which_scale_it_was_executed_and_its_page_says_it_once(tmp_path):
+    cells = [new_markdown_cell("# T"), new_code_cell('scale = "laptop"\nknob = 1', metadata={"tags": ["parameters"]}), new_code_cell("a")]
+    notebook = nbformat.v4.new_notebook(cells=cells)
+    done = finished(notebook, SampleChapter(1, "01-x", "x", "X"), {"scale": "cpu", "knob": "b"}, tmp_path)
+    (told,) = done.cells[1].outputs
+    assert told.data["text/plain"] == "Executed at scale cpu, knob 'b'." and not done.cells[2].outputs
+    assert code_hash(done) == code_hash(notebook)
+    nbformat.validate(done)
+    again = finished(done, SampleChapter(1, "01-x", "x", "X"), {"scale": "gpu"}, tmp_path)
+    assert [out.data["text/plain"] for out in again.cells[1].outputs] == ["Executed at scale gpu."]
+    again.cells[1].outputs.append(nbformat.v4.new_output("stream", name="stdout", text="its own"))
+    page = present(json.loads(nbformat.writes(again)))
+    assert [out["text"] for cell in page["cells"] for out in cell.get("outputs", ())] == ["its own"]
+    assert json.dumps(page).count("scale <b>gpu</b>") == 1 and "Executed at" not in json.dumps(page)
 
 
 def test_finished_notebooks_are_clean_and_named_alike(tmp_path):

@@ -1,6 +1,7 @@
 """The manifests in data/editions name what is committed, and nothing else."""
 
 import json
+import re
 
 import pytest
 
@@ -31,6 +32,18 @@ def test_a_manifest_is_called_by_its_date_and_device():
         content = json.loads(path.read_text())
         assert path.stem == f"{content['date']}-{content['name']}"
     assert device_name("NVIDIA H200") == "h200"
+
+
+def test_the_data_folder_says_which_variants_the_edition_has():
+    told = (ROOT / "data" / "README.md").read_text(encoding="utf-8")
+    (paragraph,) = (text for text in told.split("\n\n") if text.startswith("The reference edition has results of CIFAR-10"))
+    found = {
+        re.sub(r", \d+ of .*", "", data["variant"])
+        for path in FOLDER.glob("*.json")
+        for data in json.loads(path.read_text())["data"]
+        if data["name"] == "cifar10"
+    }
+    assert set(re.findall(r"`((?:parquet|official)[^`]*)`", paragraph)) == found
 
 
 def test_every_committed_result_belongs_to_an_edition():

@@ -216,6 +216,8 @@ GOOD = """
         (("  study: s\n", "  study: s\n  needs: [{flat: a lot}]\n"), "claims.yml: 'one': the margin of flat is a number, not 'a lot'"),
         (("- id:", "- idd:"), "claims.yml: entry 1 has no 'id', which is a text"),
         ((GOOD, GOOD + GOOD), "claims.yml: 'one' is there twice"),
+        (("  claim:", "  id: two\n  claim:"), "claims.yml: entry 1 has 'id' twice, again in line 5"),
+        (("at_least: 1.0", "at_least: 1.0, at_least: 2.0"), "claims.yml: entry 1 has 'at_least' twice, again in line 12"),
         ((GOOD, GOOD + "- words\n"), "claims.yml: entry 2 has no fields: 'words'"),
         ((GOOD, GOOD + "\t- x: [1\n"), "claims.yml: line 13: found character '\\t' that cannot start any token"),
         ((GOOD, "a: 1"), "claims.yml is no list of entries"),

@@ -26,7 +26,7 @@ from lib.measure.flop_count import count_flops
 from lib.moe.layer import MoEConfig
 from lib.runs.spec import Spec
 from lib.runs.store import Store, obtain
-from lib.studies.elastic.search import COSTS, METHODS, Search, SearchRun
+from lib.studies.elastic.search import COSTS, METHODS, Search, SubnetSearchRun
 from lib.training.loop import Recipe
 
 SPACE = Space(depth=(1, 2), heads=(1, 2, 3), hidden=(8, 16), experts=(1, 2, 4), k=(1, 2))
@@ -276,7 +276,7 @@ SMALL = {
 @pytest.fixture(scope="module")
 def result(tmp_path_factory):
     folder = tmp_path_factory.mktemp("search")
-    return obtain([SearchRun(parent=Parent(), **SMALL)], store=Store(folder / "reference", folder / "own"), device="cpu")[0]
+    return obtain([SubnetSearchRun(parent=Parent(), **SMALL)], store=Store(folder / "reference", folder / "own"), device="cpu")[0]
 
 
 def test_a_result_is_small_and_complete(result):
@@ -314,10 +314,10 @@ def test_measured_accuracy_is_that_of_the_named_sub_network(result):
 
 def test_measuring_leaves_a_network_that_can_still_be_trained(network):
     images = load_images("digits")
-    Search(SearchRun(parent=Parent(), **SMALL), images, network, None).accuracies([SPACE.smallest], 16)
+    Search(SubnetSearchRun(parent=Parent(), **SMALL), images, network, None).accuracies([SPACE.smallest], 16)
     assert not any(block.ffn.router.off_E.is_inference() for block in network.blocks)
 
 
 def test_a_rigid_parent_is_refused(tmp_path):
     with pytest.raises(ValueError, match="nothing to search"):
-        obtain([SearchRun(parent=Parent(space=Space.only(SPACE.largest)))], store=Store(tmp_path, tmp_path), device="cpu")
+        obtain([SubnetSearchRun(parent=Parent(space=Space.only(SPACE.largest)))], store=Store(tmp_path, tmp_path), device="cpu")

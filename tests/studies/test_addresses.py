@@ -9,6 +9,7 @@ import pytest
 import golden_keys
 from conftest import ROOT
 from lib.runs.results import check_spec, read_result
+from lib.runs.spec import Spec
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +57,23 @@ def test_nested_types_have_names_of_their_own(specs):
         assert len({inner.__name__ for inner in held}) == len(held), f"{place} holds two classes of one name"
     shared = {name for name, found in classes.items() if len(found) > 1}
     assert shared == {"TicketRun"}, "give the new one another name; these two, of pruning and of tickets, share no field"
+
+
+def every(cls):
+    for below in cls.__subclasses__():
+        yield below
+        yield from every(below)
+
+
+def test_each_kind_of_run_has_a_name_of_its_own(specs):
+    """A class's name is all that a reader of an error, a log or an address sees of it."""
+    modules = defaultdict(set)
+    for cls in every(Spec):
+        if cls.__module__.startswith("lib."):
+            modules[cls.__name__].add(cls.__module__)
+    assert len(modules) >= len({type(spec).__name__ for spec in specs})
+    twice = {name: found for name, found in modules.items() if len(found) > 1}
+    assert set(twice) == {"TicketRun"}, f"rename what is not nested in another Spec: {twice}"  # it is nested, in addresses
 
 
 def test_every_committed_result_is_intact_and_of_its_spec(specs):

@@ -14,14 +14,28 @@ TRAINING = 3
 
 
 def reached(results: Results, scale: str) -> pd.DataFrame:
-    """Return a row per run: ``name``, ``parameters``, ``flops`` of one image, ``work`` (of training, in TFLOPs), accuracies."""
+    """Return a row per run: ``name``, ``parameters``, ``flops`` of one image, accuracies, and what training took.
+
+    That is ``work``, in TFLOPs, and ``minutes``, on the machine of the run, evaluation left out.
+    """
     called = names(results, scale)
     return pd.DataFrame(
         [
-            result.metrics | {"name": called[result.key], "work": len(result.curves["val_accuracy"]) * work_of_an_epoch(result) / 1e12}
+            result.metrics
+            | {
+                "name": called[result.key],
+                "work": len(result.curves["val_accuracy"]) * work_of_an_epoch(result) / 1e12,
+                "minutes": result.metrics["train_seconds"] / 60,
+            }
             for result in results
         ]
     )
+
+
+def fewest_to_most(values: pd.Series) -> str:
+    """Return ``9 to 37``: times of a machine that did other work too have no mean worth reading."""
+    fewest, most = (f"{value:.2g}" if value < 10 else f"{value:.0f}" for value in (values.min(), values.max()))
+    return fewest if fewest == most else f"{fewest} to {most}"
 
 
 def ways(results: Results, scale: str) -> pd.DataFrame:

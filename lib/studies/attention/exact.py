@@ -20,7 +20,7 @@ from lib.runs.store import Session
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExactnessRun(Spec):
+class ExactAttentionRun(Spec):
     """Largest absolute difference to standard attention over ``cases`` random ones, in fp32: outputs, and gradients.
 
     Sizes up to ``longest`` tokens, drawn without regard to the tile; causal order, padding, blocks and grouped queries each

@@ -11,7 +11,7 @@ from lib.runs.spec import Spec
 from lib.studies.attention.contenders import TYPES, Setting
 from lib.studies.attention.context import Recall, RecallRun, StoriesRun
 from lib.studies.attention.cost import PASSES, MachineRun, MemoryRun, TimingRun
-from lib.studies.attention.exact import ExactnessRun, StabilityRun
+from lib.studies.attention.exact import ExactAttentionRun, StabilityRun
 from lib.studies.attention.step import StepRun
 from lib.studies.base.corpora import Corpus
 from lib.studies.base.parameters import ChapterParameters, given
@@ -218,7 +218,7 @@ def studies(parameters: Parameters) -> dict[str, list[Spec]]:
         return TimingRun(length=length, names=names, passes=passes, setting=size.setting, rounds=size.rounds)
 
     return {
-        "exactness": seeded(ExactnessRun(cases=size.cases)),
+        "exactness": seeded(ExactAttentionRun(cases=size.cases)),
         "stability": seeded(StabilityRun(length=size.stability)),
         "timing": seeded(*(timed(length, EAGER, passes) for length in lengths for passes in PASSES)),
         "sparsity": seeded(timed(lengths[-1], ("tiled", *(f"share {share:g}" for share in size.shares)), "training")),

@@ -41,7 +41,7 @@ CHUNK = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
-class SearchRun(Spec):
+class SubnetSearchRun(Spec):
     """Search the trained network of ``parent`` against parameters, against FLOPs and against latency.
 
     ``parent``             a trained elastic network, :class:`~lib.studies.elastic.vit.ElasticRun`
@@ -81,7 +81,7 @@ class SearchRun(Spec):
 class Search:
     """One run: what is measured of each sub-network is kept, so that none is measured twice."""
 
-    def __init__(self, spec: SearchRun, images: ImageSet, model: ElasticViT, session: Session):
+    def __init__(self, spec: SubnetSearchRun, images: ImageSet, model: ElasticViT, session: Session):
         self.spec, self.images, self.model, self.session = spec, images, model, session
         self.space, self.precision = spec.parent.space, spec.parent.recipe.precision
         self.batch = normalise(images.validation.images[: spec.latency_batch], images)

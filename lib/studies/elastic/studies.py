@@ -20,7 +20,7 @@ from lib.studies.elastic.cost import ExtractionRun, SamplerCost
 from lib.studies.elastic.dynamic import DynamicRun
 from lib.studies.elastic.mixtures import MixNMatchRun
 from lib.studies.elastic.recovery import RecoveryRun
-from lib.studies.elastic.search import SearchRun
+from lib.studies.elastic.search import SubnetSearchRun
 from lib.studies.elastic.subsets import SubsetRun
 from lib.studies.elastic.vit import ElasticRun
 from lib.system.checks import one_of
@@ -81,7 +81,7 @@ class Scale:
     geometry: Geometry
     seeds: int
     topic_seeds: int
-    search: dict[str, Any]  # fields of SearchRun
+    search: dict[str, Any]  # fields of SubnetSearchRun
     rounds: int  # of timings
     pace: dict[str, int]  # fields of SamplerCost: how long it is timed
     cnn: Recipe  # of the convolutional baselines
@@ -278,7 +278,7 @@ def studies(parameters: Parameters) -> dict[str, list[Spec]]:
             for sampler in (ERNIE(), Uniform(), Sandwich(), Weighted(), Progressive())
             for seed in topic
         ],
-        "search": [SearchRun(parent=run, seed=run.seed, **size.search) for run in seeded(searched)],
+        "search": [SubnetSearchRun(parent=run, seed=run.seed, **size.search) for run in seeded(searched)],
     }
     if parameters.stage in STAGES:
         return {name: specs for name, specs in found.items() if name in STAGES[parameters.stage]}

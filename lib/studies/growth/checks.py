@@ -90,7 +90,7 @@ def as_if_trained(config: GPTConfig, seed: int) -> GPT:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExactnessRun(Spec):
+class ExactGrowthRun(Spec):
     """How far each operator moves the logits of each of ``variants`` models, at most.
 
     In float64 as it is, in fp32 over the logits' standard deviation.

@@ -188,6 +188,7 @@ class GrowthRun(Spec):
             optimizers=optimizers,
             evaluate=evaluate,
             checkpoint=session.checkpoint,
+            within_epochs=True,
             report=session.report,
         )
         test, *earlier = (self.tested(model, which) for which in (text, *learnt))

@@ -18,7 +18,7 @@ from lib.runs.spec import Spec
 from lib.studies.base.corpora import Corpus
 from lib.studies.base.parameters import ChapterParameters, given, numbers
 from lib.studies.base.seeds import with_seed
-from lib.studies.growth.checks import CommuteRun, ExactnessRun, NoiseRun, PresetRun
+from lib.studies.growth.checks import CommuteRun, ExactGrowthRun, NoiseRun, PresetRun
 from lib.studies.growth.gpt import GrowthRun
 from lib.studies.growth.pace import PaceRun
 from lib.studies.growth.sizes import SIZES, Scale
@@ -133,7 +133,7 @@ def studies(parameters: Parameters) -> dict[str, list[Spec]]:
         ),
         "pipeline": seeded(*(phase for run in pipelines for phase in chain(run))),
         "continual": seeded(*plan.continual()),
-        "exactness": [ExactnessRun(variants=size.variants)],
+        "exactness": [ExactGrowthRun(variants=size.variants)],
         "noise": [NoiseRun(parent=run) for run in seeded(plan.source(plan.narrow, first))],
         "commuting": seeded(CommuteRun(corpus=size.corpus)),
         "presets": [PresetRun()] if size.presets else [],

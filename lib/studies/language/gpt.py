@@ -68,6 +68,7 @@ class LanguageGPT(Spec):
             self.recipe,
             seed=self.seed,
             checkpoint=session.checkpoint,
+            within_epochs=True,
             report=session.report,
             evaluate=held_out,
         )

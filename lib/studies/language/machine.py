@@ -78,7 +78,7 @@ def forms(layer: nn.Linear) -> dict[str, Callable[[Tensor], Tensor]]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TorchaoRun(Spec):
+class TorchaoLMRun(Spec):
     """The book's own GPT with weights rounded by torchao and by ours: 8 bits per row, 4 per 32 neighbours, both symmetric."""
 
     experiment: ClassVar[str] = "language-torchao"

@@ -11,7 +11,7 @@ from lib.studies.base.parameters import ChapterParameters
 from lib.studies.language.compress import CompressRun
 from lib.studies.language.gpt_sizes import GPTS
 from lib.studies.language.layers import LayersRun
-from lib.studies.language.machine import LayerTimeRun, TorchaoRun
+from lib.studies.language.machine import LayerTimeRun, TorchaoLMRun
 from lib.studies.language.methods import PrunedLM, RoundedActivationsLM, RoundedLM, ShortenedLM, Untouched
 from lib.studies.language.subjects import OwnLM, PretrainedLM
 from lib.system.checks import one_of, require
@@ -176,7 +176,7 @@ def studies(parameters: Parameters) -> dict[str, list[Spec]]:
                 )
             ),
         ],
-        "torchao": [TorchaoRun(model=size.own)] if size.torchao else [],
+        "torchao": [TorchaoLMRun(model=size.own)] if size.torchao else [],
         "time": [LayerTimeRun(rounds=size.rounds)],
     }
     return {name: list(dict.fromkeys(specs)) for name, specs in found.items()}

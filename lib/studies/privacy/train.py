@@ -132,6 +132,7 @@ class ReplacedRun(Spec):
             evaluate=evaluate,
             after_step=follow(budget, steps),
             checkpoint=session.checkpoint,
+            within_epochs=True,
             report=session.report,
         )
         session.save_weights(settle(model, batches))

@@ -215,7 +215,7 @@ def without(model: Classifier, heads: Tensor, neurons: Tensor) -> Classifier:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SpeedRun(Spec):
+class DynamicSpeedRun(Spec):
     """Time inference of the whole network, the dynamic one with and without skipping, and the static one, in turns.
 
     ``batches``  inputs at a time; validation inputs, other ones in each turn.  A turn takes as many small batches one after

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from lib.runs.spec import Spec
 from lib.studies.tickets.early import EarlySearchRun, TicketRun, TrainingTimeRun
-from lib.studies.tickets.ebert import JointRun, SpeedRun, TunedRun
+from lib.studies.tickets.ebert import DynamicSpeedRun, JointRun, TunedRun
 from lib.studies.tickets.finetune import FinetuneRun
 from lib.studies.tickets.plays import RetrainRun, SearchRun
 
@@ -119,7 +119,7 @@ def ebert(whole: Sequence[FinetuneRun], few: Iterable[FinetuneRun], size: Struct
         found["ebert-static"] += [static(one, name) for one in gated for name in size.statics]
         found["ebert-layers"].append(dynamic(run, size.targets[0], per_layer=0.0))
         found["ebert-speed"].append(
-            SpeedRun(dynamic=gated[0], static=static(gated[0], size.statics[-1]), rounds=size.rounds, seed=run.seed)
+            DynamicSpeedRun(dynamic=gated[0], static=static(gated[0], size.statics[-1]), rounds=size.rounds, seed=run.seed)
         )
     most = max((run.size.train for run in whole), default=0)
     for run in few:

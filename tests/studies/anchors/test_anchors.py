@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import pandas as pd
 import pytest
 import torch
 
@@ -13,6 +14,7 @@ from lib.models.whitened_cnn import WhitenedCNNConfig
 from lib.runs.store import Session, Store, lineage, obtain
 from lib.studies.anchors.recipes import cnn_recipe, recipes
 from lib.studies.anchors.runs import AnchorPiece, AnchorRun, pieces
+from lib.studies.anchors.table import fewest_to_most, reached
 from lib.studies.base.answers import correct_of
 from lib.training.loop import Recipe
 
@@ -76,6 +78,16 @@ def test_numbers_of_pieces_that_make_no_sense_are_refused():
         replace(TINY, pieces=4)
     with pytest.raises(ValueError, match="has 1 to 1 before the last"):
         AnchorPiece(parent=replace(TINY, pieces=2), number=2)
+
+
+def test_the_table_has_the_minutes_of_training(store):
+    small = recipes("smoke")["small CNN"]
+    results = obtain([small, replace(small, seed=1)], store=store, device="cpu")
+    table = reached(results, "smoke")
+    assert list(table["minutes"]) == [result.metrics["train_seconds"] / 60 for result in results]
+    assert set(table["name"]) == {"small CNN"}
+    assert fewest_to_most(pd.Series([37.2, 8.65, 9.7])) == "8.7 to 37"
+    assert fewest_to_most(pd.Series([42.8])) == "43" and fewest_to_most(pd.Series([0.031, 0.032])) == "0.031 to 0.032"
 
 
 def test_learning_is_what_the_recipes_do(store):

@@ -19,7 +19,7 @@ from lib.runs.store import Session, Store
 from lib.studies.attention.contenders import Setting, contenders, share_computed
 from lib.studies.attention.context import Recall, RecallBatches, RecallRun, StoriesRun, generator
 from lib.studies.attention.cost import MachineRun, MemoryRun, TimingRun, kept_bytes
-from lib.studies.attention.exact import ExactnessRun, StabilityRun
+from lib.studies.attention.exact import ExactAttentionRun, StabilityRun
 from lib.studies.attention.names import memories, timings
 from lib.studies.attention.step import StepRun
 from lib.studies.attention.studies import SIZES, Parameters, doublings, sized, studies
@@ -75,7 +75,7 @@ def test_what_is_kept_is_counted_once():
 
 
 def test_exactness_and_stability(tmp_path):
-    exact = run(ExactnessRun(cases=12, longest=40), tmp_path)
+    exact = run(ExactAttentionRun(cases=12, longest=40), tmp_path)
     assert reads("flash-exact")({"exactness": Results((exact,))})[0] <= 1e-5
     assert {"tiled_causal", "sdpa_padding", "rounding_groups", "tiled_uneven", "tiled_blocks"} <= exact.metrics.keys()
     stable = run(StabilityRun(length=48, head_dim=16, spreads=(1.0, 256.0)), tmp_path)

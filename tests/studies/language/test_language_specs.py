@@ -25,7 +25,7 @@ from lib.studies.base.corpora import Corpus
 from lib.studies.language.compress import CompressRun
 from lib.studies.language.gpt import LanguageGPT, bigram_loss, drawn, spread, unigram_loss
 from lib.studies.language.layers import LayersRun
-from lib.studies.language.machine import LayerTimeRun, TorchaoRun
+from lib.studies.language.machine import LayerTimeRun, TorchaoLMRun
 from lib.studies.language.methods import PrunedLM, RoundedActivationsLM, RoundedLM, ShortenedLM, Untouched
 from lib.studies.language.studies import SIZES, Parameters, studies
 from lib.studies.language.subjects import OwnLM, losses
@@ -252,7 +252,7 @@ def test_the_time_of_a_layer(tmp_path):
 
 def test_torchao_rounds_alike(store):
     pytest.importorskip("torchao", reason="torchao is not installed")
-    metrics = run(TorchaoRun(model=SMALL), store).metrics
+    metrics = run(TorchaoLMRun(model=SMALL), store).metrics
     for bits, close in ((8, 0.01), (4, 0.05)):
         assert metrics[f"perplexity_torchao_{bits}"] == pytest.approx(metrics[f"perplexity_ours_{bits}"], rel=close)
 

@@ -15,7 +15,7 @@ from lib.runs.spec import all_fields
 from lib.runs.store import Session, Store, obtain
 from lib.studies.tickets import values
 from lib.studies.tickets.early import DRAWS, EarlySearchRun, TicketRun, TrainingTimeRun
-from lib.studies.tickets.ebert import JointRun, SpeedRun, TunedRun, emptiest
+from lib.studies.tickets.ebert import DynamicSpeedRun, JointRun, TunedRun, emptiest
 from lib.studies.tickets.finetune import FinetuneRun, TaskSize
 from lib.studies.tickets.labels import label
 from lib.studies.tickets.plays import RetrainRun, SearchRun
@@ -135,7 +135,7 @@ def test_dynamic_and_static_networks(store):
         assert result.metrics["flops"] == pytest.approx(spent, rel=1e-5) and spent <= budget + 1e-6
         assert evaluate_task(static.load(here), task.test)["accuracy"] == pytest.approx(result.metrics["test_accuracy"])
 
-    times = ran(store, SpeedRun(dynamic=dynamic, static=learnt, rounds=3, batches=(1, 8))).metrics
+    times = ran(store, DynamicSpeedRun(dynamic=dynamic, static=learnt, rounds=3, batches=(1, 8))).metrics
     assert times["skipping_ratio_at_1"] > 0 and times["needed_at_1"] <= times["needed_at_8"] <= 1
 
 
@@ -287,7 +287,7 @@ def sample(seeds=(0, 1), accuracy=0.9):
                 if target == 0.4:
                     bare = replace(run, parent=replace(joint, per_layer=0.0))
                     entries["ebert-layers"].append((bare, {"test_accuracy": 0.8, "emptiest_by_kind": 0.05}))
-                    speed = SpeedRun(dynamic=run, static=static, seed=seed)
+                    speed = DynamicSpeedRun(dynamic=run, static=static, seed=seed)
                     entries["ebert-speed"].append((speed, {"skipping_ratio_at_1": 0.7, "flops": 0.38}))
         few = replace(WHOLE, size=TaskSize(32, 32), seed=seed)
         # Its fine-tuning is part of the study.
