@@ -7,6 +7,7 @@ Each Spec is run up to its first training step, whose floating-point operations 
 from __future__ import annotations
 
 import functools
+import math
 import tempfile
 from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
@@ -27,6 +28,7 @@ from lib.studies.base import corpora
 from lib.studies.base import images as of_images
 from lib.studies.base.rehearsal import Counted, Work, rehearsing
 from lib.studies.base.worth import in_order_of_worth
+from lib.studies.distillation import stories as of_stories
 from lib.studies.growth.gpt import GrowthRun
 from lib.studies.tickets import text as of_tickets
 from lib.training.loop import Recipe
@@ -99,6 +101,7 @@ def first_step(spec: Spec, session: Session) -> Counted | None:
             mock.patch.object(corpora, "load_text", stand_in),
             mock.patch.object(of_tickets, "load_text", stand_in),
             mock.patch.object(of_images, "load_images", read_once),
+            mock.patch.object(of_stories, "student_scores", not_scored),
         ):
             spec.run(session)
     except Counted as found:
@@ -113,6 +116,11 @@ read_once = functools.lru_cache(2)(load_images)
 def stand_in(name: str, vocabulary: int, device: str = "cpu", stories: int | None = None) -> TextSet:
     """Few stories in place of many: what a step costs depends on how many words there are to choose from, and not on which."""
     return replace(load_text("grammar", SPOKEN, device), vocabulary=vocabulary)
+
+
+def not_scored(*_: Any) -> dict[str, float]:
+    """What a student of stories scores before its first step: two networks would write hundreds of texts for it, word by word."""
+    return {"loss": math.nan, "reverse": math.nan}
 
 
 #: Tokens of the stories that replace others.
