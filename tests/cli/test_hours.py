@@ -2,7 +2,10 @@
 
 from dataclasses import replace
 
-from lib.cli.hours import AROUND, LAUNCH, PEAK, SHARE, costs_like, estimate, estimated, trained_by, unseeded
+import pytest
+
+from lib.cli.hours import AROUND, LAUNCH, PEAK, SHARE, costs_like, estimate, estimated, known_work, trained_by, unseeded
+from lib.runs.store import Store
 from lib.studies.attention.cost import MachineRun
 from lib.studies.base.rehearsal import Work
 from lib.studies.growth.studies import Parameters, studies
@@ -39,6 +42,14 @@ def test_seeds_cost_the_same_and_sizes_do_not():
     runs = studies(Parameters(scale="cpu"))["envelope"]
     assert len({unseeded(run) for run in runs}) == len(runs) // 3
     assert len({costs_like(run) for run in runs}) == 4
+
+
+def test_no_story_is_told_before_the_first_step(tmp_path, monkeypatch):
+    from lib.studies.distillation.studies import Parameters, studies
+
+    spec = next(spec for spec in studies(Parameters(scale="smoke"))["stories"] if spec.author == "data")
+    monkeypatch.setattr("lib.studies.distillation.language.continued", lambda *_: pytest.fail("a story was told"))
+    assert known_work(spec, Store(tmp_path / "none", tmp_path)).steps == spec.steps
 
 
 def test_every_result_is_in_a_row():
