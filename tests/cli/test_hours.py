@@ -48,7 +48,7 @@ def test_no_story_is_told_before_the_first_step(tmp_path, monkeypatch):
     from lib.studies.distillation.studies import Parameters, studies
 
     spec = next(spec for spec in studies(Parameters(scale="smoke"))["stories"] if spec.author == "data")
-    monkeypatch.setattr("lib.studies.distillation.language.continued", lambda *_: pytest.fail("a story was told"))
+    monkeypatch.setattr("lib.distillation.language.continued", lambda *_: pytest.fail("a story was told"))
     assert known_work(spec, Store(tmp_path / "none", tmp_path)).steps == spec.steps
 
 
