@@ -115,7 +115,7 @@ read_once = functools.lru_cache(2)(load_images)
 
 def stand_in(name: str, vocabulary: int, device: str = "cpu", stories: int | None = None) -> TextSet:
     """Few stories in place of many: what a step costs depends on how many words there are to choose from, and not on which."""
-    return replace(load_text("grammar", SPOKEN, device), vocabulary=vocabulary)
+    return replace(load_text("grammar", min(SPOKEN, vocabulary), device), vocabulary=vocabulary)
 
 
 def not_scored(*_: Any) -> dict[str, float]:
@@ -123,7 +123,7 @@ def not_scored(*_: Any) -> dict[str, float]:
     return {"loss": math.nan, "reverse": math.nan}
 
 
-#: Tokens of the stories that replace others.
+#: Tokens of the stories that replace others, at most.
 SPOKEN = 384
 
 
