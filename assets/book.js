@@ -335,15 +335,15 @@
   for (const formula of document.querySelectorAll('main math[display="block"]'))   // whose role stays: it is read as a formula
     if (formula.scrollWidth > formula.clientWidth) formula.tabIndex = 0;
 
-  /* What a cell of the mosaic says stands below it too, for those who see no tooltip.  Assistive technology reads the cell's own title. */
+  /* What a cell of the mosaic says stands below it too, for those who see no tooltip, in place of how to use it.
+     Assistive technology reads the cell's own title. */
   for (const mosaic of document.querySelectorAll(".book-mosaic")) {
-    const said = document.createElement("p");
-    said.className = "book-mosaic-said";
-    said.setAttribute("aria-hidden", "true");
-    mosaic.append(said);
+    const said = mosaic.querySelector(".book-mosaic-said");
     const say = ({ target }) => {
       const title = target.closest("a")?.querySelector("title");
-      if (title) said.textContent = title.textContent;
+      if (!title) return;
+      said.textContent = title.textContent;
+      said.setAttribute("aria-hidden", "true");
     };
     for (const event of ["pointerover", "focusin"]) mosaic.addEventListener(event, say);
   }

@@ -10,6 +10,7 @@ from urllib.parse import unquote, urlparse
 
 import pytest
 
+from lib.book.front.mosaic import HOW
 from lib.book.moved import MOVED
 from test_rendered import browser, committed, open_page, quarto, sample  # noqa: F401 - fixtures
 
@@ -173,7 +174,7 @@ def test_what_a_cell_of_the_mosaic_says_stands_below_it(folder, open_page):
     if not cells.count():
         pytest.skip("this book has no claims, and so no mosaic")
     said, first, second = page.locator(".book-mosaic-said"), cells.nth(0), cells.nth(1)
-    assert said.inner_text() == ""
+    assert said.inner_text() == HOW
     first.hover()
     assert said.inner_text() == first.locator("title").text_content()
     second.focus()

@@ -1,4 +1,4 @@
-"""What came out, for the first page: the mosaic of claims, and each chapter's finding in a table."""
+"""What came out, for the first page: three findings in short, the mosaic of claims, and each chapter's finding in a table."""
 
 from __future__ import annotations
 
@@ -29,7 +29,16 @@ SEEDS = re.compile(r" \(n=\d+\)")
 PACKED = re.compile(r'<script type="application/json" class="book-ledger-data">(.*?)</script>', re.DOTALL)
 
 #: Files that the first page includes.
-MOSAIC, TABLE = "_mosaic.md", "_headlines.md"
+SHORT, MOSAIC, TABLE = "_findings.md", "_mosaic.md", "_headlines.md"
+
+#: Findings that stand at the top, and what is said of their choice.
+FIRST, SHORT_OF = 3, "From the chapters whose runs decide the most claims:"
+
+#: Where the first statement of a finding ends; a point inside a number is none.
+ENDS = re.compile(r"[.;](?=\s|$)")
+
+#: Verdicts that decide.
+DECIDED = ("reproduced", "weaker", "not seen")
 
 
 def findings(root: Path) -> dict[str, tuple[str, str]]:
@@ -52,6 +61,28 @@ def table(root: Path, entries: Sequence[Shown]) -> str:
         for name, (title, told) in findings(root).items()
     ]
     return pipe_table(("Chapter", "What we found", "Claims"), rows, widths=(22, 58, 20)) + "\n" if rows else "\n"
+
+
+def in_short(root: Path, entries: Sequence[Shown]) -> str:
+    """Return a list of the first statements of three findings, each with a link: those of the chapters with the most decided claims.
+
+    Of chapters with as many decided claims the earlier one comes first; chapters that decide none are left out.
+    """
+    told = findings(root)
+    counts = {
+        name: sum(tally(own)[verdict] for verdict in DECIDED)
+        for chapter, own in by_chapter(entries).items()
+        if (name := f"chapters/{chapter.slug}.ipynb") in told
+    }
+    first = sorted((name for name in counts if counts[name]), key=lambda name: -counts[name])[:FIRST]
+    lines = [f"- {statement(told[name][1])} [{told[name][0]}]({name})" for name in first]
+    return "\n".join([f"::: {{.book-first}}\n{SHORT_OF}\n", *lines, ":::"]) + "\n" if lines else "\n"
+
+
+def statement(finding: str) -> str:
+    """Return the first statement of a finding: what stands before its first semicolon or at its first full stop."""
+    words = SEEDS.sub("", " ".join(finding.split()))
+    return ENDS.split(words, maxsplit=1)[0].rstrip() + "."
 
 
 def dots(counts: Mapping[str, int]) -> str:
@@ -83,6 +114,7 @@ def write_headlines(
     if shown is None:
         shown = [entry for chapter in project.chapters for entry in of_chapter(chapter, scale, store or Store.default(), project)]
     write_text(mosaic(shown, ledger_address(project.chapters)) or "\n", root / MOSAIC)
+    write_text(in_short(root, shown), root / SHORT)
     write_text(table(root, shown), root / TABLE)
     return shown
 
