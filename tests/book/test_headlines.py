@@ -19,6 +19,7 @@ from lib.book.front.mosaic import ledger_address, mosaic
 from lib.book.ledger import by_chapter, entries, judged, tally
 from lib.book.ledger_page import ledger
 from lib.book.notebooks import Project
+from lib.book.notes import typeset
 from lib.claims.entries import claims
 from lib.data.tasks import STORY_TASKS
 from lib.data.titles import TITLES
@@ -109,7 +110,7 @@ def test_the_findings_at_the_top_are_of_the_chapters_that_decide_most(tmp_path, 
     told |= {f"chapters/{LEDGER.slug}.ipynb": ("All", "Of all.")}
     monkeypatch.setattr(headlines, "findings", lambda root: told)
     lines = [line for line in headlines.in_short(tmp_path, found).splitlines() if line.startswith("- ")]
-    shown = [re.fullmatch(r"- Of \d+\.5 % it keeps 41\.2 ± 0\.3 %\. \[Title \d+\]\((.+)\)", line)[1] for line in lines]
+    shown = [re.fullmatch(r"- Of \d+\.5\s% it keeps 41\.2\s±\s0\.3\s%\. \[Title \d+\]\((.+)\)", line)[1] for line in lines]
     assert len(shown) == 3 == len(set(shown)) and LEDGER.slug not in "".join(shown)
     assert [decided[name] for name in shown] == sorted(decided.values(), reverse=True)[:3]
     assert headlines.in_short(tmp_path, []) == "\n"
@@ -124,7 +125,7 @@ def test_the_findings_at_the_top_are_of_the_chapters_that_decide_most(tmp_path, 
     ],
 )
 def test_a_finding_in_short_is_its_first_statement(finding, first):
-    assert headlines.statement(finding) == first
+    assert headlines.statement(finding) == typeset(first)
 
 
 def test_what_was_found_names_data_and_tasks_by_their_titles():

@@ -12,7 +12,7 @@ from typing import Any
 from lib.book.front.mosaic import ledger_address, mosaic
 from lib.book.ledger import Shown, by_chapter, of_chapter, tally
 from lib.book.notebooks import Project
-from lib.book.notes import FINDING
+from lib.book.notes import FINDING, typeset
 from lib.claims.entries import Claim, claims
 from lib.claims.verdict import MARKS
 from lib.runs.markdown import pipe_table
@@ -56,10 +56,7 @@ def findings(root: Path) -> dict[str, tuple[str, str]]:
 def table(root: Path, entries: Sequence[Shown]) -> str:
     """Return a row for each finding: the chapter, what it found, and how its claims came out."""
     verdicts = {f"chapters/{chapter.slug}.ipynb": dots(tally(own)) for chapter, own in by_chapter(entries).items()}
-    rows = [
-        (f"[{title}]({name})", SEEDS.sub("", " ".join(told.split())), verdicts.get(name, ""))
-        for name, (title, told) in findings(root).items()
-    ]
+    rows = [(f"[{title}]({name})", plain(told), verdicts.get(name, "")) for name, (title, told) in findings(root).items()]
     return pipe_table(("Chapter", "What we found", "Claims"), rows, widths=(22, 58, 20)) + "\n" if rows else "\n"
 
 
@@ -81,8 +78,12 @@ def in_short(root: Path, entries: Sequence[Shown]) -> str:
 
 def statement(finding: str) -> str:
     """Return the first statement of a finding: what stands before its first semicolon or at its first full stop."""
-    words = SEEDS.sub("", " ".join(finding.split()))
-    return ENDS.split(words, maxsplit=1)[0].rstrip() + "."
+    return ENDS.split(plain(finding), maxsplit=1)[0].rstrip() + "."
+
+
+def plain(finding: str) -> str:
+    """Return a finding in one line without its numbers of seeds, with numbers that no line end parts from their units."""
+    return typeset(SEEDS.sub("", " ".join(finding.split())))
 
 
 def dots(counts: Mapping[str, int]) -> str:
