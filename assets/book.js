@@ -314,12 +314,19 @@
     document.querySelectorAll("link.quarto-color-scheme").forEach((sheet) => sheet.addEventListener("load", redraw));
   }
 
-  /* Wide tables and lines scroll inside the page, by keyboard too. */
-  const scrollable = (element, words) => {
-    if (element.scrollWidth <= element.clientWidth) return;
-    Object.assign(element, { tabIndex: 0 });
-    element.setAttribute("role", "region");
-    element.setAttribute("aria-label", words);
+  /* Wide tables, formulas and lines scroll inside the page, by keyboard too; also those that are unfolded later or on a turned screen. */
+  const named = new Map();
+  const checked = (element) => {
+    const scrolls = element.clientWidth > 0 && element.scrollWidth > element.clientWidth + 1;
+    element.classList.toggle("book-scrolls", scrolls);
+    const set = { tabindex: "0", ...named.get(element) };
+    for (const [name, value] of Object.entries(set)) if (scrolls) element.setAttribute(name, value); else element.removeAttribute(name);
+  };
+  const sizes = new ResizeObserver((entries) => entries.forEach(({ target }) => checked(target)));
+  const scrollable = (element, words, role = "region") => {
+    named.set(element, { role, "aria-label": words });
+    checked(element);
+    sizes.observe(element);
   };
   for (const table of document.querySelectorAll("main table")) {
     const parent = table.parentElement;
@@ -332,8 +339,13 @@
     scrollable(wrapper, table.caption?.textContent.trim() || "Table");
   }
   for (const printed of document.querySelectorAll("main pre")) scrollable(printed, "Code or printed output");
-  for (const formula of document.querySelectorAll('main math[display="block"]'))   // whose role stays: it is read as a formula
-    if (formula.scrollWidth > formula.clientWidth) formula.tabIndex = 0;
+  for (const formula of document.querySelectorAll('main math[display="block"]')) {
+    const box = document.createElement("span");   // some browsers scroll no formula, but all scroll a box
+    box.className = "book-formula";
+    formula.replaceWith(box);
+    box.append(formula);
+    scrollable(box, "Formula", "group");
+  }
 
   /* What a cell of the mosaic says stands below it too, for those who see no tooltip, in place of how to use it.
      Assistive technology reads the cell's own title. */

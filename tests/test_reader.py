@@ -181,6 +181,30 @@ def test_what_a_cell_of_the_mosaic_says_stands_below_it(folder, open_page):
     assert said.inner_text() == second.locator("title").text_content()
 
 
+#: What is wider than a telephone: whether it scrolls in its box, and whether the page does.
+SCROLLED = """() => {
+    const boxes = [...document.querySelectorAll(".book-scrolls")].filter((box) => box.matches(".book-table, .book-formula"));
+    const wide = [...document.querySelectorAll(".book-table, .book-formula")].filter((box) => box.scrollWidth > box.clientWidth + 1);
+    for (const box of boxes) box.scrollLeft = 10000;
+    return {
+        marked: boxes.length === wide.length && wide.length,
+        stuck: boxes.map((box) => [box.scrollLeft, box.scrollWidth - box.clientWidth]).filter(([at, end]) => at < end - 1),
+        names: boxes.filter((box) => box.matches(".book-table")).flatMap((box) => [...box.querySelectorAll("tbody tr > :first-child")]
+            .map((name) => name.getBoundingClientRect().left - box.getBoundingClientRect().left)).filter((off) => Math.abs(off) > 1),
+        aside: document.documentElement.scrollWidth - document.documentElement.clientWidth,
+    };
+}"""
+
+
+@pytest.mark.parametrize(
+    "name", ["01-moe-routing", "04-pruning-lottery-tickets", "06-distillation", "09-private-inference", "11-language-models"]
+)
+def test_wide_tables_and_formulas_scroll_in_their_boxes_and_rows_keep_their_names(committed, open_page, name):
+    page = open_page(committed / "chapters" / f"{name}.html", **TELEPHONE)
+    found = page.evaluate(SCROLLED)
+    assert found["marked"] and found["stuck"] == found["names"] == [] and found["aside"] == 0
+
+
 def test_wide_tables_are_reached_and_scrolled_by_keyboard(sample, open_page):
     page = open_page(sample / "chapters" / "01-first.html", **TELEPHONE)
     table = page.locator(".book-table[tabindex='0']").first
