@@ -86,5 +86,5 @@ def steps(commuting: Sequence[Result]) -> int:
 
 
 def spelled(value: float) -> str:
-    """``"2e-14"`` where a value is of rounding, ``"0.077"`` where it is not."""
+    """Return ``"2e-14"`` where a value is of rounding, ``"0.077"`` where it is not."""
     return f"{value:.0e}" if value < 1e-3 else f"{value:.2g}"
