@@ -331,8 +331,8 @@ def missing(results: Results) -> None:
 
 def told_apart(labels: Sequence[str]) -> str:
     """Return a list of names in Markdown; settings that all of them have are said once above it."""
-    words = [label.split() for label in labels]
+    words = [re.split(r" (?=[\w.]+=)", label) for label in labels]  # a value may have spaces
     shared = [word for word in words[0] if len(words) > 1 and all(word in other for other in words)]
     above = f"All of them: `{' '.join(shared)}`\n\n" if shared else ""
     own = (" ".join(word for word in one if word not in shared) for one in words)
-    return above + "\n".join(f"- `{name}`" for name in own)
+    return above + "\n".join(f"- `{name}`" if name else "- nothing else" for name in own)

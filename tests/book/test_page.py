@@ -192,6 +192,10 @@ def test_what_was_planned_is_said_in_one_line_and_what_its_names_share_once(show
     assert "All of them: `toy`" in names
     listed = re.findall("^- `(.*)`$", names, flags=re.MULTILINE)
     assert [f"toy {one}" for one in listed] == [absent.spec.label for absent in lacking]
+    assert (
+        page.told_apart(["run widths=[8, 16] seed=1", "run widths=[8, 16]"])
+        == "All of them: `run widths=[8, 16]`\n\n- `seed=1`\n- nothing else"
+    )
 
 
 # Claims
