@@ -85,12 +85,19 @@ def below(outputs: list[dict], repository: str) -> tuple[list[dict], list[str]]:
 
 
 def missing_once(cells: list[dict]) -> None:
-    """Take out what a page has said already of results that are missing: several tables and figures may show one study."""
+    """Take out what a page says again of results that are missing: several tables and figures may show one study.
+
+    It stays below the first of them, and in a chapter's opening, which has the finding, only where none shows the study.
+    """
+
+    def text_of(output: dict) -> str:
+        return "".join(output.get("data", {}).get("text/markdown", ""))
+
     seen: set[str] = set()
-    for cell in cells:
+    for cell in sorted(cells, key=lambda cell: any(text_of(output).startswith(FINDING) for output in cell.get("outputs", ()))):
         kept = []
         for output in cell.get("outputs", ()):
-            text = "".join(output.get("data", {}).get("text/markdown", ""))
+            text = text_of(output)
             if not text.startswith(FOLDED) or text not in seen:
                 kept.append(output)
             if text.startswith(FOLDED):

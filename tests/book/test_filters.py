@@ -263,8 +263,10 @@ def test_what_is_missing_is_said_once_below_the_table_that_lacks_it():
         return output(**{"text/markdown": [FOLDED, f"{count} of 9 results were not run at this scale.</summary>\n\n- `a`\n\n</details>"]})
 
     table = output(**{"text/markdown": "| a |"})
-    cells = present(notebook(code("one", [table, lacks(3)]), code("two", [table, lacks(3)]), code("three", [lacks(4)])))["cells"]
-    assert [len(cell["outputs"]) for cell in cells if cell["cell_type"] == "code"] == [1, 1, 0]
+    opening = code("opening", [output(**{"text/markdown": "**Finding.** It is."}), lacks(3)])
+    cells = present(notebook(opening, code("one", [table, lacks(3)]), code("two", [table, lacks(3)]), code("three", [lacks(4)])))["cells"]
+    assert [len(cell["outputs"]) for cell in cells if cell["cell_type"] == "code"] == [1, 1, 1, 0]
+    assert [cell["cell_type"] for cell in cells[:2]] == ["code", "code"], "the first is below the table"
     below = [shown(cell) for cell in cells if cell["cell_type"] == "markdown"]
     assert [re.search(r"Missing: (\d) of 9", note)[1] for note in below] == ["3", "4"]
     assert all(note.startswith("::: {.book-missing}\n<details>") for note in below)
