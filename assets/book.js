@@ -317,17 +317,22 @@
   /* Wide tables, formulas and lines scroll inside the page, by keyboard too; also those that are unfolded later or on a turned screen. */
   const named = new Map();
   const checked = (element) => {
-    const scrolls = element.clientWidth > 0 && element.scrollWidth > element.clientWidth + 1;
+    const scrolls = element.clientWidth > 0 && element.scrollWidth > element.clientWidth;
     element.classList.toggle("book-scrolls", scrolls);
-    const set = { tabindex: "0", ...named.get(element) };
+    const set = { tabindex: "0", role: "group", "aria-label": named.get(element) };   // regions would crowd the list of landmarks
     for (const [name, value] of Object.entries(set)) if (scrolls) element.setAttribute(name, value); else element.removeAttribute(name);
   };
   const sizes = new ResizeObserver((entries) => entries.forEach(({ target }) => checked(target)));
-  const scrollable = (element, words, role = "region") => {
-    named.set(element, { role, "aria-label": words });
+  const scrollable = (element, words) => {
+    named.set(element, words);
     checked(element);
     sizes.observe(element);
   };
+  for (const corner of document.querySelectorAll("main th:empty")) {   // it heads nothing
+    const cell = document.createElement("td");
+    cell.style.textAlign = corner.style.textAlign;
+    corner.replaceWith(cell);
+  }
   for (const table of document.querySelectorAll("main table")) {
     const parent = table.parentElement;
     const wrapper = parent.classList.contains("book-table") ? parent : document.createElement("div");
@@ -344,7 +349,7 @@
     box.className = "book-formula";
     formula.replaceWith(box);
     box.append(formula);
-    scrollable(box, "Formula", "group");
+    scrollable(box, "Formula");
   }
 
   /* What a cell of the mosaic says stands below it too, for those who see no tooltip, in place of how to use it.
