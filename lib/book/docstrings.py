@@ -13,7 +13,7 @@ ROLE = re.compile(r":[a-z]+:`(~?)([^`]+)`")
 #: ``name`` and `name`.
 LITERAL = re.compile(r"``(.+?)``|`([^`]+)`")
 
-#: Characters of a first paragraph beyond which it is no title.
+#: Characters of a first paragraph a title has at most.
 MOST = 110
 
 
