@@ -314,13 +314,25 @@
     document.querySelectorAll("link.quarto-color-scheme").forEach((sheet) => sheet.addEventListener("load", redraw));
   }
 
-  /* Wide tables and lines scroll inside the page, by keyboard too. */
-  const scrollable = (element, words) => {
-    if (element.scrollWidth <= element.clientWidth) return;
-    Object.assign(element, { tabIndex: 0 });
-    element.setAttribute("role", "region");
-    element.setAttribute("aria-label", words);
+  /* Wide tables, formulas and lines scroll inside the page, by keyboard too; also those that are unfolded later or on a turned screen. */
+  const named = new Map();
+  const checked = (element) => {
+    const scrolls = element.clientWidth > 0 && element.scrollWidth > element.clientWidth;
+    element.classList.toggle("book-scrolls", scrolls);
+    const set = { tabindex: "0", role: "group", "aria-label": named.get(element) };   // regions would crowd the list of landmarks
+    for (const [name, value] of Object.entries(set)) if (scrolls) element.setAttribute(name, value); else element.removeAttribute(name);
   };
+  const sizes = new ResizeObserver((entries) => entries.forEach(({ target }) => checked(target)));
+  const scrollable = (element, words) => {
+    named.set(element, words);
+    checked(element);
+    sizes.observe(element);
+  };
+  for (const corner of document.querySelectorAll("main th:empty")) {   // it heads nothing
+    const cell = document.createElement("td");
+    cell.style.textAlign = corner.style.textAlign;
+    corner.replaceWith(cell);
+  }
   for (const table of document.querySelectorAll("main table")) {
     const parent = table.parentElement;
     const wrapper = parent.classList.contains("book-table") ? parent : document.createElement("div");
@@ -332,18 +344,23 @@
     scrollable(wrapper, table.caption?.textContent.trim() || "Table");
   }
   for (const printed of document.querySelectorAll("main pre")) scrollable(printed, "Code or printed output");
-  for (const formula of document.querySelectorAll('main math[display="block"]'))   // whose role stays: it is read as a formula
-    if (formula.scrollWidth > formula.clientWidth) formula.tabIndex = 0;
+  for (const formula of document.querySelectorAll('main math[display="block"]')) {
+    const box = document.createElement("span");   // some browsers scroll no formula, but all scroll a box
+    box.className = "book-formula";
+    formula.replaceWith(box);
+    box.append(formula);
+    scrollable(box, "Formula");
+  }
 
-  /* What a cell of the mosaic says stands below it too, for those who see no tooltip.  Assistive technology reads the cell's own title. */
+  /* What a cell of the mosaic says stands below it too, for those who see no tooltip, in place of how to use it.
+     Assistive technology reads the cell's own title. */
   for (const mosaic of document.querySelectorAll(".book-mosaic")) {
-    const said = document.createElement("p");
-    said.className = "book-mosaic-said";
-    said.setAttribute("aria-hidden", "true");
-    mosaic.append(said);
+    const said = mosaic.querySelector(".book-mosaic-said");
     const say = ({ target }) => {
       const title = target.closest("a")?.querySelector("title");
-      if (title) said.textContent = title.textContent;
+      if (!title) return;
+      said.textContent = title.textContent;
+      said.setAttribute("aria-hidden", "true");
     };
     for (const event of ["pointerover", "focusin"]) mosaic.addEventListener(event, say);
   }

@@ -148,7 +148,7 @@ def write_book(root: Path, *slugs: str) -> tuple[SampleChapter, ...]:
         shutil.copyfile(ROOT / name, root / name)
     index = (root / "index.qmd").read_text()  # which links the real book's chapters
     (root / "index.qmd").write_text(re.sub(r"\[([^]]+)\]\(chapters/[^)]+\)", r"\1", index))
-    for name in ("_headlines.md", "_mosaic.md"):
+    for name in ("_findings.md", "_headlines.md", "_mosaic.md"):
         (root / name).touch()  # as the real book's it is there before anything is rendered
     shutil.copytree(ROOT / "assets", root / "assets")
     for name in SCRIPTS:

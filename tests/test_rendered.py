@@ -62,6 +62,7 @@ def committed(quarto, tmp_path_factory):
     for path in (
         *ROOT.glob("*.qmd"),
         *ROOT.glob("*.bib"),
+        ROOT / "_findings.md",
         ROOT / "_headlines.md",
         ROOT / "_mosaic.md",
         ROOT / "_quarto.yml",

@@ -20,7 +20,7 @@ from pathlib import Path
 if __name__ == "__main__":  # Quarto starts this file, not the package
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from lib.book.notes import FINDING, below, note_html, said_once, typeset
+from lib.book.notes import FINDING, below, missing_once, note_html, said_once, typeset
 
 PLOTLY = "application/vnd.plotly.v1+json"
 FIGURE_HEIGHT = 420  # pixels, of a figure whose layout states none
@@ -42,6 +42,7 @@ def present(notebook: Notebook, repository: str = "") -> Notebook:
     notebook["metadata"].pop("papermill", None)
     notebook["cells"] = merge_parameters(notebook["cells"], stamp.get("parameters", {}))
     seeds = said_once(notebook["cells"])
+    missing_once(notebook["cells"])
     figures, cells = 0, []
     for cell in notebook["cells"]:
         drop_run_metadata(cell)

@@ -15,6 +15,12 @@ FINDING = "**Finding.** "
 #: How the sentence below a figure begins, see :func:`lib.book.page.conclude`.
 RESULT = "**Result.** "
 
+#: How the line begins that says what was not run, see :func:`lib.book.page.missing`.
+MISSING = "Missing: "
+
+#: That line's beginning as it is stored, folded over the names of what is missing.
+FOLDED = f"<details>\n<summary>{MISSING}"
+
 #: How many runs are behind a number.
 SEEDS = re.compile(r"[ \N{NO-BREAK SPACE}]\(n=(\d+)\)")
 
@@ -57,7 +63,7 @@ def runs_html(runs: dict, repository: str) -> str:
 
 
 def below(outputs: list[dict], repository: str) -> tuple[list[dict], list[str]]:
-    """Return a cell's outputs without the sentence below its figure, and what stands below the cell, as Markdown.
+    """Return a cell's outputs without the sentence below its figure and what is missing there, and what stands below the cell, as Markdown.
 
     In a cell with a caption Quarto takes each output for a part of the figure, so what belongs below it gets a cell of its own.
     """
@@ -68,11 +74,36 @@ def below(outputs: list[dict], repository: str) -> tuple[list[dict], list[str]]:
         if text.startswith(RESULT):
             notes.append(f"::: {{.book-result}}\n{text}\n:::")
             continue
+        if text.startswith(FOLDED):
+            notes.append(f"::: {{.book-missing}}\n{text}\n:::")
+            continue
         kept.append(output)
         source = output.get("metadata", {}).pop("book", None)
         if source:
             notes.append(f"`````{{=html}}\n{note_html(source.get('provenance', ''), source.get('runs', {}), repository)}\n`````")
     return kept, notes
+
+
+def missing_once(cells: list[dict]) -> None:
+    """Take out what a page says again of results that are missing: several tables and figures may show one study.
+
+    It stays below the first of them, and in a chapter's opening, which has the finding, only where none shows the study.
+    """
+
+    def text_of(output: dict) -> str:
+        return "".join(output.get("data", {}).get("text/markdown", ""))
+
+    seen: set[str] = set()
+    for cell in sorted(cells, key=lambda cell: any(text_of(output).startswith(FINDING) for output in cell.get("outputs", ()))):
+        kept = []
+        for output in cell.get("outputs", ()):
+            text = text_of(output)
+            if not text.startswith(FOLDED) or text not in seen:
+                kept.append(output)
+            if text.startswith(FOLDED):
+                seen.add(text)
+        if "outputs" in cell:
+            cell["outputs"] = kept
 
 
 def said_once(cells: list[dict]) -> int:

@@ -11,7 +11,7 @@ import inspect
 import re
 import sys
 import textwrap
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,9 @@ from IPython.display import Markdown, display
 from lib import ROOT
 from lib.book.advice import Advice, box
 from lib.book.claim_table import LEDGER, chip, claim_table, told
+from lib.book.docstrings import headline
 from lib.book.launch import run_parallel
-from lib.book.notes import FINDING, RESULT
+from lib.book.notes import FINDING, MISSING, RESULT
 from lib.claims.entries import find
 from lib.claims.judge import Verdict, judge
 from lib.claims.mix import check_unmixed
@@ -221,8 +222,8 @@ def source(*objects: Any) -> None:
         fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", code)), default=0))
         link = f"[{path}](../{path})" + (f", line {line}" if line else "")
         listing = f"{fence}python\n{code}\n{fence}\n\n{link}"
-        lines, said = code.count("\n") + 1, (inspect.getdoc(item) or "").split("\n\n")[0].replace("\n", " ").rstrip(".")
-        told_of = f"{lines} lines" + (f": {html.escape(said)}" if said and len(said) <= 110 else "")
+        lines, said = code.count("\n") + 1, headline(item)
+        told_of = f"{lines} lines" + (f": {said}" if said else "")
         prose(details(f"<code>{dotted(item)}</code>, {told_of}", listing, is_open=lines <= FOLD_LINES))
 
 
@@ -318,10 +319,20 @@ def show(figure: go.Figure, results: Iterable[Result] | str, alt: str | None = N
 
 
 def missing(results: Results) -> None:
-    """Say which Specs have no result and why; nothing when all are there."""
+    """Say in a line how many Specs have no result and why, with their names folded; nothing when all are there."""
     reasons: dict[str, list[str]] = {}
     for absent in results.missing:
         reasons.setdefault(absent.reason, []).append(absent.spec.label)
     for reason, labels in reasons.items():
-        names = "\n".join(f"- `{label}`" for label in labels)
-        prose(f"**Missing: {len(labels)} of {len(results) + len(results.missing)} results**, {reason}.\n\n" + details("which", names))
+        count = f"{len(labels)} of {len(results) + len(results.missing)} results"
+        why = " were not run at this scale" if reason == PLANNED else f", {html.escape(reason)}"
+        display(Markdown(details(f"{MISSING}{count}{why}.", told_apart(labels))))
+
+
+def told_apart(labels: Sequence[str]) -> str:
+    """Return a list of names in Markdown; settings that all of them have are said once above it."""
+    words = [re.split(r" (?=[\w.]+=)", label) for label in labels]  # a value may have spaces
+    shared = [word for word in words[0] if len(words) > 1 and all(word in other for other in words)]
+    above = f"All of them: `{' '.join(shared)}`\n\n" if shared else ""
+    own = (" ".join(word for word in one if word not in shared) for one in words)
+    return above + "\n".join(f"- `{name}`" if name else "- nothing else" for name in own)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from lib.claims.entries import Claim, Studies, Values, find
 from lib.claims.mix import MixedData, check_unmixed
 from lib.claims.verdict import MARKS, ORDER, decide, in_unit, seeds_to_decide
+from lib.data.titles import title
 from lib.measure.statistics import UNITS, Estimate, NotTestable, exactly, items_alone, student, why
 from lib.runs.results import Results
 
@@ -126,7 +127,7 @@ def mixed_data(studies: Studies) -> str | None:
                 variants.setdefault(data["name"], set()).add(data["variant"])
     return next(
         (
-            f"Results of two variants of {name} cannot be compared: {'; '.join(sorted(found))}. Run the older ones again."
+            f"Results of two variants of {title(name)} cannot be compared: {'; '.join(sorted(found))}. Run the older ones again."
             for name, found in variants.items()
             if len(found) > 1
         ),
@@ -142,13 +143,8 @@ def tested_items(claim: Claim, studies: Studies, part: str | None = None) -> int
     if not claim.items:
         return None
     data = [result.provenance.get("data", {}) for results in studies.values() for result in results]
-    own = [one for one in data if part and plainly(one.get("name", "")) == plainly(part)]
+    own = [one for one in data if part and part in (name := one.get("name", ""), title(name))]
     return min((one[claim.items] for one in own or data if isinstance(one.get(claim.items), int)), default=None)
-
-
-def plainly(name: str) -> str:
-    """``SST-2`` and ``sst2`` are one data set."""
-    return "".join(filter(str.isalnum, name)).lower()
 
 
 def of_values(claim: Claim, values: Values | NotTestable, items: int | None, studies: Studies) -> Verdict:

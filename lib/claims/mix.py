@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from lib.data.images import DATA_NAMES
+from lib.data.titles import title
 from lib.runs.results import Result
 
 
@@ -24,7 +25,7 @@ def check_unmixed(results: Iterable[Result]) -> None:
             known, other = first.setdefault(of, (value, result))
             if known != value:
                 raise MixedData(
-                    f"results of two variants of {of[0]} stand together: {told(other)} and {told(result)}. Run those of the "
+                    f"results of two variants of {title(of[0])} stand together: {told(other)} and {told(result)}. Run those of the "
                     "one variant again on the other (`-p recompute True` runs all of a chapter again on the data at hand)"
                 )
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from lib import ROOT
 from lib.claims.mix import check_unmixed
+from lib.data.titles import title
 from lib.runs.results import Result
 from lib.runs.spec import Spec
 
@@ -86,10 +87,11 @@ def seeds(results: Iterable[Result]) -> str:
 
 
 def data_name(data: Mapping[str, Any]) -> str | None:
+    """Return the title of a result's data set, and its variant in brackets; None for no data."""
     if not data:
         return None
     variant = data.get("variant")
-    return f"{data['name']} ({variant})" if variant and variant != data["name"] else data["name"]
+    return f"{title(data['name'])} ({variant})" if variant and variant != data["name"] else title(data["name"])
 
 
 def commit_name(provenance: Mapping[str, Any]) -> str | None:

@@ -15,6 +15,7 @@ import pandas as pd
 
 from lib.claims.project_values import Studies
 from lib.claims.projects import Column, Correction, Figure, Line, Table
+from lib.data.titles import title
 from lib.measure.statistics import Estimate, NotTestable, number, percent, points, spelled, student, times, why
 from lib.runs.replay import stored
 from lib.runs.results import Result
@@ -156,7 +157,7 @@ def corrected(row: Row) -> str | None:
 
 
 def spelled_row(row: Row) -> str:
-    """``"44.4 ± 0.6 % (cpu, cifar10, n=3)"``, or the reason why there is no number, with the scale that was looked at."""
+    """``"44.4 ± 0.6 % (cpu, CIFAR-10, n=3)"``, or the reason why there is no number, with the scale that was looked at."""
     if row.ours is None:
         return f"– ({row.reason}{f'; {row.scale}' if row.scale else ''})"
-    return UNITS[row.column.unit].ours(row.ours).replace("(n=", f"({', '.join([row.scale or COUNTED, *row.data])}, n=")
+    return UNITS[row.column.unit].ours(row.ours).replace("(n=", f"({', '.join([row.scale or COUNTED, *map(title, row.data)])}, n=")

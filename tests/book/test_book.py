@@ -274,8 +274,9 @@ def test_the_first_page_has_a_row_for_each_finding(tmp_path):
     notebooks.write(notebook, path)
     headlines.write_headlines(tmp_path, project, "smoke")
     rows = (tmp_path / "_headlines.md").read_text().splitlines()
-    assert rows[2:] == ["| [Second chapter](chapters/02-second.ipynb) | It reaches 41 %. |  |"]
+    assert rows[2:] == ["| [Second chapter](chapters/02-second.ipynb) | It reaches 41\N{NO-BREAK SPACE}%. |  |"]
     assert (tmp_path / "_mosaic.md").read_text() == "\n", "a book without claims has no mosaic"
+    assert (tmp_path / "_findings.md").read_text() == "\n", "and no finding is put before the others"
     before = (tmp_path / "_headlines.md").stat().st_mtime_ns
     headlines.write_headlines(tmp_path, project, "smoke")
     assert (tmp_path / "_headlines.md").stat().st_mtime_ns == before

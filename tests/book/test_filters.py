@@ -9,7 +9,7 @@ import pytest
 
 from lib import ROOT
 from lib.book.filters import present, present_output, repository_address, text_of, with_values
-from lib.book.notes import typeset
+from lib.book.notes import FOLDED, typeset
 from samplebook import first
 
 FIGURE = {
@@ -256,3 +256,17 @@ def test_a_page_opens_with_what_was_found_and_ends_with_its_plumbing():
     without = [cell for cell in cells if "finding" not in cell["source"][0]]
     shown = ["".join(cell["source"]) for cell in present({"metadata": {}, "cells": [dict(cell) for cell in without]})["cells"]]
     assert not any("Parameters and set-up" in text for text in shown) and "print(torch)" in shown[-1]
+
+
+def test_what_is_missing_is_said_once_below_the_table_that_lacks_it():
+    def lacks(count):
+        return output(**{"text/markdown": [FOLDED, f"{count} of 9 results were not run at this scale.</summary>\n\n- `a`\n\n</details>"]})
+
+    table = output(**{"text/markdown": "| a |"})
+    opening = code("opening", [output(**{"text/markdown": "**Finding.** It is."}), lacks(3)])
+    cells = present(notebook(opening, code("one", [table, lacks(3)]), code("two", [table, lacks(3)]), code("three", [lacks(4)])))["cells"]
+    assert [len(cell["outputs"]) for cell in cells if cell["cell_type"] == "code"] == [1, 1, 1, 0]
+    assert [cell["cell_type"] for cell in cells[:2]] == ["code", "code"], "the first is below the table"
+    below = [shown(cell) for cell in cells if cell["cell_type"] == "markdown"]
+    assert [re.search(r"Missing: (\d) of 9", note)[1] for note in below] == ["3", "4"]
+    assert all(note.startswith("::: {.book-missing}\n<details>") for note in below)

@@ -1,6 +1,7 @@
 """What a chapter's cells call: parameters are checked, results memoised, everything shown is Markdown or plotly."""
 
 import json
+import re
 import types
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,13 +11,15 @@ import plotly.graph_objects as go
 import pytest
 
 from lib import ROOT
-from lib.book import page
+from lib.book import notes, page
+from lib.book.docstrings import headline
 from lib.claims import judge as claims
 from lib.claims.entries import Claim
 from lib.claims.origin import provenance_line, seeds
 from lib.claims.verdict import Bound
 from lib.measure.statistics import number, paired_differences, percent
 from lib.runs.results import Missing, Outcome, Result, Results, write_result
+from lib.runs.scales import PLANNED
 from lib.runs.spec import Spec
 from lib.runs.store import Unavailable
 from lib.studies.base.parameters import ChapterParameters
@@ -177,7 +180,22 @@ def test_missing_results_are_listed_by_name_and_reason(shown):
     page.missing(run.results("main"))
     assert shown == []
     page.missing(run.results("absent"))
-    assert "1 of 1 results" in shown[0] and "the data set is not here" in shown[0] and "toy absent=True" in shown[0]
+    assert shown[0].startswith(f"{notes.FOLDED}1 of 1 results, ")
+    assert "the data set is not here" in shown[0] and "toy absent=True" in shown[0]
+
+
+def test_what_was_planned_is_said_in_one_line_and_what_its_names_share_once(shown):
+    lacking = tuple(Missing(Toy(size=size, seed=seed), PLANNED) for size in (3, 4) for seed in (1, 2))
+    page.missing(Results((), lacking))
+    line, _, names = shown[0].partition("</summary>")
+    assert line == f"{notes.FOLDED}4 of 4 results were not run at this scale."
+    assert "All of them: `toy`" in names
+    listed = re.findall("^- `(.*)`$", names, flags=re.MULTILINE)
+    assert [f"toy {one}" for one in listed] == [absent.spec.label for absent in lacking]
+    assert (
+        page.told_apart(["run widths=[8, 16] seed=1", "run widths=[8, 16]"])
+        == "All of them: `run widths=[8, 16]`\n\n- `seed=1`\n- nothing else"
+    )
 
 
 # Claims
@@ -253,6 +271,29 @@ def test_source_is_the_librarys_own_with_a_link_and_a_line(shown):
     line = next(i for i, text in enumerate((ROOT / "lib/claims/judge.py").read_text().splitlines(), 1) if text.startswith("def judge("))
     assert f"[lib/claims/judge.py](../lib/claims/judge.py), line {line}" in shown[0]
     assert "```python\ndef judge(" in shown[0] and "class Results(Sequence" in shown[1]
+
+
+@pytest.mark.parametrize(
+    ("doc", "told"),
+    [
+        (
+            "A loss for :func:`lib.training.loop.fit` of ``x`` < 3.",
+            "A loss for <code>lib.training.loop.fit</code> of <code>x</code> &lt; 3",
+        ),
+        (
+            "A smaller :class:`~lib.models.vit.ViT` that\nknows :data:`EACH`.\n\nMore.",
+            "A smaller <code>ViT</code> that knows <code>EACH</code>",
+        ),
+        ("Which `key` it is.", "Which <code>key</code> it is"),
+        ("x" * 111, ""),
+        (None, ""),
+    ],
+)
+def test_titles_of_listings_show_names_as_code(doc, told):
+    def listed(): ...
+
+    listed.__doc__ = doc
+    assert headline(listed) == told
 
 
 def test_source_of_methods_properties_and_modules(shown):

@@ -110,8 +110,8 @@ def test_each_part_has_its_own_number_of_items(monkeypatch):
             )
         )
     }
-    assert [items_of(claim(items="test"), studies, part) for part in ("name", "SST-2", None, "another")] == [1000, 872, 872, 872]
-    assert items_of(claim(items=None), studies, "name") is None
+    assert [items_of(claim(items="test"), studies, part) for part in ("swapped names", "SST-2", None, "another")] == [1000, 872, 872, 872]
+    assert items_of(claim(items=None), studies, "swapped names") is None
 
 
 def test_a_need_that_is_not_met_comes_before_any_verdict(monkeypatch):

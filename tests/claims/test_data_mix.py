@@ -8,6 +8,7 @@ from lib.claims.entries import claims
 from lib.claims.judge import judge
 from lib.claims.mix import MixedData, check_unmixed
 from lib.claims.origin import provenance_line
+from lib.data.titles import title
 from lib.runs.replay import Edition
 from lib.runs.results import Outcome, Result, Results
 from lib.runs.store import Store
@@ -43,7 +44,7 @@ def test_what_was_made_from_the_same_or_from_another_data_set_may_stand_together
     ],
 )
 def test_two_variants_of_a_data_set_may_not(one, other):
-    with pytest.raises(MixedData, match=f"two variants of {one['name']}.*{one['variant']}.*{other['variant']}"):
+    with pytest.raises(MixedData, match=f"two variants of {title(one['name'])}.*{one['variant']}.*{other['variant']}"):
         check_unmixed([result(one), result({}), result(other)])
     with pytest.raises(MixedData):
         provenance_line([result(one), result(other)])
@@ -65,7 +66,7 @@ def test_a_claim_on_mixed_data_is_not_judged():
     claim = next(iter(claims().values()))
     studies = {study: Results((result(JPEG), result(EXACT))) for study in claim.study}
     verdict = judge(claim, studies)
-    assert verdict.verdict == "not testable" and "two variants of cifar10" in verdict.text
+    assert verdict.verdict == "not testable" and "two variants of CIFAR-10" in verdict.text
 
 
 def test_a_chapter_shows_no_mixed_study(tmp_path):

@@ -1,4 +1,4 @@
-"""What came out, for the first page: the mosaic of claims, and each chapter's finding in a table."""
+"""What came out, for the first page: three findings in short, the mosaic of claims, and each chapter's finding in a table."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from lib.book.front.mosaic import ledger_address, mosaic
 from lib.book.ledger import Shown, by_chapter, of_chapter, tally
 from lib.book.notebooks import Project
-from lib.book.notes import FINDING
+from lib.book.notes import FINDING, typeset
 from lib.claims.entries import Claim, claims
 from lib.claims.verdict import MARKS
 from lib.runs.markdown import pipe_table
@@ -29,7 +29,16 @@ SEEDS = re.compile(r" \(n=\d+\)")
 PACKED = re.compile(r'<script type="application/json" class="book-ledger-data">(.*?)</script>', re.DOTALL)
 
 #: Files that the first page includes.
-MOSAIC, TABLE = "_mosaic.md", "_headlines.md"
+SHORT, MOSAIC, TABLE = "_findings.md", "_mosaic.md", "_headlines.md"
+
+#: Findings that stand at the top, and what is said of their choice.
+FIRST, SHORT_OF = 3, "From the chapters whose runs decide the most claims:"
+
+#: Where the first statement of a finding ends; a point inside a number is none.
+ENDS = re.compile(r"[.;](?=\s|$)")
+
+#: Verdicts that decide.
+DECIDED = ("reproduced", "weaker", "not seen")
 
 
 def findings(root: Path) -> dict[str, tuple[str, str]]:
@@ -47,11 +56,34 @@ def findings(root: Path) -> dict[str, tuple[str, str]]:
 def table(root: Path, entries: Sequence[Shown]) -> str:
     """Return a row for each finding: the chapter, what it found, and how its claims came out."""
     verdicts = {f"chapters/{chapter.slug}.ipynb": dots(tally(own)) for chapter, own in by_chapter(entries).items()}
-    rows = [
-        (f"[{title}]({name})", SEEDS.sub("", " ".join(told.split())), verdicts.get(name, ""))
-        for name, (title, told) in findings(root).items()
-    ]
+    rows = [(f"[{title}]({name})", plain(told), verdicts.get(name, "")) for name, (title, told) in findings(root).items()]
     return pipe_table(("Chapter", "What we found", "Claims"), rows, widths=(22, 58, 20)) + "\n" if rows else "\n"
+
+
+def in_short(root: Path, entries: Sequence[Shown]) -> str:
+    """Return a list of the first statements of three findings, each with a link: those of the chapters with the most decided claims.
+
+    Of chapters with as many decided claims the earlier one comes first; chapters that decide none are left out.
+    """
+    told = findings(root)
+    counts = {
+        name: sum(tally(own)[verdict] for verdict in DECIDED)
+        for chapter, own in by_chapter(entries).items()
+        if (name := f"chapters/{chapter.slug}.ipynb") in told
+    }
+    first = sorted((name for name in counts if counts[name]), key=lambda name: -counts[name])[:FIRST]
+    lines = [f"- {statement(told[name][1])} [{told[name][0]}]({name})" for name in first]
+    return "\n".join([f"::: {{.book-first}}\n{SHORT_OF}\n", *lines, ":::"]) + "\n" if lines else "\n"
+
+
+def statement(finding: str) -> str:
+    """Return the first statement of a finding: what stands before its first semicolon or at its first full stop."""
+    return ENDS.split(plain(finding), maxsplit=1)[0].rstrip() + "."
+
+
+def plain(finding: str) -> str:
+    """Return a finding in one line without its numbers of seeds, with numbers that no line end parts from their units."""
+    return typeset(SEEDS.sub("", " ".join(finding.split())))
 
 
 def dots(counts: Mapping[str, int]) -> str:
@@ -83,6 +115,7 @@ def write_headlines(
     if shown is None:
         shown = [entry for chapter in project.chapters for entry in of_chapter(chapter, scale, store or Store.default(), project)]
     write_text(mosaic(shown, ledger_address(project.chapters)) or "\n", root / MOSAIC)
+    write_text(in_short(root, shown), root / SHORT)
     write_text(table(root, shown), root / TABLE)
     return shown
 

@@ -15,11 +15,11 @@ from lib.claims.verdict import MARKS, css_class
 from lib.studies import Chapter
 
 #: Side of a cell and the gap to the next one, in pixels of the page.
-CELL, GAP = 20, 3
+CELL, GAP = 18, 3
 STEP = CELL + GAP
 
 #: Space between two chapters, and the height of a line that has a chapter's name.
-BETWEEN, LINE = 9, 22
+BETWEEN, LINE = 6, 22
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,10 @@ class Layout:
         return (self.width - self.left + GAP) // STEP
 
 
-LAYOUTS = (Layout("wide", 860, 262), Layout("narrow", 344, 0))
+LAYOUTS = (Layout("wide", 860, 209), Layout("narrow", 344, 0))
+
+#: Stands where a cell's words do until one is pointed at.
+HOW = "One cell is one claim. Point at a cell, or move to it with the Tab key, to read the claim, the paper’s number and ours here; click it to see how it was judged."
 
 
 def mosaic(entries: Sequence[Shown], ledger: str) -> str:
@@ -55,7 +58,8 @@ def mosaic(entries: Sequence[Shown], ledger: str) -> str:
         for verdict, count in counts.items()
         if count
     )
-    return f'`````{{=html}}\n<div class="book-mosaic">\n{drawings}\n<p class="book-mosaic-legend">{legend}</p>\n</div>\n`````\n'
+    said = f'<p class="book-mosaic-said">{HOW}</p>'
+    return f'`````{{=html}}\n<div class="book-mosaic">\n{drawings}\n<p class="book-mosaic-legend">{legend}</p>\n{said}\n</div>\n`````\n'
 
 
 def drawing(entries: Sequence[Shown], ledger: str, layout: Layout, told: str) -> str:
@@ -107,7 +111,7 @@ def cell(verdict: str, x: int, y: int) -> str:
     mark = MARKS.get(verdict, "")
     return (
         f'<rect class="{css_class(verdict)}" x="{x + 1}" y="{y + 1}" width="{CELL - 2}" height="{CELL - 2}" rx="3"/>'
-        f'<text class="mark" x="{x + CELL / 2:g}" y="{y + CELL / 2 + 4.5:g}" aria-hidden="true">{mark}</text>'
+        f'<text class="mark" x="{x + CELL / 2:g}" y="{y + CELL / 2 + 4:g}" aria-hidden="true">{mark}</text>'
     )
 
 

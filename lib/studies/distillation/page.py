@@ -126,6 +126,26 @@ def smoothed(runs: Sequence[Result]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def change_of_teacher(before: Sequence[Result], taught: Sequence[Result]) -> str:
+    """Return which network teaches the transformers, and why, where it is not that of the students before them; "" where it is, or without results.
+
+    before: the runs of the teacher so far; taught: those of transformers, with or without a teacher
+    """
+    pupils = [r for r in taught if (r.spec["teacher"] or {}).get("model", {}).get("type") == "ResNetConfig"]
+    if not before or not pupils:
+        return ""
+    old, new = before[0].spec["model"]["widths"], pupils[0].spec["teacher"]["model"]["widths"]
+    many, few = (runs[0].provenance["data"]["train"] for runs in (before, pupils))
+    if (old, many) == (new, few):
+        return ""
+    old, new = (", ".join(map(str, widths)) for widths in (old, new))
+    once = {r.fields["seed"]: r.metrics["teacher_test_accuracy"] for r in pupils}  # several transformers have one teacher
+    return f"""**Another teacher from here on.** Until now one network taught, of widths {old}, trained on {many:,} images and right about
+        {percent(column(before))} of the test images. The transformers below have a smaller convolutional teacher, of widths {new}, trained on {few:,} images and right
+        about {percent(once.values())}, and see these images themselves: on all images, {len(taught)} transformers would take too long without a
+        GPU. Compare them with each other, not with the students above. Later sections have teachers of their own kinds, which they name."""
+
+
 def transformers(runs: Iterable[Result]) -> pd.DataFrame:
     """Return a row per vision transformer by what taught it."""
     told = {

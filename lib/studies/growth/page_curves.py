@@ -1,8 +1,7 @@
-"""The frames that the growth chapter's figures draw: losses along the compute, by noise, by step, by budget."""
+"""The frames that the growth chapter's figures draw: losses along the compute, by step, by budget."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 
 import pandas as pd
@@ -13,40 +12,6 @@ from lib.studies.growth.page import budgets
 from lib.studies.growth.paths import lineage, path
 from lib.studies.growth.saving import is_sparse
 from lib.studies.growth.studies import Plan
-
-
-def noise(results: Iterable[Result]) -> pd.DataFrame:
-    """Return a row per size of what tells copies apart: ``louder`` in dB, ``change`` of a logit as a base-10 logarithm, ``kind``."""
-    results = list(results)
-    rows = [
-        {"kind": "cancelling noise", "seed": r.fields["seed"], "louder": -db, "change": math.log10(error)}
-        for r in results
-        for db, error in zip(r.arrays["decibels"], r.arrays["noise"])
-    ]
-    rows += [
-        {"kind": "unequal shares", "seed": r.fields["seed"], "louder": round(20 * math.log10(2 * alpha), 1), "change": math.log10(error)}
-        for r in results
-        for alpha, error in zip(r.arrays["alphas"], r.arrays["uneven"])
-        if alpha
-    ]
-    return pd.DataFrame(rows)
-
-
-def commuting(results: Iterable[Result]) -> pd.DataFrame:
-    """Return a row per step after growing, with the base-10 logarithm of how far the two losses are ``apart``."""
-    return pd.DataFrame(
-        [
-            {"seed": r.fields["seed"], "step": step + 1, "method": name, "apart": math.log10(max(value, 1e-17))}
-            for r in results
-            for name, values in r.arrays["differences"].items()
-            for step, value in enumerate(values)
-        ]
-    )
-
-
-def worst(result: Result) -> list[tuple[float, ...]]:
-    """Return for each operator the largest change in double and in single precision, as base-10 logarithms."""
-    return list(zip(*([math.log10(max(max(row), 1e-16)) for row in result.arrays[kind]] for kind in ("double", "single"))))
 
 
 def losses(grown: Iterable[Result], alone: Iterable[Result], known: Results, loss: str, name: str = "") -> pd.DataFrame:

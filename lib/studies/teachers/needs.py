@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from lib.data.titles import title
 from lib.measure.statistics import NotTestable
 from lib.runs.results import Results
 from lib.studies.base.needs import above_linear, flat
@@ -44,4 +45,4 @@ def zero_shot_is_finished(studies: Studies) -> None:
     """Need zero-shot students on the paper's images, CIFAR-10."""
     names = {r.provenance["data"]["name"] for r in studies["zero-shot"]}
     if names and names != {"cifar10"}:
-        raise NotTestable(f"the paper's figures are of CIFAR-10, and these students are of {', '.join(sorted(names))}")
+        raise NotTestable(f"the paper's figures are of CIFAR-10, and these students are of {', '.join(sorted(map(title, names)))}")

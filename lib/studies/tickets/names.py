@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 
+from lib.data.tasks import TASKS as MADE
+from lib.data.titles import title
 from lib.runs.results import Result, Results
 from lib.studies.base import named
 from lib.studies.tickets.labels import label
@@ -12,7 +14,7 @@ from lib.studies.tickets.labels import label
 WEIGHTS = {"pretrained": "", "random": ", random weights", "shuffled": ", shuffled weights"}
 
 #: Tasks as tables write them.
-TASKS = {"mlm": "masked words", "order": "order", "shuffled": "shuffled", "name": "name", "sst2": "SST-2", "cola": "CoLA", "trec": "TREC"}
+TASKS = {"mlm": "masked words"} | {task: title(task) for task in MADE}
 
 
 def method(result: Result) -> str:

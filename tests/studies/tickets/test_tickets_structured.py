@@ -8,6 +8,7 @@ import torch
 
 from claimed import reads
 from lib.data.tasks import evaluate_task
+from lib.data.titles import title
 from lib.measure.statistics import NotTestable
 from lib.models.encoder import EncoderConfig
 from lib.runs.results import Result, Results
@@ -26,6 +27,9 @@ from lib.studies.tickets.words import BagOfWordsRun
 from lib.tickets.ebert import Census, census
 from lib.tickets.flops import flops_share
 from lib.training.loop import Recipe
+
+#: What claims and tables call the two tasks.
+ORDER, SHUFFLED = title("order"), title("shuffled")
 
 BRIEF = Recipe(epochs=1, batch_size=16, lr=2e-3)
 PRETRAIN = PretrainRun(
@@ -327,9 +331,9 @@ SHIFTED = {
 )
 def test_claims_read_the_runs_they_name(value, expected):
     found = value(sample())
-    assert set(found) == ({"order"} if value is reads("ebert-small") else {"order", "shuffled"})
+    assert set(found) == ({ORDER} if value is reads("ebert-small") else {ORDER, SHUFFLED})
     for task, numbers in found.items():
-        shift = 0.02 if task == "shuffled" else 0.0
+        shift = 0.02 if task == SHUFFLED else 0.0
         assert numbers == pytest.approx([expected + SHIFTED.get(value, 0.0) * shift] * 2), task
 
 
@@ -340,15 +344,15 @@ def test_tasks_are_never_averaged():
         if r.spec["search"]["parent"]["task"] == "shuffled" and r.spec["choice"] == "random":
             r.metrics["test_accuracy"] = 0.95
     found = reads("plays-structured")(studied)
-    assert found["order"] == pytest.approx([0.01] * 2) and found["shuffled"] == pytest.approx([-0.15] * 2)
+    assert found[ORDER] == pytest.approx([0.01] * 2) and found[SHUFFLED] == pytest.approx([-0.15] * 2)
 
 
 def test_agreement_of_seeds_is_beyond_chance():
     # Four heads of eight and five of eight, four of them in common: 4/5, where chance gives (20/64) / (9/8 - 20/64).
     chance = (20 / 64) / (72 / 64 - 20 / 64)
     expected = pytest.approx([(0.8 - chance) / (1 - chance)])
-    assert reads("plays-unstable")(sample()) == {"order": expected, "shuffled": expected}
-    assert len(reads("plays-unstable")(sample(seeds=(0, 1, 2)))["order"]) == 3  # every pair of seeds
+    assert reads("plays-unstable")(sample()) == {ORDER: expected, SHUFFLED: expected}
+    assert len(reads("plays-unstable")(sample(seeds=(0, 1, 2)))[ORDER]) == 3  # every pair of seeds
     assert values.agreement([[1, 0]], [[1, 0]]) == 1 and values.agreement([[1, 1]], [[1, 1]]) is None
     with pytest.raises(NotTestable, match="two seeds"):
         reads("plays-unstable")(sample(seeds=(0,)))
@@ -360,7 +364,7 @@ def test_claims_leave_out_what_was_not_learnt():
             assert isinstance(reason, NotTestable) and "counting words 60.0%" in str(reason)
     # With one of the two tasks learnt, it alone counts.
     found = reads("ebert-quality")(sample(accuracy=0.59))
-    assert isinstance(found["order"], NotTestable) and found["shuffled"] == pytest.approx([-0.01] * 2)
+    assert isinstance(found[ORDER], NotTestable) and found[SHUFFLED] == pytest.approx([-0.01] * 2)
     # And pre-training has to be worth something.
     studied = sample()
     for r in studied["finetune"]:
@@ -419,4 +423,4 @@ def test_a_task_has_the_seeds_that_were_run():
     studied = sample()
     runs = studied["early-time"]
     studied["early-time"] = Results(runs.found[:-1])
-    assert {task: len(found) for task, found in reads("early-time")(studied).items()} == {"order": 2, "shuffled": 1}
+    assert {task: len(found) for task, found in reads("early-time")(studied).items()} == {ORDER: 2, SHUFFLED: 1}

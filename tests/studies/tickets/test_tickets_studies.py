@@ -6,6 +6,7 @@ from dataclasses import fields, is_dataclass, replace
 
 import pytest
 
+from lib.data.titles import title
 from lib.measure.statistics import NotTestable
 from lib.models.encoder import EncoderConfig
 from lib.runs.results import Result, Results
@@ -25,6 +26,9 @@ from lib.studies.tickets.studies import Parameters, studies
 from lib.studies.tickets.text import Source
 from lib.studies.tickets.words import BagOfWordsRun
 from lib.studies.tickets.words_head import WordsHeadRun
+
+#: What claims and tables call the two tasks.
+ORDER, SHUFFLED = title("order"), title("shuffled")
 
 #: Whose name says how they were measured, not what they are.
 UNNAMED = {"tickets-early-search", "tickets-early-time", "tickets-ebert-speed"}
@@ -199,9 +203,9 @@ def each(*numbers: float):
 def test_transfer_values():
     found = as_studies(made(GRID), made(GRID | {("mlm", "order"): 0.70, ("direct", "order"): 0.60}, seed=1))
     assert matrix(found)[0]["mlm"] == {"order": 0.87, "shuffled": 0.85}
-    assert claims.mlm_minus_other_tasks(found) == {"order": pytest.approx([0.05, -0.12]), "shuffled": pytest.approx([0.05, 0.05])}
-    assert claims.mlm_minus_direct(found) == {"order": pytest.approx([0.02, 0.10]), "shuffled": pytest.approx([0.01, 0.01])}
-    assert claims.whole_minus_ticket(found) == {"order": pytest.approx([0.02] * 2), "shuffled": pytest.approx([0.04] * 2)}
+    assert claims.mlm_minus_other_tasks(found) == {ORDER: pytest.approx([0.05, -0.12]), SHUFFLED: pytest.approx([0.05, 0.05])}
+    assert claims.mlm_minus_direct(found) == {ORDER: pytest.approx([0.02, 0.10]), SHUFFLED: pytest.approx([0.01, 0.01])}
+    assert claims.whole_minus_ticket(found) == {ORDER: pytest.approx([0.02] * 2), SHUFFLED: pytest.approx([0.04] * 2)}
 
 
 def test_who_wins_on_most_tasks_takes_three(monkeypatch):
@@ -238,8 +242,8 @@ def test_control_values():
     controls = [control(task, "random", "pretrained", 0.8, 0.8, seed) for task in TASKS for seed in (0, 1)]
     controls += [control(task, "ticket", start, *found, seed) for task in TASKS for start, found in scores.items() for seed in (0, 1)]
     found = {"tickets": Results(tuple(tickets)), "controls": Results(tuple(controls)), **RIVALS}
-    assert claims.ticket_minus_random_mask(found) == {"order": pytest.approx([0.08] * 2), "shuffled": pytest.approx([0.06] * 2)}
-    assert claims.ticket_minus_best_other_weights(found) == {"order": pytest.approx([0.18] * 2), "shuffled": pytest.approx([0.16] * 2)}
+    assert claims.ticket_minus_random_mask(found) == {ORDER: pytest.approx([0.08] * 2), SHUFFLED: pytest.approx([0.06] * 2)}
+    assert claims.ticket_minus_best_other_weights(found) == {ORDER: pytest.approx([0.18] * 2), SHUFFLED: pytest.approx([0.16] * 2)}
     with pytest.raises(ValueError, match="both meant for task order and seed 0"):
         claims.ticket_minus_random_mask(found | {"controls": Results((*controls, replace(controls[0], key="another")))})
 
@@ -259,5 +263,5 @@ def test_rewinding_and_standard_values():
         "standard": Results(tuple(rewound[4:])),
         **RIVALS,
     }
-    assert claims.rewound_minus_ticket(found) == {"order": pytest.approx([0.86 - 0.88] * 2)}
-    assert claims.ticket_minus_standard(found) == {"order": pytest.approx([0.03] * 2)}
+    assert claims.rewound_minus_ticket(found) == {ORDER: pytest.approx([0.86 - 0.88] * 2)}
+    assert claims.ticket_minus_standard(found) == {ORDER: pytest.approx([0.03] * 2)}

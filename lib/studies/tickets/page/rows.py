@@ -98,9 +98,9 @@ def in_short(task: str, whole: Iterable[Result], untrained: Results, tickets: Re
         return percent(found) if found else "not run yet"
 
     what = {"accuracy": "an accuracy of", "matthews": "a Matthews correlation of"}[measure(task)]
-    return f"""Fine-tuned on *{TASKS[task]}*, the pre-trained encoder reaches {what} {score(whole, "whole network")}, and without pre-training
-        {score(untrained, "whole network, not pre-trained")}. Without {last:.0%} of its weights it reaches {score(tickets, "ticket")} where iterative pruning chose them,
-        and {score(controls, "random mask")} where chance did."""
+    return f"""Without {last:.0%} of its weights, a pre-trained encoder fine-tuned on {TASKS[task]} reaches {what} {score(tickets, "ticket")} where
+        iterative pruning chose them, and {score(controls, "random mask")} where chance did. With all of them it reaches {score(whole, "whole network")}, and
+        {score(untrained, "whole network, not pre-trained")} without pre-training."""
 
 
 def best_of(cells: dict[tuple[str, str], list[float]], level: dict[str, float], known: Sequence[str], sources: Sequence[str]) -> str:
