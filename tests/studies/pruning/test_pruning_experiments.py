@@ -322,6 +322,23 @@ def test_claims_in_points_paired_by_seed():
     assert reads("lth-warmup")(sample()) == pytest.approx([0.88 - 0.92 - (0.80 - 0.90), 0.88 - 0.92 - (0.80 - 0.92)])
 
 
+@pytest.mark.parametrize("claim, of_ticket", [("rewinding-beats-tuning", "fine-tuned"), ("rate-rewinding-suffices", "ticket, step 9")])
+def test_what_retraining_brings_without_pruning_is_taken_off_seed_by_seed(claim, of_ticket):
+    """Its spread over seeds is part of the interval, and a seed without it says nothing."""
+    studies = sample()
+    gained = reads(claim)(studies)
+
+    def moved(run, by):
+        other = run.metrics["test_accuracy"] + by * run.fields["seed"] * (method(run) == "unpruned, rate rewound")
+        return replace(run, metrics=run.metrics | {"test_accuracy": other})
+
+    studies["unpruned"] = Results(tuple(moved(run, 0.03) for run in studies["unpruned"]))
+    assert f"unpruned, {of_ticket}" in {method(run) for run in studies["unpruned"]}
+    assert reads(claim)(studies) == pytest.approx([gained[0], gained[1] - 0.03])
+    studies["unpruned"] = Results(tuple(run for run in studies["unpruned"] if run.fields["seed"] == 1))
+    assert reads(claim)(studies) == pytest.approx([gained[1] - 0.03])
+
+
 def test_controls_that_were_not_run_decide_nothing():
     for value, study, message in (
         (reads("rewinding-beats-tuning"), "unpruned", "retrained as long"),
