@@ -216,13 +216,17 @@ def told(claim: Claim, estimate: Estimate, seeds: int | None = None, items: int 
 
 
 def together(claim: Claim, parts: Mapping[str, Verdict]) -> Verdict:
-    """Return the verdict on a claim that is judged part by part: that of its least favourable part, and whether the parts agree."""
+    """Return the verdict on a claim that is judged part by part, and whether the parts agree.
+
+    It is that of the least favourable part, or of the most favourable one where the claim is about one of several (``parts: any``).
+    """
     tested = {name: part for name, part in parts.items() if part.verdict != "not testable"}
     texts = " ".join(f"{sentence(name).rstrip('.')}: {part.verdict}. {part.text}" for name, part in parts.items())
     if not tested:
         return Verdict(claim, "not testable", texts or f"No value of {claim.values}.", parts=parts)
-    deciding = min(tested.values(), key=lambda part: ORDER.index(part.verdict))
-    agree = "" if len({part.verdict for part in tested.values()}) == 1 else "The parts disagree, and the least favourable one decides. "
+    pick, which = (max, "most") if claim.parts == "any" else (min, "least")
+    deciding = pick(tested.values(), key=lambda part: ORDER.index(part.verdict))
+    agree = "" if len({part.verdict for part in tested.values()}) == 1 else f"The parts disagree, and the {which} favourable one decides. "
     return Verdict(claim, deciding.verdict, agree + texts, deciding.estimate, tested if len(parts) == 1 else parts)
 
 

@@ -83,6 +83,9 @@ def test_parts_are_judged_one_by_one(monkeypatch):
     assert verdict.verdict == "not seen" and "The parts disagree" in verdict.text
     assert {name: part.verdict for name, part in verdict.parts.items()} == {"name": "reproduced", "sst2": "not seen"}
     assert verdict.measured == "name +36.33 ± 1.43 points (n=3); sst2 -8.50 ± 1.24 points (n=3)"
+    one = judge(claim(parts="any"), {"s": results(1.0)})
+    assert one.verdict == "reproduced" and "the most favourable one decides" in one.text and one.estimate == verdict.parts["name"].estimate
+    assert "at least 0 points in one of its parts" in claim(parts="any").rule and "its parts" not in claim().rule
     parts["sst2"] = NotTestable("counting words is as good")
     verdict = judge(claim(), {"s": results(1.0)})
     assert verdict.verdict == "reproduced" and "counting words is as good" in verdict.text.lower()
@@ -212,6 +215,7 @@ GOOD = """
         (("{at_least: 1.0}", "much"), "claims.yml: 'one': criterion is 'much', and has the fields at_least, at_most"),
         (("1.0", '"0,5"'), "claims.yml: 'one': a criterion is a number, not '0,5'"),
         (("1.0", ".nan"), "claims.yml: 'one': a criterion is a number, not nan"),
+        (("  study: s\n", "  study: s\n  parts: some\n"), "claims.yml: 'one': parts is 'some': use one of 'all', 'any'"),
         (("  study: s\n", "  study: s\n  needs: flat\n"), "claims.yml: 'one': needs are a list"),
         (("  study: s\n", "  study: s\n  needs: [{flat: a lot}]\n"), "claims.yml: 'one': the margin of flat is a number, not 'a lot'"),
         (("- id:", "- idd:"), "claims.yml: entry 1 has no 'id', which is a text"),
