@@ -54,7 +54,7 @@ class Need:
         """Return what is needed, in the words of the function's docstring."""
         first = (inspect.getdoc(self.function(subject)) or "").split("\n\n")[0].replace("\n", " ").rstrip(".")
         need = first.removeprefix("Need ")
-        return need if self.margin is None else need.replace("``margin``", f"{100 * self.margin:g} points")
+        return need if self.margin is None else need.replace("``margin``", in_unit(self.margin, "points"))
 
 
 @dataclass(frozen=True, kw_only=True)

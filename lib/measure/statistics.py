@@ -197,6 +197,7 @@ def number(values: Iterable[float] | Estimate) -> str:
     size = max(abs(estimate.mean), half)
     if 0 < size < 1e-3:
         power = math.floor(math.log10(size))
+        power += round(size * 10.0**-power, 1) >= 10  # 9.96 is written 1.0 × 10
         raised = f" × 10{str(power).translate(SUPERSCRIPT)}"
         text, _, count = spelled(estimate, factor=10.0**-power, digits=1).partition(" (")
         if estimate.exact and estimate.low != estimate.high:

@@ -54,6 +54,7 @@ def test_numbers_carry_interval_and_count():
 def test_the_range_of_a_small_exact_number_has_its_powers_of_ten():
     assert number(exactly([3.3e-6, 4.8e-6, 5.7e-6])) == "4.6 × 10⁻⁶ (exact, 3.3 × 10⁻⁶ to 5.7 × 10⁻⁶)"
     assert number(exactly([0.0, 1e-6])) == "5.0 × 10⁻⁷ (exact, 0 to 1.0 × 10⁻⁶)"
+    assert number(exactly([0.0, 9.99e-7])) == "5.0 × 10⁻⁷ (exact, 0 to 1.0 × 10⁻⁶)"
     assert number(exactly([2e-5, 2e-5])) == "2.0 × 10⁻⁵ (exact)"
 
 
