@@ -265,6 +265,12 @@ def test_every_claim_is_complete():
         assert entry.study, entry.id
 
 
+def test_what_holds_by_construction_is_counted_or_computed():
+    """What was trained can fail without a fault of the code: it is a claim."""
+    identities = [entry for entry in ALL if entry.identity]
+    assert identities and all(entry.exact for entry in identities)
+
+
 def test_every_need_has_its_function_which_says_what_it_needs():
     for entry in ALL:
         for need in entry.needs:

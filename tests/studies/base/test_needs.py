@@ -228,6 +228,15 @@ def test_language_models_have_enough_text():
     )
 
 
+def test_recall_needs_the_context():
+    def recall(*beyond):
+        return {"recall": runs(*(run("attention-recall", accuracy_beyond=value, chance=0.25) for value in (*beyond, None)))}
+
+    passes(attention_needs.answers_outside_the_context_are_guessed, recall(0.22, 0.31))
+    stops(attention_needs.answers_outside_the_context_are_guessed, recall(0.29, 0.35), saying="7.0 points more often than by chance")
+    stops(attention_needs.answers_outside_the_context_are_guessed, recall(), saying="too short for the answer")
+
+
 def test_a_mixture_is_worth_growing_into():
     passes(growth_needs.mixture_not_worse_than_dense, {"scratch": runs(gpt(1.5), gpt(1.49, sparse=True))})
     stops(
