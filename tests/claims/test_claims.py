@@ -65,7 +65,15 @@ def verdict_of(monkeypatch):
 def test_an_undecided_outcome_says_how_many_seeds_would_decide(monkeypatch):
     monkeypatch.setattr(Claim, "function", lambda self: lambda studies: [-0.05, 0.03, -0.02])
     verdict = judge(claim(), {"s": results(1.0)})
-    assert verdict.verdict == "undecided" and "38 seeds would decide" in verdict.text
+    assert verdict.verdict == "undecided" and "38 seeds would decide" in verdict.text and verdict.seeds == 38
+    monkeypatch.setattr(Claim, "function", lambda self: lambda studies: {"a": [-0.05, 0.03, -0.02], "b": [-0.010, 0.010, 0.0001]})
+    parts = judge(claim(), {"s": results(1.0)})
+    assert "38 seeds" in parts.text and parts.seeds == 38, "that of the part that decides, the first of equals"
+    monkeypatch.setattr(Claim, "function", lambda self: lambda studies: [-0.010, 0.010, 0.0001])
+    never = judge(claim(), {"s": results(1.0)})
+    assert "No number of seeds" in never.text and never.seeds is None
+    monkeypatch.setattr(Claim, "function", lambda self: lambda studies: [0.01, 0.02, 0.015])
+    assert judge(claim(), {"s": results(1.0)}).seeds is None
 
 
 def test_the_edge_of_the_interval_decides(verdict_of):
