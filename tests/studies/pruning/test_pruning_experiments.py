@@ -20,7 +20,7 @@ from lib.pruning.trainers import Plan
 from lib.runs.results import Result, Results
 from lib.runs.spec import Spec, all_fields
 from lib.runs.store import Store, obtain
-from lib.studies.pruning import claims
+from lib.studies.pruning import claims, page_tables
 from lib.studies.pruning.barrier import BarrierRun
 from lib.studies.pruning.coarsen import CoarseRun
 from lib.studies.pruning.cocktail import CocktailRun
@@ -459,3 +459,16 @@ def test_runs_from_beginning_to_end(tmp_path):
     assert {k: v for k, v in again.metrics.items() if k != "train_seconds"} == {
         k: v for k, v in sparse.metrics.items() if k != "train_seconds"
     }
+
+
+def test_the_table_of_collapse_has_the_official_weights_beside_ours_with_their_accuracy():
+    def run(seed, start, score, density, empty, accuracy):
+        spec = seeded(InitialRun(dense=VGG, score=score, density=density, start=start), seed)
+        metrics = {"empty_layers": empty, "on_paths": 50, "weights": 100, "test_accuracy": accuracy}
+        return results((spec, metrics, {}, {}, {}))[0]
+
+    runs = [run(seed, start, "synflow", 1 / 316, 0, 0.5 + 0.1 * seed) for seed in (0, 1) for start in ("ours", "official")]
+    runs += [run(seed, "official", "magnitude", 1 / 316, 3 + seed, 0.098) for seed in (0, 1)]
+    table = page_tables.collapsed(Results(tuple(runs))).set_index("score")["316×"]
+    assert table["SynFlow"] == table["SynFlow, official weights"] == "50% on paths (55.0%)"
+    assert table["magnitude, official weights"] == "3–4 empty (9.8%)"
