@@ -33,6 +33,7 @@ def listed(words: Collection[str]) -> str:
 
 
 def per_cent(shares: Iterable[float]) -> str:
+    """Return shares as ``18 and 4.5 per cent``."""
     return f"{listed([f'{100 * share:g}' for share in shares])} per cent"
 
 
