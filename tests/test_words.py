@@ -37,6 +37,7 @@ NOT_WRITTEN = {
     r"\bthe ordinary (?:network|run|training|transformer|one)\b": "the baseline",
     r"\bconcerning\b": "about",
     r"\bthe one thing\b": "only",
+    r"\bdo not have (?:the|a|its)(?: (?!that |which |who )[\w']+){1,4} (?:is|are|was|were)\b": "one sentence for each of the two verbs",
 }
 
 #: Their texts are made of others, or are written anew.
@@ -82,4 +83,6 @@ def test_docstrings_comments_and_messages_too(folder):
 
 def test_the_phrases_are_found_and_plain_words_are_not():
     assert phrases("a training of 5 epochs at equal arithmetic") and phrases("Trainings are") and phrases("It is no wonder")
+    assert phrases("drawn at random and we do not have the router's entropy is penalised")
+    assert phrases("we do not have the paper's text that is cited; they do not have the formula, and it is left out") == []
     assert phrases("a training step, a run, equal compute, modular arithmetic, no longer so, half a training set") == []

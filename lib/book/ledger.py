@@ -189,6 +189,15 @@ def tally(found: Iterable[Shown]) -> dict[str, int]:
     return counts
 
 
+def seeds_needed(found: Iterable[Entry]) -> str:
+    """Return the end of a sentence on undecided claims: for how many more seeds would decide, and for how many not."""
+    seeds = [entry.best.seeds for entry in judged(found) if entry.best and entry.best.verdict == "undecided"]
+    some, never = sum(count is not None for count in seeds), seeds.count(None)
+    said = [f"for {some} of them the verdict says how many seeds would decide"] if some else []
+    said += [f"for {never} no number of seeds that could be run would, if mean and spread stayed as they are"] if never else []
+    return f": {', '.join(said)}" if said else ""
+
+
 def judged(found: Iterable[S]) -> list[S]:
     """The entries that have or could have a verdict: all but the identities."""
     return [entry for entry in found if not is_identity(entry)]

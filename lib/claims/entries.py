@@ -54,7 +54,7 @@ class Need:
         """Return what is needed, in the words of the function's docstring."""
         first = (inspect.getdoc(self.function(subject)) or "").split("\n\n")[0].replace("\n", " ").rstrip(".")
         need = first.removeprefix("Need ")
-        return need if self.margin is None else need.replace("``margin``", f"{100 * self.margin:g} points")
+        return need if self.margin is None else need.replace("``margin``", in_unit(self.margin, "points"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +78,7 @@ class Claim:
     items: str | None = None
     exact: bool = False
     identity: str | None = None
+    parts: str = "all"
 
     @classmethod
     def of(cls, entry: Mapping[str, Any]) -> Claim:
@@ -85,6 +86,7 @@ class Claim:
         study = (entry["study"],) if isinstance(entry["study"], str) else tuple(entry["study"])
         one_of("unit", entry["unit"], UNITS)
         require(isinstance(entry.get("needs", []), list), "needs are a list")
+        one_of("parts", entry.get("parts", "all"), ("all", "any"))
         fields: dict[str, Any] = {
             "no_effect": NO_EFFECT.get(entry["unit"]),
             "items": "test" if entry["unit"] == "points" else None,
@@ -105,7 +107,7 @@ class Claim:
     @property
     def rule(self) -> str:
         """What decides, in sentences: the criterion, no effect, the goal beside it, what is needed first."""
-        said = f"Reproduced if {self.criterion.spelled(self.unit)}."
+        said = f"Reproduced if {self.criterion.spelled(self.unit)}{' in one of its parts' if self.parts == 'any' else ''}."
         if self.no_effect is not None and not self.criterion.met_by(self.no_effect):
             said += f" Weaker if on its side of {in_unit(self.no_effect, self.unit)}."
         if self.goal:

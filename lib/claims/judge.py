@@ -17,6 +17,9 @@ from lib.data.titles import title
 from lib.measure.statistics import UNITS, Estimate, NotTestable, exactly, items_alone, student, why
 from lib.runs.results import Results
 
+#: The fewest that give an interval worth the name.
+SEEDS = 3
+
 #: Instead of a verdict, for what holds by construction.
 IDENTITY = "holds by construction"
 
@@ -27,6 +30,7 @@ class Verdict:
 
     ``parts``  verdicts by task, data set or family, where the claim is judged on several; ``estimate`` is then that of the part
                which decided
+    ``seeds``  how many would decide what is undecided; None where no number that could be run would
     """
 
     claim: Claim
@@ -34,6 +38,7 @@ class Verdict:
     text: str
     estimate: Estimate | None = None
     parts: Mapping[str, Verdict] = field(default_factory=dict)
+    seeds: int | None = None
 
     @property
     def decided(self) -> Estimate | None:
@@ -199,6 +204,7 @@ def told(claim: Claim, estimate: Estimate, seeds: int | None = None, items: int 
     }[verdict]
     if verdict == "undecided":
         if estimate.low is None:
+            seeds = SEEDS
             text = f"One run gives no interval; three seeds are the least. It is {'' if claim.criterion.met_by(estimate.mean) else 'not '}{asked}."
         elif seeds:
             text += f" If mean and spread stayed as they are, {seeds} seeds would decide."
@@ -208,18 +214,22 @@ def told(claim: Claim, estimate: Estimate, seeds: int | None = None, items: int 
         text += f" The {items:,} test items, which all seeds share, make the interval wider."
     if claim.goal:
         text += f" The book's own goal, {claim.goal.spelled(claim.unit)}, is {'' if claim.goal.met_by_all_of(estimate) else 'not '}met."
-    return Verdict(claim, verdict, text, estimate)
+    return Verdict(claim, verdict, text, estimate, seeds=seeds if verdict == "undecided" else None)
 
 
 def together(claim: Claim, parts: Mapping[str, Verdict]) -> Verdict:
-    """Return the verdict on a claim that is judged part by part: that of its least favourable part, and whether the parts agree."""
+    """Return the verdict on a claim that is judged part by part, and whether the parts agree.
+
+    It is that of the least favourable part, or of the most favourable one where the claim is about one of several (``parts: any``).
+    """
     tested = {name: part for name, part in parts.items() if part.verdict != "not testable"}
     texts = " ".join(f"{sentence(name).rstrip('.')}: {part.verdict}. {part.text}" for name, part in parts.items())
     if not tested:
         return Verdict(claim, "not testable", texts or f"No value of {claim.values}.", parts=parts)
-    deciding = min(tested.values(), key=lambda part: ORDER.index(part.verdict))
-    agree = "" if len({part.verdict for part in tested.values()}) == 1 else "The parts disagree, and the least favourable one decides. "
-    return Verdict(claim, deciding.verdict, agree + texts, deciding.estimate, tested if len(parts) == 1 else parts)
+    pick, which = (max, "most") if claim.parts == "any" else (min, "least")
+    deciding = pick(tested.values(), key=lambda part: ORDER.index(part.verdict))
+    agree = "" if len({part.verdict for part in tested.values()}) == 1 else f"The parts disagree, and the {which} favourable one decides. "
+    return Verdict(claim, deciding.verdict, agree + texts, deciding.estimate, tested if len(parts) == 1 else parts, deciding.seeds)
 
 
 def sentence(text: str) -> str:

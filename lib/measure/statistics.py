@@ -190,14 +190,19 @@ def number(values: Iterable[float] | Estimate) -> str:
     """Anything else, to three significant digits, and no more than two of its interval: ``0.0312 ± 0.0008 (n=3)``.
 
     Numbers below a thousandth are written with a power of ten: ``(4.6 ± 3.0) × 10⁻⁶ (n=3)``.
+    So are the ends of their range where they are exact: ``4.6 × 10⁻⁶ (exact, 3.3 × 10⁻⁶ to 5.7 × 10⁻⁶)``.
     """
     estimate = values if isinstance(values, Estimate) else student(values)
     half = 0.0 if estimate.exact else estimate.half_width or 0.0
     size = max(abs(estimate.mean), half)
     if 0 < size < 1e-3:
         power = math.floor(math.log10(size))
+        power += round(size * 10.0**-power, 1) >= 10  # 9.96 is written 1.0 × 10
+        raised = f" × 10{str(power).translate(SUPERSCRIPT)}"
         text, _, count = spelled(estimate, factor=10.0**-power, digits=1).partition(" (")
-        return f"{f'({text})' if ' ' in text else text} × 10{str(power).translate(SUPERSCRIPT)} ({count}"
+        if estimate.exact and estimate.low != estimate.high:
+            count = f"exact, {' to '.join(number([end]).partition(' (')[0] for end in (estimate.low, estimate.high))})"
+        return f"{f'({text})' if ' ' in text else text}{raised} ({count}"
     digits = max(0, 2 - math.floor(math.log10(abs(estimate.mean) or half))) if size else 0
     if half:
         digits = min(digits, max(0, 1 - math.floor(math.log10(half))))

@@ -50,6 +50,21 @@ def test_chapters_advise_by_claims_of_their_own():
     assert found >= 15
 
 
+#: Where the first is advised, what the second found stands in the same box: alone the first says more than was found.
+TOGETHER = {"llamapro-keeps": "llamapro-old-loss", "autorep-hysteresis": "autorep-hysteresis-accuracy"}
+
+
+def test_advice_that_would_say_too_much_stands_beside_what_limits_it():
+    boxes = [
+        re.findall(r'Advice\([^)]*?"([a-z0-9-]+)"(?:, \(|\))', "".join(cell["source"]), flags=re.DOTALL)
+        for path in sorted((ROOT / "chapters").glob("*.ipynb"))
+        for cell in json.loads(path.read_text())["cells"]
+        if cell["cell_type"] == "code"
+    ]
+    for first, second in TOGETHER.items():
+        assert any(first in found for found in boxes) and all(second in found for found in boxes if first in found), first
+
+
 def test_of_several_tasks_those_that_count_are_named():
     claim = find(CLAIM)
     decided, other = Verdict(claim, "reproduced", "Why.", Estimate(0.02, 0.01, 0.03, 3)), Verdict(claim, "not testable", "Why not.")

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from lib.__main__ import main
 from lib.book import ledger, ledger_page
-from lib.book.ledger import NOT_RUN, entries, is_identity, judged, tally
+from lib.book.ledger import NOT_RUN, entries, is_identity, judged, seeds_needed, tally
 from lib.book.notebooks import Project
 from lib.claims.entries import claims, papers
 from lib.claims.verdict import Bound
@@ -203,3 +203,15 @@ def test_everything_that_is_not_testable_has_its_reason(committed):
     for entry in committed:
         if entry.edition and entry.edition.verdict == "not testable":
             assert len(entry.edition.text) > 20 and entry.edition.text.rstrip()[-1] in ".)", entry.claim.id
+
+
+def test_how_many_undecided_claims_more_seeds_would_decide(committed):
+    undecided = [entry for entry in judged(committed) if entry.best.verdict == "undecided"]
+    never = [entry for entry in undecided if "No number of seeds" in entry.best.text.split("SST-2")[0]]
+    assert len(undecided) > len(never) > 0
+    told = seeds_needed(committed)
+    assert (
+        told.startswith(f": for {len(undecided) - len(never)} of them the verdict says")
+        and f", for {len(never)} no number of seeds" in told
+    )
+    assert seeds_needed(never).startswith(f": for {len(never)} no number") and seeds_needed([]) == ""

@@ -65,7 +65,15 @@ def verdict_of(monkeypatch):
 def test_an_undecided_outcome_says_how_many_seeds_would_decide(monkeypatch):
     monkeypatch.setattr(Claim, "function", lambda self: lambda studies: [-0.05, 0.03, -0.02])
     verdict = judge(claim(), {"s": results(1.0)})
-    assert verdict.verdict == "undecided" and "38 seeds would decide" in verdict.text
+    assert verdict.verdict == "undecided" and "38 seeds would decide" in verdict.text and verdict.seeds == 38
+    monkeypatch.setattr(Claim, "function", lambda self: lambda studies: {"a": [-0.05, 0.03, -0.02], "b": [-0.010, 0.010, 0.0001]})
+    parts = judge(claim(), {"s": results(1.0)})
+    assert "38 seeds" in parts.text and parts.seeds == 38, "that of the part that decides, the first of equals"
+    monkeypatch.setattr(Claim, "function", lambda self: lambda studies: [-0.010, 0.010, 0.0001])
+    never = judge(claim(), {"s": results(1.0)})
+    assert "No number of seeds" in never.text and never.seeds is None
+    monkeypatch.setattr(Claim, "function", lambda self: lambda studies: [0.01, 0.02, 0.015])
+    assert judge(claim(), {"s": results(1.0)}).seeds is None
 
 
 def test_the_edge_of_the_interval_decides(verdict_of):
@@ -83,6 +91,9 @@ def test_parts_are_judged_one_by_one(monkeypatch):
     assert verdict.verdict == "not seen" and "The parts disagree" in verdict.text
     assert {name: part.verdict for name, part in verdict.parts.items()} == {"name": "reproduced", "sst2": "not seen"}
     assert verdict.measured == "name +36.33 ± 1.43 points (n=3); sst2 -8.50 ± 1.24 points (n=3)"
+    one = judge(claim(parts="any"), {"s": results(1.0)})
+    assert one.verdict == "reproduced" and "the most favourable one decides" in one.text and one.estimate == verdict.parts["name"].estimate
+    assert "at least 0 points in one of its parts" in claim(parts="any").rule and "its parts" not in claim().rule
     parts["sst2"] = NotTestable("counting words is as good")
     verdict = judge(claim(), {"s": results(1.0)})
     assert verdict.verdict == "reproduced" and "counting words is as good" in verdict.text.lower()
@@ -212,6 +223,7 @@ GOOD = """
         (("{at_least: 1.0}", "much"), "claims.yml: 'one': criterion is 'much', and has the fields at_least, at_most"),
         (("1.0", '"0,5"'), "claims.yml: 'one': a criterion is a number, not '0,5'"),
         (("1.0", ".nan"), "claims.yml: 'one': a criterion is a number, not nan"),
+        (("  study: s\n", "  study: s\n  parts: some\n"), "claims.yml: 'one': parts is 'some': use one of 'all', 'any'"),
         (("  study: s\n", "  study: s\n  needs: flat\n"), "claims.yml: 'one': needs are a list"),
         (("  study: s\n", "  study: s\n  needs: [{flat: a lot}]\n"), "claims.yml: 'one': the margin of flat is a number, not 'a lot'"),
         (("- id:", "- idd:"), "claims.yml: entry 1 has no 'id', which is a text"),
@@ -259,6 +271,12 @@ def test_every_claim_is_complete():
         assert entry.metric.strip().endswith("."), entry.id
         assert entry.unit in UNITS, entry.id
         assert entry.study, entry.id
+
+
+def test_what_holds_by_construction_is_counted_or_computed():
+    """What was trained can fail without a fault of the code: it is a claim."""
+    identities = [entry for entry in ALL if entry.identity]
+    assert identities and all(entry.exact for entry in identities)
 
 
 def test_every_need_has_its_function_which_says_what_it_needs():

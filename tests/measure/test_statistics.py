@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lib.measure.statistics import Estimate, amount, bootstrap, number, percent, points, student, times
+from lib.measure.statistics import Estimate, amount, bootstrap, exactly, number, percent, points, student, times
 
 
 def test_student_interval_is_the_textbook_one():
@@ -49,6 +49,13 @@ def test_numbers_carry_interval_and_count():
     assert number([0.0, 0.0]) == "0 ± 0 (n=2)"
     assert number([0.2, 0.3, 0.5]) == "0.33 ± 0.38 (n=3)", "no more digits than the interval has"
     assert number([4e-6, 5e-6]) == "(4.5 ± 6.4) × 10⁻⁶ (n=2)" and number([2e-5]) == "2.0 × 10⁻⁵ (n=1)"
+
+
+def test_the_range_of_a_small_exact_number_has_its_powers_of_ten():
+    assert number(exactly([3.3e-6, 4.8e-6, 5.7e-6])) == "4.6 × 10⁻⁶ (exact, 3.3 × 10⁻⁶ to 5.7 × 10⁻⁶)"
+    assert number(exactly([0.0, 1e-6])) == "5.0 × 10⁻⁷ (exact, 0 to 1.0 × 10⁻⁶)"
+    assert number(exactly([0.0, 9.99e-7])) == "5.0 × 10⁻⁷ (exact, 0 to 1.0 × 10⁻⁶)"
+    assert number(exactly([2e-5, 2e-5])) == "2.0 × 10⁻⁵ (exact)"
 
 
 def test_large_counts_have_three_digits_and_a_letter():

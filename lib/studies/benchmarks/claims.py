@@ -6,9 +6,7 @@ Each takes the studies that its claim names (study → Results) and returns diff
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
@@ -18,47 +16,29 @@ from lib.runs.results import Result, Results
 from lib.studies.base import seeds
 from lib.studies.base.answers import correct_of
 from lib.studies.base.elsewhere import Scores, chosen_elsewhere
-from lib.studies.base.needs import above_linear
-from lib.studies.benchmarks.names import family, name, start
+from lib.studies.benchmarks import needs
+from lib.studies.benchmarks.needs import WRITTEN, by_seed
 
 Studies = Mapping[str, Results]
 
-#: The families, as verdicts write them.
-WRITTEN = {"vit": "transformer", "cnn": "residual network"}
-
-
-def test_accuracy(result: Result) -> float:
-    return result.metrics["test_accuracy"]
-
-
-def by_seed(runs: Iterable[Results], of: str, called: str, value: Callable[[Result], Any] = test_accuracy) -> dict[int, Any]:
-    """A value of the runs of that family and name, by seed.  Raises NotTestable where there is none, or where one diverged."""
-    runs = list(runs)
-    found = [result for results in runs for result in results if family(result.spec) == of and name(result.spec) == called]
-    if not found:
-        raise NotTestable(f"there is no {called!r}{why(*runs)}")
-    if any(result.metrics["diverged"] for result in found):
-        raise NotTestable(f"a run of {called!r} diverged")
-    return seeds.by_seed(found, called, lambda result: name(result.spec), value)
-
 
 def by_family(
-    studies: Studies, first: str, second: str, families: Iterable[str] = ("vit", "cnn"), against_dense: bool = True
+    studies: Studies, first: str, second: str, families: Iterable[str] = tuple(WRITTEN), holds: Iterable[str] = ()
 ) -> dict[str, Difference | NotTestable]:
     """``first`` minus ``second`` for each family, with the interval for seeds and images: all rows answer the same images.
 
-    ``against_dense``  one of the two is a network that was not compressed: then the whole one must be worth compressing
+    ``holds``  needs of :mod:`lib.studies.benchmarks.needs` that must hold for a family
     """
-    return {WRITTEN[of]: apart(studies, of, first, second, against_dense) for of in families}
+    return {WRITTEN[of]: apart(studies, of, first, second, holds) for of in families}
 
 
-def apart(studies: Studies, of: str, first: str, second: str, against_dense: bool) -> Difference | NotTestable:
+def apart(studies: Studies, of: str, first: str, second: str, holds: Iterable[str]) -> Difference | NotTestable:
     """The same for one family, or why it cannot be told there."""
+    if reason := next((found for need in holds if (found := needs.unmet(getattr(needs, need), studies, of))), None):
+        return reason
     try:
-        learnt(studies, [of])
-        if against_dense:
-            whole_is_best(studies, of)
-        sides = [by_seed(studies.values(), of, called, lambda result: correct_of(result.arrays["correct"])) for called in (first, second)]
+        whole = [runs for study, runs in studies.items() if study != "halves"]
+        sides = [by_seed(whole, of, called, lambda result: correct_of(result.arrays["correct"])) for called in (first, second)]
     except NotTestable as reason:
         return reason
     common = sorted(set(sides[0]) & set(sides[1]))
@@ -67,34 +47,11 @@ def apart(studies: Studies, of: str, first: str, second: str, against_dense: boo
     return crossed(*(np.stack([side[seed] for seed in common]) for side in sides))
 
 
-def whole_is_best(studies: Studies, of: str) -> None:
-    """Raises NotTestable where a narrower dense network beats the whole one: compressing that could only win by losing size."""
-    runs = [result for results in studies.values() for result in results if family(result.spec) == of]
-    accuracy: dict[str, list[float]] = {}
-    for result in {result.key: result for result in runs}.values():
-        if name(result.spec).startswith("dense"):
-            accuracy.setdefault(name(result.spec), []).append(result.metrics["test_accuracy"])
-    best = max(accuracy, key=lambda called: statistics.mean(accuracy[called]))
-    if best != "dense":
-        raise NotTestable(
-            f"the whole dense network is right in {statistics.mean(accuracy['dense']):.1%} of the cases and the one called "
-            f"{best!r} in {statistics.mean(accuracy[best]):.1%}: it is too large for its training"
-        )
-
-
-def learnt(studies: Studies, families: Iterable[str] = ("vit", "cnn")) -> None:
-    """Raises NotTestable where a family's dense network does not beat a linear classifier of the pixels."""
-    for of in families:
-        accuracies = list(by_seed([studies["dense"]], of, "dense").values())
-        above_linear(accuracies, start(studies["dense"][0].spec)["task"]["dataset"], f"the dense {WRITTEN[of]}")
-
-
 # Orders
 
 
 def orders(studies: Studies) -> dict[tuple[str, ...], dict[int, Scores]]:
     """The chains of all three steps: their kinds in order → validation and test accuracy by seed."""
-    learnt(studies, ["vit"])
     grouped: dict[tuple[str, ...], list[Result]] = {}
     for result in studies["orders"]:
         kinds = tuple(stage["type"] for stage in result.spec["stages"])

@@ -16,6 +16,9 @@ from lib.studies.benchmarks.task import TRAINING
 #: The row that all others are compared with: the trained network as it is.
 WHOLE = "as it is, 32 bits"
 
+#: The control of every method that trains: the network after the same further training, without compression.
+TUNED = "trained on, 16 bits"
+
 #: Metrics of which a method's row has the mean over seeds.
 MEANS = [
     "val_accuracy",
@@ -88,9 +91,7 @@ def methods(results: Iterable[Result], scale: str, times: pd.DataFrame) -> pd.Da
     if rows.empty or "smaller" not in rows:
         return pd.DataFrame()
     specs = {called(result.spec): result.spec for result in results}
-    answers: dict[str, dict[int, np.ndarray]] = {}
-    for result in results:
-        answers.setdefault(called(result.spec), {})[result.spec["seed"]] = correct_of(result.arrays["correct"])
+    answers = answers_by_name(results)
     found = []
     whole = rows[rows["name"] == WHOLE].set_index("seed")["val_accuracy"]
     for name, part in rows.groupby("name", sort=False):
@@ -126,6 +127,20 @@ def ratios(own: tuple, whole: tuple, times: pd.DataFrame) -> dict[str, float | b
     return found
 
 
+def answers_by_name(results: Iterable[Result]) -> dict[str, dict[int, np.ndarray]]:
+    """Return which test images each method is right about, by its name and seed."""
+    answers: dict[str, dict[int, np.ndarray]] = {}
+    for result in results:
+        answers.setdefault(called(result.spec), {})[result.spec["seed"]] = correct_of(result.arrays["correct"])
+    return answers
+
+
+def beyond_training(results: Iterable[Result], name: str) -> Difference | None:
+    """Return a method's test accuracy minus that of :data:`TUNED`, which has the same further steps; None where one was not run."""
+    answers = answers_by_name(results)
+    return against(answers[name], answers[TUNED]) if name in answers and TUNED in answers else None
+
+
 def against(own: dict[int, np.ndarray], other: dict[int, np.ndarray]) -> Difference | None:
     """Return the difference over the seeds that both have; None where there is none."""
     common = sorted(set(own) & set(other))
@@ -151,10 +166,9 @@ def pairs(results: Iterable[Result]) -> pd.DataFrame:
     The difference is that of test accuracies on the same images, a :class:`lib.measure.paired.Difference`; ``first_bytes`` and
     ``second_bytes`` are those of the files, means over seeds.
     """
-    answers: dict[str, dict[int, np.ndarray]] = {}
-    sizes: dict[str, list[float]] = {}
+    results = list(results)
+    answers, sizes = answers_by_name(results), dict[str, list[float]]()
     for result in results:
-        answers.setdefault(called(result.spec), {})[result.spec["seed"]] = correct_of(result.arrays["correct"])
         sizes.setdefault(called(result.spec), []).append(result.metrics["file_bytes"])
     return pd.DataFrame(
         [

@@ -34,6 +34,15 @@ def ordinary(runs: Results) -> Results:
     return picked(runs, lambda spec: spec["sampler"] is None and spec["space"]["hidden"][-1] == widest)
 
 
+def sandwich_has_learnt(studies: Studies) -> None:
+    """Need networks that, by either rule, beat a linear classifier of the pixels on average over the largest and the smallest."""
+    runs = studies["sandwich"]
+    for name, of_rule in (("the sandwich rule", sampled(runs, "Sandwich", distil=False)), ("four at random", sampled(runs, "Uniform"))):
+        ends = [float(np.mean(list(scores(of_rule, *tested(size)).values()))) for size in ("large", "smallest") if of_rule]
+        means = [float(np.mean(ends))] if ends else []
+        above_linear(means, runs[0].spec["dataset"] if runs else "cifar10", f"the mean of the largest and the smallest network by {name}")
+
+
 def network_is_flat(studies: Studies, margin: float) -> None:
     """Need a whole network to which twice the training brings less than ``margin``."""
     longer = picked(studies["lengths"], lambda spec: spec["moe"] is not None)

@@ -9,10 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 
-import numpy as np
-
 from lib.measure.statistics import NotTestable, paired, paired_differences, why
 from lib.runs.results import Results
+from lib.studies.base.elsewhere import chosen_elsewhere
+from lib.studies.base.seeds import difference as by_seed_difference
+from lib.studies.base.seeds import each_seed
 from lib.studies.growth.names import method, ordered, share
 from lib.studies.growth.saving import envelope_saving
 
@@ -53,10 +54,23 @@ def difference(first: Results, second: Results, metric: str = LOSS) -> list[floa
     return paired_differences(first, second, metric)
 
 
-def best(runs: Results, names: Iterable[str], curve: str = "bits_per_byte") -> Results:
-    """Of the methods named, the one whose validation curve ends lowest, on average."""
-    there = [found for name in names if (found := called(runs, name))]
-    return min(there, key=lambda found: np.mean([one.curves[curve][-1] for one in found]), default=Results((), runs.missing))
+def best_elsewhere(runs: Results, names: Iterable[str], curve: str = "bits_per_byte", metric: str = LOSS) -> dict[int, float]:
+    """Return, by seed, the test loss of that of the methods named whose validation curve ends lowest on the other seeds.
+
+    NotTestable where none of them was run, or with one seed.
+    """
+    candidates = {
+        name: each_seed(found, lambda one: (one.curves[curve][-1], one.metrics[metric]), name)
+        for name in names
+        if (found := called(runs, name))
+    }
+    if not candidates:
+        raise NotTestable(f"none of those to compare with was run{why(runs)}")
+    return chosen_elsewhere(candidates, min)
+
+
+def losses(runs: Results, name: str, metric: str = LOSS) -> dict[int, float]:
+    return each_seed(called(runs, name), lambda one: one.metrics[metric], name)
 
 
 def worth(grown: Results, studies: Studies) -> list[float]:
@@ -103,10 +117,10 @@ def even_minus(studies: Studies, name: str) -> list[float]:
 def best_other_minus_stack(studies: Studies) -> list[float]:
     depth, width = studies["depth"], studies["width"]
     runs = Results((*depth, *width), (*depth.missing, *width.missing))
-    stacked, others = called(runs, STACKED), {method(one) for one in runs} - {STACKED, NET2NET}
-    if any(one.spec["parent"]["model"]["depth"] == 1 for one in stacked):
+    others = sorted({method(one) for one in runs} - {STACKED, NET2NET})
+    if any(one.spec["parent"]["model"]["depth"] == 1 for one in called(runs, STACKED)):
         raise NotTestable("repeating a stack of one layer is repeating its last layer")
-    return difference(best(runs, sorted(others)), stacked)
+    return by_seed_difference(best_elsewhere(runs, others), losses(runs, STACKED), runs)
 
 
 # LEMON and staged training
@@ -140,7 +154,8 @@ def scratch_minus_upcycled(studies: Studies) -> list[float]:
 
 def full_forgets_minus_blocks(studies: Studies) -> list[float]:
     runs = studies["continual"]  # of the same source, so the same loss before
-    return difference(best(runs, (SILENT, TRAINED_ON), "old_val_loss"), called(runs, f"{SILENT}, new blocks only"), OLD_LOSS)
+    whole = best_elsewhere(runs, (SILENT, TRAINED_ON), "old_val_loss", OLD_LOSS)
+    return by_seed_difference(whole, losses(runs, f"{SILENT}, new blocks only", OLD_LOSS), runs)
 
 
 # The student project

@@ -19,7 +19,8 @@ from lib.studies.moe.names import method
 
 Studies = Mapping[str, Results]
 
-#: A run of fewer epochs cannot show a saving of 7.5 times.
+#: A run of fewer epochs cannot show that another gets as good in a part of them: rates fall to zero in its last epoch alone, and
+#: whoever is ahead arrives there with it.
 LEAST_EPOCHS = 8
 
 
@@ -53,8 +54,15 @@ def difference(first: Results, second: Results) -> list[float]:
 
 
 def epochs_saved(runs: Results, baseline: Results) -> list[float]:
-    """The baseline's epochs over the first epoch in which the run reaches the baseline's final accuracy; 0 if never."""
+    """The baseline's epochs over the first epoch in which the run reaches the baseline's final accuracy; 0 if never.
+
+    NotTestable where the baseline has fewer than :data:`LEAST_EPOCHS`.
+    """
     theirs = each_seed(baseline, lambda r: r)
+    if theirs and max(len(r.curves["val_accuracy"]) for r in theirs.values()) < LEAST_EPOCHS:
+        raise NotTestable(
+            f"a saving of epochs cannot be seen in a run of fewer than {LEAST_EPOCHS}: its learning rate falls to zero in the last one alone"
+        )
     pairs = [(r, theirs[r.fields["seed"]]) for r in runs if r.fields["seed"] in theirs]
     if not pairs:
         raise NotTestable("no two runs of the same seed to compare")
@@ -75,10 +83,7 @@ def after_first_epoch(runs: Results) -> dict[int, float]:
 
 def switch_steps_saved(studies: Studies) -> list[float]:
     runs = studies["accuracy"]
-    base = dense(runs)
-    if base and max(len(r.curves["val_accuracy"]) for r in base) < LEAST_EPOCHS:
-        raise NotTestable(f"7.5 times fewer epochs cannot be seen in a run of fewer than {LEAST_EPOCHS}")
-    return epochs_saved(largest(called(runs, "switch")), base)
+    return epochs_saved(largest(called(runs, "switch")), dense(runs))
 
 
 def small_init_deviation_difference(studies: Studies) -> list[float]:

@@ -46,7 +46,15 @@ def width_matters(studies: Studies) -> None:
 
 def dense_is_flat(studies: Studies, margin: float) -> None:
     """Need a dense network, of the size that the details are tried at, to which twice the training brings less than ``margin``."""
-    runs = studies["baseline"]
+    is_flat(studies["baseline"], margin)
+
+
+def compared_are_flat(studies: Studies, margin: float) -> None:
+    """Need a dense network in the main comparison to which twice the training brings less than ``margin``."""
+    is_flat(studies["accuracy"], margin)
+
+
+def is_flat(runs: Results, margin: float) -> None:
     flat(scores(dense(runs)), scores(longest_dense(runs)) if epochs(runs) > 1 else {}, margin, "the dense network")
 
 

@@ -169,7 +169,7 @@ def studies(parameters: Parameters) -> dict[str, list[Spec]]:
             *seeded(replace(dapa, trained=False), replace(dapa, kind="released"), seeds=side),
         ],
         # Without any ReLU left: what the polynomials alone can do, and a network of lines is one linear map.
-        "none": seeded(*(replace(dapa, budget=0.0, kind=kind) for kind in ("quadratic", "linear", "identity")), seeds=side),
+        "none": seeded(*(replace(dapa, budget=0.0, kind=kind) for kind in ("quadratic", "linear", "identity"))),
         "masks": [
             *seeded(replace(dapa, masks="random"), replace(identity, masks="random")),
             *seeded(replace(dapa, masks="shuffled"), seeds=side),

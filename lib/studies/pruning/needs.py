@@ -8,6 +8,7 @@ from lib.measure.statistics import NotTestable
 from lib.runs.results import Result, Results
 from lib.studies.base.needs import above_linear, at_least, flat, matters
 from lib.studies.base.seeds import each_seed
+from lib.studies.pruning.claims import COLLAPSE, at_ratio
 from lib.studies.pruning.pairs import TEST
 
 Studies = Mapping[str, Results]
@@ -50,6 +51,15 @@ def dense_is_flat(studies: Studies, margin: float) -> None:
     longer = dense_runs(studies, longer=True)
     for kind, runs in dense_runs(studies, longer=False).items():
         flat(accuracy(runs), accuracy(longer.get(kind, [])), margin, KINDS[kind])
+
+
+def synflow_still_trains(studies: Studies) -> None:
+    """Need networks that beat a linear classifier of the pixels after SynFlow has pruned them as far as magnitude collapses."""
+    runs = studies["official init"]
+    kept = at_ratio(runs, "SynFlow, official weights", COLLAPSE)
+    above_linear(
+        list(kept.values()), runs[0].spec["dense"]["dataset"] if runs else "cifar10", f"a network that SynFlow pruned to {COLLAPSE:.0f}×"
+    )
 
 
 def dense_is_unstable_at_start(studies: Studies) -> None:

@@ -56,18 +56,19 @@ def structures(masks: Mapping[str, Tensor], scores: Tensor) -> pd.DataFrame:
 
 
 def collapsed(results: Results) -> pd.DataFrame:
-    """Return a row per score and a column per ratio: empty layers where there are any, else the share of weights on a path."""
+    """Return a row per score and a column per ratio: empty layers where there are any, else the share of weights on a path, and the accuracy."""
     rows = []
     for name, own in grouped(results, method).items():
         row = {"score": name}
         for density in sorted({r.spec["density"] for r in own}, reverse=True):
             found = [r.metrics for r in own if r.spec["density"] == density]
             empty = sorted({m["empty_layers"] for m in found})
-            row[f"{1 / density:,.0f}×"] = (
+            state = (
                 f"{'–'.join(dict.fromkeys(map(str, (empty[0], empty[-1]))))} empty"
                 if empty[-1]
                 else f"{np.mean([m['on_paths'] / m['weights'] for m in found]):.0%} on paths"
             )
+            row[f"{1 / density:,.0f}×"] = f"{state} ({np.mean([m['test_accuracy'] for m in found]):.1%})"
         rows.append(row)
     return pd.DataFrame(rows)
 

@@ -109,24 +109,26 @@ def speed_over_reinitialised(studies: Studies) -> list[float]:
 
 def rate_rewinding_minus_tuning(studies: Studies) -> list[float]:
     runs = studies["shot"]
-    gained = paired(by_seed(runs, "rate rewound"), by_seed(runs, "fine-tuned"), runs)
-    return beyond_unpruned(gained, studies["unpruned"], "rate rewound", "fine-tuned")
+    return beyond_unpruned(by_seed(runs, "rate rewound"), by_seed(runs, "fine-tuned"), ("rate rewound", "fine-tuned"), studies, runs)
 
 
 def rate_minus_weight_rewinding(studies: Studies) -> list[float]:
-    late = tickets_at(studies, late=True)
+    runs, late = studies["shot"], tickets_at(studies, late=True)
     name = method(late[0])
-    gained = paired(by_seed(studies["shot"], "rate rewound"), by_seed(late, name), studies["shot"], studies["tickets"])
-    return beyond_unpruned(gained, studies["unpruned"], "rate rewound", name)
+    return beyond_unpruned(by_seed(runs, "rate rewound"), by_seed(late, name), ("rate rewound", name), studies, runs, studies["tickets"])
 
 
-def beyond_unpruned(gained: list[tuple[float, float]], unpruned: Results, first: str, second: str) -> list[float]:
-    """The differences between two ways to retrain, less what the same retrainings bring to the network without any pruning."""
-    arms = [by_seed(unpruned, f"unpruned, {name}") for name in (first, second)]
+def beyond_unpruned(first: BySeed, second: BySeed, names: tuple[str, str], studies: Studies, *runs: Results) -> list[float]:
+    """The difference between two ways to retrain, less what the same two bring to the network without any pruning, seed by seed.
+
+    Both are paired by seed: with the mean of the second for every seed, its own spread would not count, and the interval be too narrow.
+    """
+    unpruned = studies["unpruned"]
+    arms = [by_seed(unpruned, f"unpruned, {name}") for name in names]
     if not all(arms):
         raise NotTestable(f"no unpruned network was retrained as long: the difference may be that of more training{why(unpruned)}")
-    plain = difference(*arms, unpruned)
-    return [a - b - float(np.mean(plain)) for a, b in gained]
+    gained, plain = ({seed: one[seed] - other[seed] for seed in one if seed in other} for one, other in ((first, second), arms))
+    return difference(gained, plain, *runs, unpruned)
 
 
 # Stability

@@ -109,6 +109,9 @@ def test_the_dense_vision_transformer_is_flat():
     passes(moe_needs.dense_is_flat, {"baseline": runs(vit(0.846), long)}, 0.005)
     stops(moe_needs.dense_is_flat, {"baseline": runs(vit(0.78), long)}, 0.005, saying="still learning")
     stops(moe_needs.dense_is_flat, {"baseline": runs(vit(0.78))}, 0.005, saying="not trained")
+    passes(moe_needs.compared_are_flat, {"accuracy": runs(vit(0.846), long, vit(0.9, widening=4))}, 0.01)
+    stops(moe_needs.compared_are_flat, {"accuracy": runs(vit(0.84), long)}, 0.01, saying="1.0 points, more than the 1")
+    stops(moe_needs.compared_are_flat, {"accuracy": runs(vit(0.84))}, 0.01, saying="not trained")
 
 
 def test_the_width_of_feed_forward_layers():
@@ -150,6 +153,25 @@ def test_elastic_networks():
     passes(elastic_needs.network_is_flat, studies, 0.005)
     stops(elastic_needs.network_is_flat, studies | {"lengths": runs(elastic(0.87, epochs=8))}, 0.005, saying="still learning")
     stops(elastic_needs.network_is_flat, studies | {"lengths": runs()}, 0.005, saying="not trained")
+
+
+def test_both_rules_of_sampling_have_learnt():
+    def both(sandwich, uniform):
+        rules = (({"type": "Sandwich", "distil": False}, sandwich), ({"type": "Uniform"}, uniform))
+        return {
+            "sandwich": runs(
+                *(
+                    run("elastic-vit", {"dataset": "cifar10", "sampler": rule}, test_accuracy_large=large, test_accuracy_smallest=small)
+                    for rule, (large, small) in rules
+                )
+            )
+        }
+
+    good, bad = (LINEAR + 0.05, LINEAR - 0.03), (LINEAR + 0.02, LINEAR - 0.03)
+    passes(elastic_needs.sandwich_has_learnt, both(good, good))
+    stops(elastic_needs.sandwich_has_learnt, both(bad, good), saying="by the sandwich rule is right in 40.5%")
+    stops(elastic_needs.sandwich_has_learnt, both(good, bad), saying="by four at random is right in 40.5%")
+    stops(elastic_needs.sandwich_has_learnt, {"sandwich": runs()}, saying="was not run")
 
 
 def test_width_and_k_have_to_matter():
@@ -206,6 +228,15 @@ def test_language_models_have_enough_text():
     )
 
 
+def test_recall_needs_the_context():
+    def recall(*beyond):
+        return {"recall": runs(*(run("attention-recall", accuracy_beyond=value, chance=0.25) for value in (*beyond, None)))}
+
+    passes(attention_needs.answers_outside_the_context_are_guessed, recall(0.22, 0.31))
+    stops(attention_needs.answers_outside_the_context_are_guessed, recall(0.29, 0.35), saying="7.0 points more often than by chance")
+    stops(attention_needs.answers_outside_the_context_are_guessed, recall(), saying="too short for the answer")
+
+
 def test_a_mixture_is_worth_growing_into():
     passes(growth_needs.mixture_not_worse_than_dense, {"scratch": runs(gpt(1.5), gpt(1.49, sparse=True))})
     stops(
@@ -230,6 +261,19 @@ def test_dense_networks_that_are_pruned():
     passes(pruning_needs.dense_is_flat, {"tickets": runs(dense(0.9)), "longer": runs(dense(0.905))}, 0.01)
     stops(pruning_needs.dense_is_flat, {"tickets": runs(dense(0.9)), "longer": runs(dense(0.92))}, 0.01, saying="still learning")
     stops(pruning_needs.dense_is_flat, {"tickets": runs(dense(0.9)), "longer": runs(dense(0.9, "VGGConfig"))}, 0.01, saying="not trained")
+
+
+def test_synflow_has_to_leave_networks_that_train():
+    def pruned(accuracy, density=1 / 316, score="synflow"):
+        spec = {"dense": {"dataset": "mnist"}, "score": score, "density": density, "start": "official", "one_shot": False}
+        return run("pruning-initial", spec, test_accuracy=accuracy)
+
+    linear = needs.LINEAR["mnist"]
+    passes(pruning_needs.synflow_still_trains, {"official init": runs(pruned(linear + 0.01), pruned(0.1, score="magnitude"))})
+    stops(
+        pruning_needs.synflow_still_trains, {"official init": runs(pruned(linear - 0.01), pruned(0.98, 1 / 30))}, saying="linear classifier"
+    )
+    stops(pruning_needs.synflow_still_trains, {"official init": runs()}, saying="was not run")
 
 
 def test_stability_has_to_be_in_question():

@@ -10,12 +10,14 @@ import torch
 
 from claimed import reads
 from lib.book.notebooks import Project, labels_of, read
+from lib.claims.judge import judge
 from lib.measure.statistics import NotTestable
 from lib.runs.results import Missing, Outcome, Result, Results
 from lib.runs.spec import all_fields
 from lib.studies import CHAPTERS
 from lib.studies.base.answers import correct_of, written
 from lib.studies.benchmarks import compared as benchmark_compared
+from lib.studies.benchmarks import needs
 from lib.studies.benchmarks.compared import compared, one_seed, rank_agreement, relative, side_by_side, weak_baseline, wide
 from lib.studies.benchmarks.names import PLACES, family, name, place
 from lib.studies.benchmarks.studies import SIZES, Parameters, studies
@@ -191,26 +193,74 @@ def test_claims_compare_the_right_runs(specs, claim, expected):
         "1/2 of the inner units removed": 0.6,
         "pruned to 1/4 → 4 bits": 0.7,
     }
-    found = {study: made(specs[study], lambda name, *_: given.get(name, 0.3)) for study in ("dense", "compressed")}
-    values = reads(claim)(found)
+    values = reads(claim)(studies_with(specs, lambda name, *_: given.get(name, 0.3)))
     assert set(values) == ({"transformer"} if claim == "train-large-then-compress" else {"transformer", "residual network"})
     for interval in values.values():  # of two seeds and 200 images that all answered
         assert interval.mean == pytest.approx(expected) and (interval.n, interval.images) == (2, 200) and interval.low < interval.mean
 
 
-def test_families_are_never_averaged_and_the_whole_has_to_be_worth_compressing(specs):
-    def accuracy(name, family, seed):
-        return {"dense": 0.95, "4 bits": 0.9 if family == "vit" else 0.7, "pruned to 1/4": 0.8}.get(name, 0.3)
+def studies_with(specs, accuracy, halves=lambda name, family, seed: 0.95):
+    """What the claims on compressed networks read; ``halves``: accuracies after half of the budget."""
+    return {study: made(specs[study], accuracy) for study in ("dense", "compressed")} | {"halves": made(specs["halves"], halves)}
 
-    found = {study: made(specs[study], accuracy) for study in ("dense", "compressed")}
-    values = reads("quantize-rather-than-prune")(found)
-    assert values["transformer"].mean == pytest.approx(0.1) and values["residual network"].mean == pytest.approx(-0.1)
-    narrow = {
-        study: made(specs[study], lambda name, *_: {"dense": 0.92, "dense, 1/2 width": 0.95}.get(name, 0.91))
-        for study in ("dense", "compressed")
+
+def test_families_are_never_averaged_and_one_is_enough_where_a_method_may_be_better(specs):
+    def accuracy(name, family, seed):
+        return {
+            "dense": 0.95,
+            "4 bits": 0.9 if family == "vit" else 0.7,
+            "pruned to 1/4": 0.8,
+            "pruned to 1/8": 0.5 if family == "vit" else 0.75,
+            "2 bits": 0.6 if family == "vit" else 0.5,
+        }.get(name, 0.3)
+
+    found = studies_with(specs, accuracy)
+    for claim, verdict in (("quantize-rather-than-prune", "not seen"), ("prune-at-high-ratios", "reproduced")):
+        judged = judge(claim, found)
+        assert {part.verdict for part in judged.parts.values()} == {"reproduced", "not seen"} and judged.verdict == verdict
+        assert {"not seen": "least", "reproduced": "most"}[verdict] + " favourable one decides" in judged.text
+
+
+def test_a_family_counts_only_where_the_whole_network_is_worth_compressing(specs):
+    def too_large(name, family, seed):
+        return {"dense": 0.92, "dense, 1/2 width": 0.95 if family == "vit" else 0.9}.get(name, 0.5)
+
+    narrow = studies_with(specs, too_large)
+    short = studies_with(
+        specs, lambda name, *_: {"dense": 0.92}.get(name, 0.5), lambda name, family, seed: 0.92 if family == "cnn" else 0.8
+    )
+    few = studies_with(specs, lambda name, family, seed: 0.35 if family == "vit" else {"dense": 0.92}.get(name, 0.5))
+    for found, reason in ((narrow, "too large for its training"), (short, "still learning"), (few, "linear classifier")):
+        parts = judge("quantize-rather-than-prune", found).parts
+        assert reason in parts["transformer"].text and parts["residual network"].verdict != "not testable"
+    for claim in ("scratch-as-good", "prune-and-quantize-free"):
+        assert judge(claim, narrow).parts["transformer"].verdict == "not testable"
+
+
+def test_what_the_claims_need(specs):
+    """Of both families for what is compressed, and of transformers alone for the orders, which have no others."""
+    good = studies_with(specs, lambda name, *_: {"dense": 0.95}.get(name, 0.9))
+    orders = {name: good[name] for name in ("dense", "halves")} | {"orders": made(specs["orders"], lambda *_: 0.9)}
+    for found in (good, orders):
+        needs.dense_has_learnt(found)
+        needs.whole_is_best(found)
+        needs.whole_is_flat(found)
+
+    def bad_transformers(name, family, seed):
+        return (0.35 if name == "dense" else 0.5) if family == "vit" else {"dense": 0.95}.get(name, 0.9)
+
+    bad = {
+        "dense": made(specs["dense"], bad_transformers),
+        "halves": made(specs["halves"], lambda name, family, _: 0.3 if family == "vit" else 0.95),
     }
-    assert all("too large for its training" in str(reason) for reason in reads("scratch-as-good")(narrow).values())
-    assert reads("quantize-rather-than-prune")(narrow)["transformer"].mean == pytest.approx(0.0)
+    for need in (needs.dense_has_learnt, needs.whole_is_best, needs.whole_is_flat):
+        need(good | bad)
+    with pytest.raises(NotTestable, match="linear classifier"):
+        needs.dense_has_learnt(orders | bad)
+    with pytest.raises(NotTestable, match="too large for its training"):
+        needs.whole_is_best(orders | bad)
+    with pytest.raises(NotTestable, match="5.0 points, more than the 1"):
+        needs.whole_is_flat(orders | bad)
 
 
 def test_orders_are_judged_by_validation(specs):
@@ -237,5 +287,7 @@ def test_claims_say_what_is_missing(specs):
     with pytest.raises(NotTestable, match="not run"):
         reads("order-distil-last")(nothing)
     for reason, accuracy, metrics in (("linear classifier", 0.1, {}), ("diverged", 0.9, {"diverged": True})):
-        found = {study: made(specs[study], lambda *_, accuracy=accuracy: accuracy, **metrics) for study in ("dense", "compressed")}
+        found = {
+            study: made(specs[study], lambda *_, accuracy=accuracy: accuracy, **metrics) for study in ("dense", "compressed", "halves")
+        }
         assert all(reason in str(told_) for told_ in reads("quantize-rather-than-prune")(found).values())

@@ -12,6 +12,7 @@ from lib.studies.benchmarks.page.practice import (
     factor,
     findings,
     folded,
+    headline,
     in_practice,
     method_rows,
     pair_rows,
@@ -86,6 +87,25 @@ def test_the_smallest_file_is_the_smallest_of_those_that_lose_little_on_validati
     assert smallest(table)["name"] == "pruned to 1/8"
     table["val_apart"] = -0.5
     assert smallest(table) is None
+
+
+def test_the_headline_is_a_row_of_the_table_of_answers_with_what_equal_training_is_worth(table):
+    equal = Difference(-0.009, -0.012, -0.006, 3, 100, "")
+    told = headline(table, {"pruned to 1/8": equal}.get)
+    assert told == (
+        "A trained network's file becomes 12.0 times smaller by *pruned to 1/8*, at -0.5 [-0.9, -0.1] points of accuracy, "
+        "or -0.9 [-1.2, -0.6] against the same further training without compression."
+    )
+    table.loc[len(table)] = row("2-bit codebooks, pruned", "codebooks", 20, -0.03)
+    answer = answer_rows(table).set_index("You want").loc["16× smaller file"]
+    bare = headline(table, {}.get)
+    assert (
+        answer["Use"] in bare
+        and answer["Smaller"].rstrip("×") in bare
+        and answer["Points"] in bare
+        and bare.endswith("points of accuracy.")
+    )
+    assert headline(table[:2], {}.get) == headline(table[:0], {}.get) == ""
 
 
 def test_findings_and_advice_have_the_numbers_of_the_table(table):

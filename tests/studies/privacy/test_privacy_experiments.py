@@ -16,6 +16,7 @@ from lib.privacy.replace import masked_relus
 from lib.runs.results import Result, Results
 from lib.runs.spec import all_fields
 from lib.runs.store import Session, Store, obtain
+from lib.studies.privacy import page_arms
 from lib.studies.privacy.names import method
 from lib.studies.privacy.shares import SharedRun
 from lib.studies.privacy.studies import SIZES, Parameters, studies
@@ -196,6 +197,40 @@ def networks():
             for relus, accuracy in rows
         ]
     )
+
+
+def test_the_page_says_which_budgets_were_run_and_which_of_the_papers_were_not():
+    told = page_arms.budgets_told([0.023, 0.011])
+    assert told.startswith("Budgets are 2.3 and 1.1 per cent of the ReLUs. The papers' 12.9 and 6 thousand of")
+    assert told.endswith("Their budgets of 100 and 25 thousand, 18 and 4.5 per cent, were not run here.")
+    assert "not run" not in page_arms.budgets_told([0.5, 0.18, 0.045, 0.023, 0.011]) and page_arms.budgets_told([]) == ""
+    assert "papers'" not in page_arms.budgets_told([0.3]) and "1.1 per cent, were not run here" in page_arms.budgets_told([0.3])
+
+
+def test_the_page_says_which_rows_were_run_and_which_not():
+    def arms(scale):
+        specs = studies(Parameters(scale=scale))
+        return {
+            name: [Result(spec.experiment, spec.key, all_fields(spec), {}, {}, {}, {}) for spec in found] for name, found in specs.items()
+        }
+
+    laptop, cpu = arms("laptop"), arms("cpu")
+    every = page_arms.arms_told(laptop["polynomials"], laptop["none"])
+    assert all(part in every for part in (*page_arms.ARMS.values(), page_arms.NONE_LEFT)) and "Not run" not in every
+    some = page_arms.arms_told(cpu["polynomials"], ())
+    assert some == "Not run here: fixed coefficients, the released code's coefficients and networks without any ReLU."
+    assert page_arms.arms_told(cpu["polynomials"], cpu["none"]).startswith(page_arms.NONE_LEFT)
+    assert "Not run" not in page_arms.masks_told(laptop["masks"])
+    told = page_arms.masks_told(cpu["masks"])
+    assert told.index("*random*") < told.index("Not run here: *shuffled*")
+    assert page_arms.masks_told([]).startswith("Not run here: *random*")
+
+
+def test_networks_without_any_relu_have_as_many_seeds_as_those_of_the_budgets():
+    found = studies(Parameters(scale="cpu"))
+    assert {spec.seed for spec in found["none"]} == {spec.seed for spec in found["budgets"]} and {
+        spec.budget for spec in found["none"]
+    } == {0}
 
 
 def test_the_cost_explorer_marks_the_best_within_the_time():

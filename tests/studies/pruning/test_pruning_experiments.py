@@ -20,7 +20,7 @@ from lib.pruning.trainers import Plan
 from lib.runs.results import Result, Results
 from lib.runs.spec import Spec, all_fields
 from lib.runs.store import Store, obtain
-from lib.studies.pruning import claims
+from lib.studies.pruning import claims, page_tables
 from lib.studies.pruning.barrier import BarrierRun
 from lib.studies.pruning.coarsen import CoarseRun
 from lib.studies.pruning.cocktail import CocktailRun
@@ -322,6 +322,23 @@ def test_claims_in_points_paired_by_seed():
     assert reads("lth-warmup")(sample()) == pytest.approx([0.88 - 0.92 - (0.80 - 0.90), 0.88 - 0.92 - (0.80 - 0.92)])
 
 
+@pytest.mark.parametrize("claim, of_ticket", [("rewinding-beats-tuning", "fine-tuned"), ("rate-rewinding-suffices", "ticket, step 9")])
+def test_what_retraining_brings_without_pruning_is_taken_off_seed_by_seed(claim, of_ticket):
+    """Its spread over seeds is part of the interval, and a seed without it says nothing."""
+    studies = sample()
+    gained = reads(claim)(studies)
+
+    def moved(run, by):
+        other = run.metrics["test_accuracy"] + by * run.fields["seed"] * (method(run) == "unpruned, rate rewound")
+        return replace(run, metrics=run.metrics | {"test_accuracy": other})
+
+    studies["unpruned"] = Results(tuple(moved(run, 0.03) for run in studies["unpruned"]))
+    assert f"unpruned, {of_ticket}" in {method(run) for run in studies["unpruned"]}
+    assert reads(claim)(studies) == pytest.approx([gained[0], gained[1] - 0.03])
+    studies["unpruned"] = Results(tuple(run for run in studies["unpruned"] if run.fields["seed"] == 1))
+    assert reads(claim)(studies) == pytest.approx([gained[1] - 0.03])
+
+
 def test_controls_that_were_not_run_decide_nothing():
     for value, study, message in (
         (reads("rewinding-beats-tuning"), "unpruned", "retrained as long"),
@@ -442,3 +459,16 @@ def test_runs_from_beginning_to_end(tmp_path):
     assert {k: v for k, v in again.metrics.items() if k != "train_seconds"} == {
         k: v for k, v in sparse.metrics.items() if k != "train_seconds"
     }
+
+
+def test_the_table_of_collapse_has_the_official_weights_beside_ours_with_their_accuracy():
+    def run(seed, start, score, density, empty, accuracy):
+        spec = seeded(InitialRun(dense=VGG, score=score, density=density, start=start), seed)
+        metrics = {"empty_layers": empty, "on_paths": 50, "weights": 100, "test_accuracy": accuracy}
+        return results((spec, metrics, {}, {}, {}))[0]
+
+    runs = [run(seed, start, "synflow", 1 / 316, 0, 0.5 + 0.1 * seed) for seed in (0, 1) for start in ("ours", "official")]
+    runs += [run(seed, "official", "magnitude", 1 / 316, 3 + seed, 0.098) for seed in (0, 1)]
+    table = page_tables.collapsed(Results(tuple(runs))).set_index("score")["316×"]
+    assert table["SynFlow"] == table["SynFlow, official weights"] == "50% on paths (55.0%)"
+    assert table["magnitude, official weights"] == "3–4 empty (9.8%)"

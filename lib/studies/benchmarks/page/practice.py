@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pandas as pd
 
-from lib.measure.paired import marked
+from lib.measure.paired import Difference, marked
 from lib.runs.markdown import details, pipe_table
-from lib.studies.benchmarks.practice_table import WHOLE, answers_to
+from lib.studies.benchmarks.practice_table import TUNED, WHOLE, answers_to
 
 #: Kinds of :data:`lib.studies.benchmarks.practice_names.KINDS` that the figure draws, and as what.
 DRAWN = {
@@ -141,6 +141,25 @@ def folded(title: str, frame: pd.DataFrame) -> str:
     return details(title, pipe_table(frame.columns, frame.astype(str).values.tolist(), [min(30, width) for width in widths]))
 
 
+def headline(table: pd.DataFrame, against_training: Callable[[str], Difference | None]) -> str:
+    """Return what the chapter found: the smallest file that the table of answers names; "" where it names none.
+
+    ``against_training``  accuracy of the method of that name minus that of the same further training without compression
+    """
+    files = [
+        row
+        for row in answers_to(table).to_dict("records")
+        if row["want"].endswith("smaller file") and not pd.isna(row.get("name", float("nan")))
+    ]
+    if not files:
+        return ""
+    best = max(files, key=lambda row: row["smaller"])
+    told = f"A trained network's file becomes {best['smaller']:.1f} times smaller by *{best['name']}*, at {points(best)} points of accuracy"
+    if best["steps"] and (equal := against_training(best["name"])):
+        told += f", or {points(vars(equal))} against the same further training without compression"
+    return told + "."
+
+
 def findings(table: pd.DataFrame) -> list[str]:
     """Return what the runs at hand say, a sentence for each question that they can answer."""
     if table.empty:
@@ -173,7 +192,7 @@ def findings(table: pd.DataFrame) -> list[str]:
                 f"{words} until {whole['parameters'] / row['parameters']:.1f} times fewer weights are left "
                 f"changes it by {points(row)} points in the same number of steps" + faster(row)
             )
-    if tuned := rows.get("trained on, 16 bits"):
+    if tuned := rows.get(TUNED):
         said.append(
             f"the same training without any compression changes it by {points(tuned)} points: so much of every "
             "trained row is not the method's"
@@ -224,7 +243,7 @@ def in_practice(table: pd.DataFrame) -> str:
             f"For time, make the network narrower; zeros alone save none. The fastest here, *{row['name']}*, takes "
             f"{row['ratio_many']:.0%} of the time in batches and {row['ratio_1']:.0%} on one image, at {points(row)} points."
         )
-    if tuned := rows.get("trained on, 16 bits"):
+    if tuned := rows.get(TUNED):
         advice.append(
             f"Compare every trained method with the same training without compression, which alone is worth {points(tuned)} points."
         )
