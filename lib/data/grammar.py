@@ -147,7 +147,7 @@ class Grammar:
         """The lowest expected loss in bits per byte: ``entropy / ln 2 / bytes``.
 
         For a model that predicts whole stories, each with its end marker: the marker's loss is in the
-        numerator, as it is in ``entropy``, and the marker is no byte of the text.  The stories of a small
+        numerator, as it is in ``entropy``, and the marker is not a byte of the text.  The stories of a small
         split have their own mean of -ln p, which differs from ``entropy`` by chance.
         """
         return self.entropy / math.log(2) / self.bytes
@@ -292,9 +292,9 @@ def _check(grammar: Grammar) -> None:
     parts = [(name, part) for name, options in grammar.rules.items() for option in options for part in option.parts]
     for name, part in parts:
         if isinstance(part, Symbol):
-            require(part.name in grammar.rules, f"{name} refers to {part.name}, which is no rule")
+            require(part.name in grammar.rules, f"{name} refers to {part.name}, which is not a rule")
         elif isinstance(part, Draw):
-            require(part.pool in grammar.pools, f"{name} draws from {part.pool}, which is no table")
+            require(part.pool in grammar.pools, f"{name} draws from {part.pool}, which is not a table")
             for role in part.roles:
                 require(tables.setdefault(role, part.pool) == part.pool, f"{role} is drawn from two tables")
     for name, part in parts:
