@@ -47,6 +47,7 @@ class Batches(Protocol):
 
     def batch(self, epoch: int, step: int) -> tuple[Tensor, Tensor]:
         """Inputs and targets of one global batch; the same ones whenever asked."""
+        ...
 
 
 @dataclass(frozen=True)
