@@ -37,7 +37,7 @@ class Minutes(click.FloatRange):
     def convert(self, value, param, ctx) -> float:
         minutes = super().convert(value, param, ctx)
         if minutes != minutes:
-            self.fail(f"{value!r} is no length of time", param, ctx)
+            self.fail(f"{value!r} is not a length of time", param, ctx)
         return minutes
 
 

@@ -56,7 +56,7 @@ def kernel(q, k, v, o, N, L, scale, D: tl.constexpr, CAUSAL: tl.constexpr, ROWS:
 def forward(q: Tensor, k: Tensor, v: Tensor, causal: bool = False) -> Tensor:
     """softmax(q kᵀ / √d) v for q [B, H, N, d] and k, v [B, H, L, d]; no gradients.
 
-    Raises ValueError for a head dimension that is no power of two from 16 to 128, or for tensors that require gradients.
+    Raises ValueError for a head dimension that is not a power of two from 16 to 128, or for tensors that require gradients.
     """
     B, H, N, d = q.shape
     require(d in (16, 32, 64, 128), f"the Triton kernel takes head dimensions of 16, 32, 64 or 128, not {d}: use the engine 'sdpa'")

@@ -38,7 +38,7 @@ def read_attempts(path: Path = ROOT / "data" / "attempts.yml") -> list[Attempt]:
             set(record) == {"date", "subject", "tried", "found"},
             f"{path.name}: an entry has date, subject, tried and found, not {', '.join(sorted(record))}",
         )
-        require(isinstance(record["date"], datetime.date), f"{path.name}: {record['date']!r} is no date, write 2026-11-22")
+        require(isinstance(record["date"], datetime.date), f"{path.name}: {record['date']!r} is not a date, write 2026-11-22")
         for name in VALUE.findall(record["found"]):
             require(name in claims(), f"{path.name}: no claim is called {name!r}.{did_you_mean(name, claims())}")
         found.append(Attempt(record["date"], chapter(record["subject"]), record["tried"].strip(), record["found"].strip()))

@@ -1,4 +1,4 @@
-"""What stands below figures and tables: where they come from, and the sentence that says what they show.
+"""What is shown below figures and tables: where they come from, and the sentence that says what they show.
 
 Only the standard library is imported: the filter that uses this may run with any Python 3.
 """
@@ -63,7 +63,7 @@ def runs_html(runs: dict, repository: str) -> str:
 
 
 def below(outputs: list[dict], repository: str) -> tuple[list[dict], list[str]]:
-    """Return a cell's outputs without the sentence below its figure and what is missing there, and what stands below the cell, as Markdown.
+    """Return a cell's outputs without the sentence below its figure and what is missing there, and what goes below the cell, as Markdown.
 
     In a cell with a caption Quarto takes each output for a part of the figure, so what belongs below it gets a cell of its own.
     """

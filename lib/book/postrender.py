@@ -49,7 +49,7 @@ SKIP = '<a class="book-skip" href="#quarto-document-content">Skip to content</a>
 
 
 def add_skip_links(book: Path) -> None:
-    """A first link on each page past header and navigation, for those who read by keyboard."""
+    """A first link on each page past header and navigation, for readers who use the keyboard."""
     for page in book.rglob("*.html"):
         text = page.read_text(encoding="utf-8")
         if TEXT.search(text) and SKIP not in text:

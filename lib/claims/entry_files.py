@@ -12,7 +12,7 @@ import yaml
 
 from lib.system.checks import did_you_mean, require
 
-#: Characters of an entry that is no entry, in a message.
+#: Characters of something that is not an entry, in a message.
 SHOWN = 40
 
 
@@ -36,7 +36,7 @@ def records(path: Path) -> list[dict[str, Any]]:
         raise WrongEntry(f"{path.name}: {' '.join(str(error).split())}") from error
     _refuse_twins(root, path.name)
     if not isinstance(found, list):
-        raise WrongEntry(f"{path.name} is no list of entries")
+        raise WrongEntry(f"{path.name} is not a list of entries")
     for number, entry in enumerate(found, start=1):
         if not isinstance(entry, dict):
             raise WrongEntry(f"{path.name}: entry {number} has no fields: {entry!r:.{SHOWN}}")

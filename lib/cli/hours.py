@@ -50,7 +50,7 @@ LONG = 9.0
 
 #: How many runs a Spec is, by its experiment: like its own first one, or without a recipe of its own like that of what it
 #: begins with.
-TRAININGS = {
+TRAINING_RUNS = {
     "anchor": lambda spec: 1 / spec.pieces,
     "anchor-piece": lambda spec: 1 / spec.parent.pieces,
     "benchmark-chain": lambda spec: 1,
@@ -71,7 +71,7 @@ TRAININGS = {
 }
 
 
-#: Experiments that search or evaluate for long before they train: each training is counted like that of what they begin with.
+#: Experiments that search or evaluate for long before they train: each of their training runs is counted like that of what they begin with.
 LATE = ("distillation-tinybert", "pruning-meta", "pruning-quantized")
 
 
@@ -139,7 +139,7 @@ def known_work(spec: Spec, store: Store) -> Work | None:
 
 def estimate(spec: Spec, trained: Spec, work: Work, alike: Spec) -> Estimate:
     """What one result will take, by the ``work`` of a Spec that is ``alike`` but for numbers to the one that is ``trained``."""
-    steps = work.steps * length(trained) / length(alike) * TRAININGS.get(spec.experiment, lambda _: 1)(spec)
+    steps = work.steps * length(trained) / length(alike) * TRAINING_RUNS.get(spec.experiment, lambda _: 1)(spec)
     seconds = steps * max(work.flops / (SHARE * PEAK[work.recipe.precision]), LAUNCH * work.operations)
     return Estimate(steps * work.flops / 1e15, (seconds + AROUND) / 60)
 
@@ -161,7 +161,7 @@ def trained_by(spec: Spec) -> Spec | None:
         return replace(spec, pieces=1)
     if has_recipe(spec) and spec.experiment not in LATE:
         return spec
-    if spec.experiment not in TRAININGS:
+    if spec.experiment not in TRAINING_RUNS:
         return None
     inside = [part for field in fields(spec) if isinstance(part := getattr(spec, field.name), Spec)]
     return next((found for part in inside if (found := trained_by(part))), None)

@@ -217,5 +217,5 @@ def _uniform_integer(below: Tensor, generator: torch.Generator) -> Tensor:
 
 def _beta(alpha: float, n: int, generator: torch.Generator) -> Tensor:
     """n draws from Beta(α, α), float64.  torch.distributions takes no generator, so numpy draws."""
-    seed = torch.randint(2**63 - 1, (), generator=generator).item()
+    seed = int(torch.randint(2**63 - 1, (), generator=generator).item())
     return torch.from_numpy(np.random.default_rng(seed).beta(alpha, alpha, n))

@@ -116,7 +116,7 @@ def read_parquet(paths: tuple[Path, ...], label: str, shape: tuple[int, int, int
         with _naming(path):
             for row, (encoded, number) in enumerate(_parquet_rows(path, label)):
                 if type(number) is not int:
-                    raise ValueError(f"row {row} has the label {number!r}, which is no whole number")
+                    raise ValueError(f"row {row} has the label {number!r}, which is not a whole number")
                 try:
                     pixels, kind = _decode(encoded, shape)
                 except (OSError, ValueError, TypeError, SyntaxError) as error:

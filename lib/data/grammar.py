@@ -147,7 +147,7 @@ class Grammar:
         """The lowest expected loss in bits per byte: ``entropy / ln 2 / bytes``.
 
         For a model that predicts whole stories, each with its end marker: the marker's loss is in the
-        numerator, as it is in ``entropy``, and the marker is no byte of the text.  The stories of a small
+        numerator, as it is in ``entropy``, and the marker is not a byte of the text.  The stories of a small
         split have their own mean of -ln p, which differs from ``entropy`` by chance.
         """
         return self.entropy / math.log(2) / self.bytes
@@ -187,7 +187,9 @@ class Grammar:
 
     def _tell(self, random: Callable[[], float]) -> Story:
         rows: dict[str, dict[str | None, str]] = {}
-        told, log_prob, ahead = [], 0.0, [Symbol(self.start)]
+        told: list[str] = []
+        ahead: list[Part] = [Symbol(self.start)]
+        log_prob = 0.0
         while ahead:
             part = ahead.pop()
             if isinstance(part, str):
@@ -216,12 +218,15 @@ def read_grammar(rules: str, pools: str) -> Grammar:
     for a rule that contains itself: its stories could go on for ever.
     """
     options: dict[str, list[tuple[int, str]]] = {}
+    known: list[tuple[int, str]] | None = None
     for line in filter(str.strip, rules.splitlines()):
         if not line[0].isspace():
             known = options.setdefault(line.strip(), [])
+        elif known is None:
+            raise ValueError(f"{line.strip()!r} stands before the first rule: a rule's name is not indented")
         else:
-            weight, text = re.fullmatch(r"\s+(?:(\d+): )?(.*)", line.rstrip()).groups()
-            known.append((int(weight or 1), text))
+            weight, colon, text = line.strip().partition(": ")
+            known.append((int(weight), text) if colon and weight.isdecimal() else (1, line.strip()))
     read = {
         name: tuple(Option(weight / sum(w for w, _ in lines), _parts(text, whole=name.isupper())) for weight, text in lines)
         for name, lines in options.items()
@@ -292,9 +297,9 @@ def _check(grammar: Grammar) -> None:
     parts = [(name, part) for name, options in grammar.rules.items() for option in options for part in option.parts]
     for name, part in parts:
         if isinstance(part, Symbol):
-            require(part.name in grammar.rules, f"{name} refers to {part.name}, which is no rule")
+            require(part.name in grammar.rules, f"{name} refers to {part.name}, which is not a rule")
         elif isinstance(part, Draw):
-            require(part.pool in grammar.pools, f"{name} draws from {part.pool}, which is no table")
+            require(part.pool in grammar.pools, f"{name} draws from {part.pool}, which is not a table")
             for role in part.roles:
                 require(tables.setdefault(role, part.pool) == part.pool, f"{role} is drawn from two tables")
     for name, part in parts:

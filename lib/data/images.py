@@ -105,7 +105,8 @@ class ImageSet:
     @property
     def shape(self) -> tuple[int, int, int]:
         """(channels, height, width) of one image."""
-        return tuple(self.train.images.shape[1:])
+        channels, height, width = self.train.images.shape[1:]
+        return channels, height, width
 
     def to(self, device: torch.device | str) -> "ImageSet":
         return replace(self, train=self.train.to(device), validation=self.validation.to(device), test=self.test.to(device))
@@ -206,7 +207,7 @@ def _pixel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, .
     values = torch.arange(256, dtype=torch.float64) / 255
     means, stds = [], []
     for channel in images.unbind(1):
-        counts = sum(torch.bincount(part.flatten(), minlength=256) for part in channel.split(4096)).double()
+        counts = torch.stack([torch.bincount(part.flatten(), minlength=256) for part in channel.split(4096)]).sum(0).double()
         share = counts / counts.sum()
         mean = (share * values).sum()
         means.append(mean.item())
@@ -218,7 +219,7 @@ def _digits() -> Decoded:
     """scikit-learn's copy of the UCI digits test set: 1,797 images of 8×8, values 0..16 scaled to 0..255."""
     from sklearn.datasets import load_digits  # imported here: slow, and only needed for this set
 
-    digits = load_digits()
+    digits: Any = load_digits()
     images = torch.from_numpy(np.round(digits.images * (255 / 16)).astype(np.uint8))[:, None]
     labels = torch.from_numpy(digits.target.astype(np.int64))
     return Decoded(images, labels, images[:0], labels[:0], variant="scikit-learn, embedded")
@@ -256,7 +257,8 @@ class ImageBatches:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
         if len(split) == 0:
             raise ValueError(f"this split of {image_set.name} holds no images")
-        augmentation.check(tuple(split.images.shape[-2:]))
+        height, width = split.images.shape[-2:]
+        augmentation.check((height, width))
         self.split = split
         self.image_set = image_set
         self.batch_size = min(batch_size, len(split))

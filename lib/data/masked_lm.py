@@ -6,6 +6,9 @@ batches = MaskedBatches(stream, sentence_starts(stream, special, enders), specia
 (tokens_BN, places_BK), (hidden_BK, elsewhere_B) = batches.batch(epoch=0, step=0)
 """
 
+# A model's own methods (``model.both``): to torch's types each attribute of a module is a tensor or a module.
+# pyright: reportCallIssue=false
+
 from __future__ import annotations
 
 import hashlib

@@ -56,7 +56,7 @@ def parquet_splits(place: Path, splits: Sequence[str]) -> tuple[tuple[Path, ...]
     return all_or_none(place, found, [f"{split}.parquet" for split in splits])
 
 
-def all_or_none(place: Path, found: Sequence[F], names: Sequence[str]) -> tuple[F, ...] | None:
+def all_or_none(place: Path, found: Sequence[F | None], names: Sequence[str]) -> tuple[F, ...] | None:
     """``found``, one entry for each of ``names``; None when all are empty.  Raises :class:`Incomplete` when some are."""
     if not any(found):
         return None
@@ -65,7 +65,7 @@ def all_or_none(place: Path, found: Sequence[F], names: Sequence[str]) -> tuple[
             f"{place} holds a part of a data set: it lacks {listed(lacking)}. Put "
             f"{'it' if len(lacking) == 1 else 'them'} there, or remove the rest."
         )
-    return tuple(found)
+    return tuple(here for here in found if here)
 
 
 def parts(place: Path, split: str) -> tuple[Path, ...]:
@@ -86,10 +86,11 @@ def parts(place: Path, split: str) -> tuple[Path, ...]:
         )
     if whole.is_file():
         raise refuse(f"{whole.name} and {listed([path.name for path in numbered])} hold it twice")
-    announced = {int(match[2]) for match in matches}
+    fitting = [match for match in matches if match]  # all of them, from here on
+    announced = {int(match[2]) for match in fitting}
     if len(announced) > 1:
         raise refuse(f"the parts announce {' and '.join(map(str, sorted(announced)))} parts")
-    numbers, wanted = [int(match[1]) for match in matches], max(announced)
+    numbers, wanted = [int(match[1]) for match in fitting], max(announced)
     if lacking := sorted(set(range(wanted)) - set(numbers)):
         raise refuse(f"it lacks {listed([f'{split}-{number:05}-of-{wanted:05}.parquet' for number in lacking])}")
     if numbers != list(range(wanted)):

@@ -52,7 +52,8 @@ def find(name: str) -> tuple[Path, ...] | None:
     names = SETS[name].files
 
     def find_in(place: Path) -> tuple[Path, ...] | None:
-        return all_or_none(place, [path if (path := place / file).is_file() else None for file in names], names)
+        paths = [place / file for file in names]
+        return all_or_none(place, [path if path.is_file() else None for path in paths], names)
 
     for folder in data_folders():
         if files := first_whole(with_subfolders(folder / name), find_in):

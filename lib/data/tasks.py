@@ -84,7 +84,7 @@ class Task:
         digest = hashlib.sha256()
         for split in (self.train, self.validation, self.test):
             for tensor in (split.tokens, split.labels):
-                digest.update(tensor.cpu().contiguous().numpy())
+                digest.update(tensor.cpu().contiguous().numpy().data)
         return digest.hexdigest()[:16]
 
     def to(self, device: torch.device | str) -> Task:
@@ -153,16 +153,17 @@ def evaluate_task(model: nn.Module, split: TaskSplit, batch_size: int = 250, pre
     model.eval()
     loss = torch.zeros((), device=device)
     guessed = torch.empty_like(split.labels, device=device)
+    classes = 0
     for index in split.lengths.argsort(stable=True).split(batch_size):
         tokens, labels = (part.to(device) for part in rows(split, index))
         with autocast(device, precision):
             logits = model(tokens, **masks).float()
-        guessed[index.to(device)] = logits.argmax(1)
+        guessed[index.to(device)], classes = logits.argmax(1), logits.shape[1]
         loss = loss + F.cross_entropy(logits, labels, reduction="sum")
     model.train(mode)
     truth = split.labels.to(device)
     found = {"accuracy": (guessed == truth).sum().item() / len(split), "loss": loss.item() / len(split)}
-    return found | ({"matthews": matthews(guessed, truth)} if logits.shape[1] == 2 else {})
+    return found | ({"matthews": matthews(guessed, truth)} if classes == 2 else {})
 
 
 def matthews(guessed: Tensor, truth: Tensor) -> float:

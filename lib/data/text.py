@@ -18,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import tokenizers
 import torch
@@ -95,7 +95,7 @@ class TextSet:
     @property
     def end(self) -> int:
         """The token that ends each story; begin a new story with it."""
-        return self.tokenizer.token_to_id(END)
+        return cast(int, self.tokenizer.token_to_id(END))  # every tokenizer here has it
 
     def encode(self, text: str) -> list[int]:
         return self.tokenizer.encode(text).ids
@@ -150,11 +150,11 @@ def load_text(name: str, vocabulary: int, device: torch.device | str = "cpu", tr
     encoded = _encoded(name, source, read, vocabulary, kept, seen)
     tokenizer = restore(encoded.tokenizer)
     widths = token_bytes(tokenizer)
-    splits = (
+    train, validation, test = (
         TextSplit(tokens.long(), size, count, widths)
         for tokens, size, count in zip((encoded.train, encoded.validation, encoded.test), encoded.bytes, encoded.stories, strict=True)
     )
-    return TextSet(name, encoded.variant, encoded.fingerprint, tokenizer, vocabulary, *splits, floor).to(device)
+    return TextSet(name, encoded.variant, encoded.fingerprint, tokenizer, vocabulary, train, validation, test, floor).to(device)
 
 
 def check_name(name: str) -> None:

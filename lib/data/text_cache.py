@@ -20,8 +20,8 @@ class Encoded:
     train: Tensor
     validation: Tensor
     test: Tensor
-    bytes: tuple[int, int, int]
-    stories: tuple[int, int, int]
+    bytes: tuple[int, ...]
+    stories: tuple[int, ...]
     tokenizer: str
     variant: str
 
@@ -31,7 +31,7 @@ class Encoded:
         digest = hashlib.sha256(self.tokenizer.encode())
         for tokens in (self.train, self.validation, self.test):
             digest.update(repr(len(tokens)).encode())
-            digest.update(tokens.contiguous().numpy())
+            digest.update(tokens.contiguous().numpy().data)
         return digest.hexdigest()[:16]
 
 

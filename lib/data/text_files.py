@@ -151,7 +151,7 @@ def _stories(paths: tuple[Path, ...]) -> Iterator[str]:
                 for batch in file.iter_batches(columns=["text"]):
                     stories = batch.column("text").to_pylist()
                     if not all(isinstance(story, str) for story in stories):
-                        raise ValueError("the column text holds something that is no text")
+                        raise ValueError("the column text holds something that is not text")
                     yield from stories
         except Exception as error:  # a parser fed with garbage may raise anything
             raise _damaged(path, error) from error

@@ -1,6 +1,6 @@
 """Self-distillation: a network's shallow classifiers learn from its deeper ones (Zhang, Bao and Ma, TPAMI 2022).
 
-All classifiers are trained at once, in one network and one training.  See :mod:`lib.distillation.exits` for the network and
+All classifiers are trained at once, in one network and one run.  See :mod:`lib.distillation.exits` for the network and
 :mod:`lib.distillation.self_losses` for the losses of one classifier.  The released code puts a linear layer between each
 classifier's features and the hint; here they have one width and are compared as they are.
 """

@@ -1,4 +1,4 @@
-"""Mechanisms as inline SVG: in the page's colours and font, legible on a phone, with a description for those who cannot see it.
+"""Mechanisms as inline SVG: in the page's colours and font, legible on a phone, with a description for readers who cannot see it.
 
 Colours come from the page's variables where there are any, so that drawings follow its theme.
 """

@@ -16,6 +16,7 @@ from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_model
@@ -39,11 +40,11 @@ def active_parameters(model: nn.Module) -> int:
     counted: set[nn.Parameter] = set()
 
     def count(module: nn.Module) -> int:
-        knows = hasattr(module, "active_parameters")
-        own = set(module.parameters(recurse=knows)) - counted
+        knows = getattr(module, "active_parameters", None)
+        own = set(module.parameters(recurse=knows is not None)) - counted
         counted.update(own)
-        if knows:
-            return module.active_parameters()
+        if knows is not None:
+            return knows()
         return sum(p.numel() for p in own) + sum(count(child) for child in module.children())
 
     return count(model)
@@ -145,9 +146,11 @@ def peak_memory(fn: Callable[[], object], device: torch.device) -> int | None:
     if device.type != "cpu":
         return None
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler talks on stderr otherwise
-    with torch.autograd.profiler.profile(profile_memory=True) as profile:
+    profile = torch.autograd.profiler.profile(profile_memory=True)
+    with profile:
         fn()
-    changes = sorted((event.start_ns(), event.nbytes()) for event in profile.kineto_results.events() if event.name() == "[memory]")
+    recorded: Any = profile.kineto_results  # torch does not say what an event has
+    changes = sorted((event.start_ns(), event.nbytes()) for event in recorded.events() if event.name() == "[memory]")
     now = peak = 0
     for _, change in changes:
         now += change

@@ -123,7 +123,7 @@ def marked(difference: Estimate) -> str:
 
     "like" means not told apart at this number of seeds and images; it does not prove that they are equal.
     """
-    if difference.low is None or difference.low <= 0 <= difference.high:
+    if difference.low is None or difference.high is None or difference.low <= 0 <= difference.high:
         return "like"
     return "above" if difference.low > 0 else "below"
 
@@ -133,7 +133,7 @@ def overlapping(first: Estimate, second: Estimate) -> bool:
 
     More careful than :func:`marked`: intervals of two means may overlap although that of their difference leaves out 0.
     """
-    if None in (first.low, second.low):
+    if first.low is None or first.high is None or second.low is None or second.high is None:
         return True
     return first.low <= second.high and second.low <= first.high
 

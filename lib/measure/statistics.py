@@ -39,7 +39,7 @@ class Estimate:
 
     @property
     def half_width(self) -> float | None:
-        return None if self.low is None else (self.high - self.low) / 2
+        return None if self.low is None or self.high is None else (self.high - self.low) / 2
 
 
 def student(values: Iterable[float], level: float = 0.95) -> Estimate:
@@ -164,7 +164,7 @@ def spelled(values: Iterable[float] | Estimate, factor: float = 1.0, digits: int
     """
     estimate = values if isinstance(values, Estimate) else student(values)
     mean = f"{estimate.mean * factor:{'+' if signed else ''}z.{digits}f}"  # z: no minus before zero
-    if estimate.exact:
+    if estimate.exact and estimate.low is not None and estimate.high is not None:
         ends = "" if estimate.low == estimate.high else f", {estimate.low * factor:.{digits}f} to {estimate.high * factor:.{digits}f}"
         return f"{mean}{unit} (exact{ends})"
     spread = "" if estimate.half_width is None else f" ± {estimate.half_width * factor:.{digits}f}"

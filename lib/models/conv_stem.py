@@ -28,7 +28,7 @@ class ConvStem(nn.Sequential):
     """Turns images [B, C, H, W] into maps [B, width, H / patch, W / patch], halving them step by step.
 
     4×4 convolution of stride 2, BN, GELU and a residual 3×3 convolution at half the width; then 3×3 of stride 2 and BN
-    until one place is left per patch.  Raises ValueError where ``patch`` is no power of two.
+    until one place is left per patch.  Raises ValueError where ``patch`` is not a power of two.
     """
 
     def __init__(self, channels: int, width: int, patch: int):

@@ -226,7 +226,7 @@ def seed_geometry(experts: int | None = None) -> ViTConfig:
     """The Switch-ViT for CIFAR-10 of the student project that the mixtures chapter answers, dense or with 32 or 64 experts.
 
     12,798,490 parameters dense, 238,732,426 with 32 experts, 464,669,962 with 64.  Its odd sizes are kept
-    (d = 300 is no multiple of 8; the position table is 300 × 300 for 64 patches; the experts are narrower
+    (d = 300 is not a multiple of 8; the position table is 300 × 300 for 64 patches; the experts are narrower
     than the dense FFN by E/2 - 2).  Its dropout of 0.1 is not, nor that a token dropped by an expert is
     passed on as p·LN(x), nor that tokens are dropped in evaluation too.
     """

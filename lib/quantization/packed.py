@@ -51,7 +51,7 @@ MOST_PARAMETERS, MOST_LAYERS, LONGEST_HEADER = 100_000_000, 1_000, 1 << 20
 
 
 class Unreadable(ValueError):
-    """The file is no packed network, or not what was written."""
+    """The file is not a packed network, or not what was written."""
 
 
 @dataclass(frozen=True)
@@ -207,7 +207,7 @@ def opened(path: Path) -> tuple[dict, memoryview]:
     with open(path, "rb") as file:
         data = file.read(8 * MOST_PARAMETERS)
     if data[: len(MAGIC)] != MAGIC:
-        raise Unreadable(f"{path} is no packed network: write one with lib.quantization.packed.write")
+        raise Unreadable(f"{path} is not a packed network: write one with lib.quantization.packed.write")
     start = len(MAGIC) + 4
     if len(data) < start + CHECK or hashlib.sha256(data[:-CHECK]).digest() != data[-CHECK:]:
         raise Unreadable(f"{path} is damaged or cut short: its checksum does not fit; write or copy it again")
@@ -220,7 +220,7 @@ def opened(path: Path) -> tuple[dict, memoryview]:
         require(
             isinstance(header, dict) and {name: type(header.get(name)) for name in HEADER} == HEADER, f"it must tell of {', '.join(HEADER)}"
         )
-        require(all(isinstance(word, str) for word in header["about"].values()), "what it says about the network is no text")
+        require(all(isinstance(word, str) for word in header["about"].values()), "what it says about the network is not text")
     except (ValueError, RecursionError, zlib.error) as error:
         raise Unreadable(f"{path} has a header that cannot be read: {error}") from error
     return header, memoryview(data)[end:-CHECK]
@@ -276,7 +276,7 @@ def described(how: list, tensor: Tensor) -> tuple[Positions, Values]:
     parts = len(fields(Positions))
     places, values = Positions(*how[:parts]), Values(*how[parts:])
     numbers = (places.count, places.parameter, places.unary, values.bits, values.entries, values.sections, values.counter, *values.grid)
-    require(all(type(number) is int and number >= 0 for number in numbers), "a size is no whole number from 0")
+    require(all(type(number) is int and number >= 0 for number in numbers), "a size is not a whole number from 0")
     require(
         places.group in GROUPS
         and type(places.rare) is bool

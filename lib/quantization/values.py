@@ -64,7 +64,7 @@ def section_of(shape: tuple[int, ...], grid: tuple[int, int]) -> np.ndarray:
 def write_values(values: np.ndarray, sections: dict[tuple[int, int], np.ndarray]) -> tuple[bytes, Values]:
     """The smallest form of float32 values [n].  sections: for each grid that may be tried, the section [n] of each value.
 
-    Raises ValueError for values that are no numbers, or zero: zeros have no position.
+    Raises ValueError for values that are not numbers, or zero: zeros have no position.
     """
     require(
         values.dtype == np.float32 and np.isfinite(values).all() and (values != 0).all(),

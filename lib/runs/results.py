@@ -165,9 +165,9 @@ def depth(value: dict[str, Any] | list[Any]) -> int:
 def check_types(result: Result) -> None:
     """Raise ValueError unless each part is of the type that those who read it rely on."""
     for name in ("spec", "metrics", "curves", "arrays", "provenance"):
-        require(isinstance(getattr(result, name), dict), f"{name} is no object")
-    require(all(isinstance(curve, list) for curve in result.curves.values()), "a curve is no list")
-    require(all(not isinstance(value, (dict, list)) for value in result.metrics.values()), "a metric is no single value")
+        require(isinstance(getattr(result, name), dict), f"{name} is not an object")
+    require(all(isinstance(curve, list) for curve in result.curves.values()), "a curve is not a list")
+    require(all(not isinstance(value, (dict, list)) for value in result.metrics.values()), "a metric is not a single value")
     require(isinstance(result.provenance.get("device"), str), "its provenance names no device")
     data = result.provenance.get("data", {})
     require(isinstance(data, dict) and (not data or isinstance(data.get("name"), str)), "its provenance describes no data")
@@ -176,7 +176,7 @@ def check_types(result: Result) -> None:
 def check_spec(result: Result, spec: Spec, path: Path) -> None:
     """Raise :class:`Damaged` where the result in ``path`` says that it came from other values than ``spec`` has.
 
-    Fields that only one of them has are no contradiction: results outlive new fields.
+    Fields that only one of them has are not a contradiction: results outlive new fields.
     """
     if found := contradiction(result.spec, harmless(json.loads(json.dumps(all_fields(spec)))), "its Spec"):
         raise Damaged(f"{path}: it is the result of another Spec: {found}")

@@ -15,7 +15,7 @@ def pick(name: str | None = None) -> torch.device:
     """The device called ``name``, or the fastest there is: CUDA, then Apple's MPS, then the CPU.
 
     "cuda" without an index is this process's own GPU, also under ``torchrun``.
-    Raises ValueError for a name that is no device, RuntimeError for a device this machine lacks.
+    Raises ValueError for a name that is not a device, RuntimeError for a device this machine lacks.
     """
     if name is None:
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"

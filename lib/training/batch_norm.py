@@ -61,6 +61,6 @@ def settle(model: nn.Module, batches: Batches, steps: int = 50) -> nn.Module:
             hook.remove()
     for module, found in seen.items():
         variance, mean = (torch.stack(values).median(0).values for values in zip(*found))
-        module.running_var.copy_(variance)
-        module.running_mean.copy_(mean)
+        module.get_buffer("running_var").copy_(variance)
+        module.get_buffer("running_mean").copy_(mean)
     return model

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -87,7 +88,7 @@ class Watch:
             self.diverged_at = step
 
 
-def append(curves: dict[str, list], values: dict[str, float | list]) -> None:
+def append(curves: dict[str, list], values: Mapping[str, float | list]) -> None:
     """Add an epoch's values.  A curve that lacks one, earlier or now, holds NaN there."""
     epochs = max((len(curve) for curve in curves.values()), default=0)
     for name in curves.keys() | values.keys():

@@ -47,6 +47,7 @@ class Batches(Protocol):
 
     def batch(self, epoch: int, step: int) -> tuple[Tensor, Tensor]:
         """Inputs and targets of one global batch; the same ones whenever asked."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -140,7 +141,7 @@ def fit(
 
     loss(model, inputs, targets) returns the scalar to minimise and scalars to log as epoch means.  All
     that learns must be part of ``model``.  optimizers: ready-made ones, with rates of their own or with what
-    they remember of an earlier training; None: those that the recipe asks for.  until: stop after this many of the
+    they remember of an earlier run; None: those that the recipe asks for.  until: stop after this many of the
     recipe's epochs, as if killed there: the state is kept in ``checkpoint``, from which another call goes on, and the
     model holds the weights as trained, not their average.  evaluate(model) is called after each epoch, in evaluation
     mode, without gradients, on the averaged weights if any.  after_step(model, step) follows the
@@ -148,7 +149,7 @@ def fit(
 
     The global random state is set at each epoch from (seed, epoch), the same in every process, so draws
     inside the model repeat.  With ``checkpoint`` (a folder) the state is kept there at epoch ends, at most once
-    a minute, and training goes on from it, on the CPU to the bit; state that a hook keeps must be in the model's
+    a minute, and training continues from it, on the CPU to the bit; state that a hook keeps must be in the model's
     buffers.  within_epochs: keep it between two steps too, for a loss and hooks that remember nothing from one step
     to the next.  The caller removes the folder when the result is safe (``shutil.rmtree``).  A damaged state,
     or one of another training, is renamed to ``*.damaged`` and training starts again.

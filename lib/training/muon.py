@@ -8,7 +8,8 @@ matrices of one shape at once.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -39,18 +40,18 @@ class Muon(Optimizer):
                     raise ValueError(f"Muon updates matrices; a parameter of shape {tuple(p.shape)} belongs to another optimiser")
 
     @torch.no_grad()
-    def step(self, closure=None) -> None:
+    def step(self, closure: Callable[[], float] | None = None) -> Any:
         if closure is not None:
             raise ValueError("Muon takes no closure")
         for group in self.param_groups:
             for params in by_shape(p for p in group["params"] if p.grad is not None).values():
                 self.update(params, group)
 
-    def update(self, params: list[nn.Parameter], group: dict) -> None:
+    def update(self, params: list[Tensor], group: dict) -> None:
         """One step of parameters that have one shape."""
         lr, momentum = group["lr"], group["momentum"]
         buffers = [self.state[p].setdefault("momentum_buffer", torch.zeros_like(p)) for p in params]
-        grads = [p.grad for p in params]
+        grads = [p.grad for p in params if p.grad is not None]  # all have one
         torch._foreach_lerp_(buffers, grads, 1 - momentum)
         ahead = torch._foreach_lerp(grads, buffers, momentum)
         update_KRC = orthogonal(torch.cat([matrices(g) for g in ahead]), group["iterations"])
@@ -60,7 +61,7 @@ class Muon(Optimizer):
             p.add_(update.view_as(p), alpha=-lr * scale)
 
 
-def by_shape(params: Iterable[nn.Parameter]) -> dict[torch.Size, list[nn.Parameter]]:
+def by_shape(params: Iterable[Tensor]) -> dict[torch.Size, list[Tensor]]:
     groups = defaultdict(list)
     for p in params:
         groups[p.shape].append(p)

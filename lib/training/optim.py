@@ -29,14 +29,14 @@ def build(
     if not named:
         raise ValueError("the model has no trainable parameter")
     fused = all(p.device.type in FUSED for _, p in named)
+    optimizers: list[Optimizer] = []
 
     if kind == "sgd":
         groups = decay_groups(named, weight_decay)
-        optimizers = [torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=momentum > 0, fused=fused)]
+        optimizers.append(torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=momentum > 0, fused=fused))
     else:
         matrices = hidden_weights(model) if kind == "muon" else set()
         rest = [(name, p) for name, p in named if p not in matrices]
-        optimizers = []
         if rest:
             decay = 0.0 if matrices else weight_decay
             optimizers.append(torch.optim.AdamW(decay_groups(rest, decay), lr=lr, betas=betas, fused=fused))
@@ -86,7 +86,7 @@ def hidden_weights(model: nn.Module) -> set[nn.Parameter]:
             continue
         if isinstance(module, (nn.Linear, nn.Conv2d)):
             if torch.nn.utils.parametrize.is_parametrized(module, "weight"):
-                found.add(module.parametrizations.weight.original)
+                found.add(module.get_parameter("parametrizations.weight.original"))
             else:
                 found.add(module.weight)
         else:

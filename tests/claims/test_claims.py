@@ -232,8 +232,8 @@ GOOD = """
         (("at_least: 1.0", "at_least: 1.0, at_least: 2.0"), "claims.yml: entry 1 has 'at_least' twice, again in line 12"),
         ((GOOD, GOOD + "- words\n"), "claims.yml: entry 2 has no fields: 'words'"),
         ((GOOD, GOOD + "\t- x: [1\n"), "claims.yml: line 13: found character '\\t' that cannot start any token"),
-        ((GOOD, "a: 1"), "claims.yml is no list of entries"),
-        ((GOOD, ""), "claims.yml is no list of entries"),
+        ((GOOD, "a: 1"), "claims.yml is not a list of entries"),
+        ((GOOD, ""), "claims.yml is not a list of entries"),
     ],
 )
 def test_a_broken_entry_is_named_in_one_line(tmp_path, change, says):

@@ -186,7 +186,7 @@ def test_what_could_not_run_is_named():
         (["run", "small", "-p", "seeds", "1" * 50], "parameter 'seeds' takes numbers below 1,000,000,000,000, not more"),
         (["run", "small", "-p", "seeds", "101"], "must be at most 100, not 101"),
         (["run", "small", "-p", "seeds", "many " * 100], "parameter 'seeds' takes int or None, not 'many many"),
-        (["run", "small", "--time-limit", "nan"], "'nan' is no length of time"),
+        (["run", "small", "--time-limit", "nan"], "'nan' is not a length of time"),
         (["run", "small", "--time-limit", "8m"], "'8m' is not a valid float"),
         (["run", "small", "-p", "output", "~nobody-here/x"], "the folder '~nobody-here/x' cannot be found"),
     ],

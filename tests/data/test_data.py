@@ -336,7 +336,7 @@ def test_a_damaged_parquet_file_is_named(given, damage, words):
 @pytest.mark.parametrize(
     "labels, words",
     [
-        ([0, None, 1], "row 1 has the label None, which is no whole number"),
+        ([0, None, 1], "row 1 has the label None, which is not a whole number"),
         (["cat", "dog", "cat"], "row 0 has the label 'cat'"),
         ([0.0, 3.5, 1.0], "row 0 has the label 0.0"),
         ([True, False, True], "row 0 has the label True"),

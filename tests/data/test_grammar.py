@@ -261,8 +261,9 @@ def test_sentences_and_weights_are_read():
 @pytest.mark.parametrize(
     "rules, message",
     [
-        ("STORY\n    NEXT", "NEXT, which is no rule"),
-        ("STORY\n    [hero: names] {hero}.", "names, which is no table"),
+        ("STORY\n    NEXT", "NEXT, which is not a rule"),
+        ("    NEXT\nSTORY", "'NEXT' stands before the first rule"),
+        ("STORY\n    [hero: names] {hero}.", "names, which is not a table"),
         ("STORY\n    {hero}.", "hero, which is never drawn"),
         ("STORY\n    [hero: name] {hero.her}.", "no such column"),
         ("STORY\n    [hero: name] [hero: toy] {hero}.", "two tables"),

@@ -218,8 +218,8 @@ def test_without_a_place_to_write_everything_still_works(given, stories, monkeyp
         (lambda path: path.write_bytes(path.read_bytes()[:2_000]), "train.parquet cannot be read"),
         (lambda path: path.write_bytes(path.read_bytes()[:40] + bytes(4_000) + path.read_bytes()[4_040:]), "cannot be read"),
         (lambda path: write(path, ["a"], "story"), "has columns story; expected text"),
-        (lambda path: write(path, [1, 2]), "no text"),
-        (lambda path: write(path, ["a", None]), "no text"),
+        (lambda path: write(path, [1, 2]), "not text"),
+        (lambda path: write(path, ["a", None]), "not text"),
         (lambda path: write(path, ["a", "b"]), "holds 2 train and 20 validation stories: more than 200"),
     ],
 )

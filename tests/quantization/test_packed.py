@@ -339,8 +339,8 @@ def test_damaged_short_and_foreign_files(tmp_path):
         (bytes(damaged), "checksum"),
         (whole[:-1], "checksum"),
         (whole[:20], "checksum"),
-        (b"", "no packed network"),
-        (b"PK\x03\x04" + whole, "no packed network"),
+        (b"", "not a packed network"),
+        (b"PK\x03\x04" + whole, "not a packed network"),
         (whole + b"\0", "checksum"),
     ):
         path.write_bytes(data)
@@ -407,7 +407,7 @@ def field(index, value):
         (lambda header: b'{"a":' * 10_000, "header that cannot be read"),
         (lambda header: [1], "must tell of model"),
         (lambda header: {"model": "MLP"}, "must tell of model"),
-        (lambda header: header | {"about": {"dataset": 3}}, "no text"),
+        (lambda header: header | {"about": {"dataset": 3}}, "not text"),
         (lambda header: header | {"about": None}, "must tell of"),
     ],
 )

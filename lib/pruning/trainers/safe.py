@@ -5,7 +5,7 @@ Every K steps z = top_d(x + u) and u ← u + x - z; each step follows the gradie
 minimisation, arXiv 2010.01412) and then x ← x - ηλ(x - z + u), with λ rising along half a cosine.  No mask acts while
 it trains; at the end the d largest weights stay, and batch norm's statistics are estimated anew.
 
-The released code adds λ(x - z + u) to the gradient, so that momentum carries it, with λ near 1e-4 over a long training; here the
+The released code adds λ(x - z + u) to the gradient, so that momentum carries it, with λ near 1e-4 over a long run; here the
 pull stands outside the optimiser, with λ up to 1, for a short one.
 """
 

@@ -1,6 +1,6 @@
 """Converged networks that readers recognise, and their recipes: what chapters compare with and start from.
 
-    AnchorRun(model=…, recipe=…, augmentation=…)    one training, of at most forty minutes on two cores
+    AnchorRun(model=…, recipe=…, augmentation=…)    one run, of at most forty minutes on two cores
     pieces(run)                                     a longer one: a chain of Specs, each of which goes on from the one before
 
 How each recipe was found on validation images, and what was dropped on the way, stands in the log of the ledger.

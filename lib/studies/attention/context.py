@@ -193,7 +193,7 @@ class StoriesRun(Spec):
     watched: int = 8192
 
     def __post_init__(self) -> None:
-        require(self.tokens % self.context == 0, f"{self.tokens} tokens a step are no whole number of texts of {self.context}")
+        require(self.tokens % self.context == 0, f"{self.tokens} tokens a step are not a whole number of texts of {self.context}")
         require(
             self.steps % self.recipe.epochs == 0,
             f"{self.steps} steps cannot be shared by {self.recipe.epochs} measurements: choose a multiple",

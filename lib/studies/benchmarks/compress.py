@@ -172,7 +172,7 @@ class Sparse(Compression):
 
 @dataclass(frozen=True)
 class SparseCodes(Compression):
-    """Pruning and codebooks in one training: weights go while codes follow (:func:`lib.quantization.train.pruning_too`)."""
+    """Pruning and codebooks in one run: weights go while codes follow (:func:`lib.quantization.train.pruning_too`)."""
 
     density: float
     bits: int

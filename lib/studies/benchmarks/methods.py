@@ -130,7 +130,7 @@ class Averaged(Method):
 
 @dataclass(frozen=True)
 class Elastic(Method):
-    """One training of a network and all its sub-networks (the elastic chapter); three of them are cut out without further training.
+    """One training run of a network and all its sub-networks (the elastic chapter); three of them are cut out without further training.
 
     ``depth``, ``heads``, ``hidden``  shares of the whole network's that are on offer, ascending up to 1; equal numbers of
                                       units count once

@@ -82,7 +82,7 @@ def stage_name(stage: Mapping[str, Any]) -> str:
 
 
 def share(value: float) -> str:
-    """``1/4`` for 0.25, ``10 %`` for what is no simple part."""
+    """``1/4`` for 0.25, ``10 %`` for what is not a simple fraction."""
     part = Fraction(value).limit_denominator(9)
     return f"{part.numerator}/{part.denominator}" if abs(float(part) - value) < 1e-6 else f"{100 * value:g} %"
 

@@ -37,7 +37,7 @@ RATES = {Tuned: 0.002, Sparse: 0.002, SparseCodes: 0.002, Codes: 0.0007, Channel
 class Practice:
     """Sizes of a scale.
 
-    ``anchor``   what is compressed;  ``epochs`` of its images: the budget of every training;  ``seeds`` of the anchor
+    ``anchor``   what is compressed;  ``epochs`` of its images: the budget of every run;  ``seeds`` of the anchor
     ``narrow``   widths of networks with about a half and a quarter of its parameters
     ``all``      whether every method is run, or one of each kind
     """

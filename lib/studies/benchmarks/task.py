@@ -1,4 +1,4 @@
-"""One task for every method: the same images, two families of networks, and the same compute for each training.
+"""One task for every method: the same images, two families of networks, and the same compute for each run.
 
     task.whole("vit")                          # the family's dense network, the measure of all others
     task.training_flops("vit")                 # what all methods of that family may spend on training

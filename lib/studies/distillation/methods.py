@@ -81,7 +81,7 @@ def soft_attention(student: nn.Module, teacher: nn.Module, temperature: float | 
 #: What stands before the attention term, of maps of 32 pixels a side and less.
 ATTENTION = 1000.0
 
-#: "hinton" has the seed project's α and T.  "patient" is function matching: no labels, T = 1; the long training, the strong
+#: "hinton" has the seed project's α and T.  "patient" is function matching: no labels, T = 1; the long run, the strong
 #: mixup and the common view are a run's recipe, augmentation and view.  "standardised" and the weights of hints, attention,
 #: relations and contrast are those of the common comparison on CIFAR-100 (mdistiller, RepDistiller).
 METHODS = {

@@ -11,7 +11,7 @@ from lib.studies.distillation.students_names import student
 
 
 def method(result: Result) -> str:
-    """The method of a run; seeds and geometries are no part of a name."""
+    """The method of a run; seeds and geometries are not part of a name."""
     spec = result.spec
     own = {
         "distillation-deit": deit,

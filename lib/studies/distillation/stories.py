@@ -59,7 +59,9 @@ class StoryStudent(Spec):
         require(self.parent.corpus == self.start.corpus, "teacher and student read different stories: give both one corpus")
         require(self.parent.context == self.start.context, "teacher and student have different contexts: give both one")
         require(1 <= self.prompt < self.start.context, f"prompt is {self.prompt}: it must be in [1, {self.start.context})")
-        require(self.tokens % self.start.context == 0, f"{self.tokens} tokens a step are no whole number of texts of {self.start.context}")
+        require(
+            self.tokens % self.start.context == 0, f"{self.tokens} tokens a step are not a whole number of texts of {self.start.context}"
+        )
         require(
             self.steps % self.recipe.epochs == 0,
             f"{self.steps} steps cannot be shared by {self.recipe.epochs} measurements: choose a multiple",

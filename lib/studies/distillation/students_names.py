@@ -10,7 +10,7 @@ from lib.studies.distillation.methods import METHODS, TOLD
 
 
 def student(result: Result) -> str:
-    """The method of a run of this chapter's students; seeds and geometries are no part of a name."""
+    """The method of a run of this chapter's students; seeds and geometries are not part of a name."""
     kind, spec = result.experiment, result.spec
     if kind == "distillation-plain":
         return "labels alone" + smoothed(spec)

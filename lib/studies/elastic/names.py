@@ -19,7 +19,7 @@ WHOLE_DEPTH = {size.base["d_model"]: size.geometry.depth for size in SIZES.value
 def method(result: Result) -> str:
     """The method of a run: its sampler, or what it is where it has none; of its parent where it has one.
 
-    ``"rigid"`` is the whole network trained as usual.  Seeds are no part of a name.
+    ``"rigid"`` is the whole network trained as usual.  Seeds are not part of a name.
     """
     spec = result.spec
     if result.experiment == "elastic-cnn":

@@ -92,7 +92,7 @@ class GrowthRun(Spec):
 
     @property
     def flops(self) -> int:
-        """Compute of this training alone."""
+        """Compute of this run alone."""
         return self.steps * training_flops(self.config, self.recipe.batch_size * self.config.context)
 
     @property

@@ -20,7 +20,7 @@ SYMMETRIES = {
 def method(result: Result) -> str:
     """How a network came about: from scratch, or by which growth; the pipeline's are called by their steps.
 
-    Seeds, budgets and the time of growth are no part of a name.
+    Seeds, budgets and the time of growth are not part of a name.
     """
     return of_spec(result.spec)
 

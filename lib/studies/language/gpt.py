@@ -37,7 +37,7 @@ class LanguageGPT(Spec):
     watched: int = 8192
 
     def __post_init__(self) -> None:
-        require(self.tokens % self.context == 0, f"{self.tokens} tokens a step are no whole number of texts of {self.context}")
+        require(self.tokens % self.context == 0, f"{self.tokens} tokens a step are not a whole number of texts of {self.context}")
         require(
             self.steps % self.recipe.epochs == 0,
             f"{self.steps} steps cannot be shared by {self.recipe.epochs} measurements: choose a multiple",
@@ -115,7 +115,7 @@ def windows_of(text: TextSet, context: int, count: int) -> Tensor:
 def spread(tokens_T: Tensor, context: int, count: int) -> Tensor:
     """Windows that do not overlap, evenly spread, [W, N].  Raises ValueError for a text shorter than one window."""
     there = len(tokens_T) // context
-    require(there >= 1, f"{len(tokens_T)} tokens are no window of {context}")
+    require(there >= 1, f"{len(tokens_T)} tokens are fewer than a window of {context}")
     chosen = [number * there // min(count, there) for number in range(min(count, there))]
     return torch.stack([tokens_T[place * context : (place + 1) * context] for place in chosen])
 

@@ -12,7 +12,7 @@ POLYNOMIALS = {"identity": "identity (SNL)", "linear": "straight line", "quadrat
 
 
 def method(result: Result) -> str:
-    """The method of a run; budgets and seeds are no part of a name."""
+    """The method of a run; budgets and seeds are not part of a name."""
     spec = result.spec
     if result.experiment == "privacy-baseline":
         return "all ReLUs"

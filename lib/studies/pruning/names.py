@@ -47,7 +47,7 @@ FORMS = {
 
 
 def method(result: Result) -> str:
-    """The method of a run; densities, levels and seeds are no part of a name."""
+    """The method of a run; densities, levels and seeds are not part of a name."""
     return KINDS[result.experiment](result.spec) if result.experiment in KINDS else result.experiment
 
 

@@ -11,7 +11,7 @@ from lib.studies.distillation.api import taught_by
 
 
 def method(result: Result) -> str:
-    """The method of a run; seeds and geometries are no part of a name."""
+    """The method of a run; seeds and geometries are not part of a name."""
     if result.experiment == "distillation-exits":
         return exits(result.spec)
     if result.experiment == "distillation-thresholds":

@@ -19,7 +19,7 @@ TICKETS = {
 
 
 def label(result: Result) -> str | None:
-    """The name of a run of structured tickets or of TinyBERT, None for any other; tasks and seeds are no part of it."""
+    """The name of a run of structured tickets or of TinyBERT, None for any other; tasks and seeds are not part of it."""
     spec = result.spec
     if result.experiment == "tickets-plays-search":
         return PRUNING[spec["how"]] + cut(spec)

@@ -18,7 +18,7 @@ TASKS = {"mlm": "masked words"} | {task: title(task) for task in MADE}
 
 
 def method(result: Result) -> str:
-    """The method of a run; the task it is trained on and its seed are no part of a name."""
+    """The method of a run; the task it is trained on and its seed are not part of a name."""
     spec = result.spec
     if result.experiment == "tickets-pretrain":
         return "pre-training"
