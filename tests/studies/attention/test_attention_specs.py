@@ -173,7 +173,10 @@ def rows(speed: dict[str, float], lengths=(128, 256, 512, 1024, 2048), **fields)
         }
         metrics |= {f"share_{name}": 0.3 if name == "block-sparse" else 1.0 for name in times}
         found.append(
-            SimpleNamespace(spec={"length": length, "passes": "training", "seed": 0, "names": list(speed)} | fields, metrics=metrics)
+            SimpleNamespace(
+                spec={"length": length, "passes": "training", "seed": 0, "names": list(speed), "setting": {"precision": "fp32"}} | fields,
+                metrics=metrics,
+            )
         )
     return Results(tuple(found))
 

@@ -76,7 +76,7 @@ def test_windows_are_spread_and_draws_repeat():
     assert len(spread(tokens, 10, 50)) == 10
     assert torch.equal(drawn(tokens, 8, 3, seed=1), drawn(tokens, 8, 3, seed=1))
     assert not torch.equal(drawn(tokens, 8, 3, seed=1), drawn(tokens, 8, 3, seed=2))
-    with pytest.raises(ValueError, match="no window"):
+    with pytest.raises(ValueError, match="fewer than a window of 10"):
         spread(tokens[:5], 10, 1)
 
 
