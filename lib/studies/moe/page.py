@@ -53,7 +53,7 @@ PROJECT_PARAMETERS = 12_798_490
 def called(result: Result) -> str:
     """Return the method with its number of experts, of the dense model with its epochs or with how wide its layers are."""
     name, fields = with_experts(result), result.fields
-    own = {"dense": f"dense, {fields['recipe.epochs']} epochs", "dense, wide": f"dense, FFN {fields['widening']} times as wide"}
+    own = {"dense": f"dense, {fields['recipe.epochs']} epochs", "dense, wide": f"dense, FFN {fields.get('widening')} times as wide"}
     return own.get(name, name)
 
 
@@ -126,18 +126,25 @@ def accuracy_rows(results: Results) -> pd.DataFrame:
     return frame(results, called).assign(tflops=[training_tflops(r) for r in results])
 
 
+def dense_rows(results: Results) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the rows of the dense model, and of the one trained for longer, by seed."""
+    rows = frame(results).sort_values("seed")
+    plain = rows[rows.method == "dense"]
+    first = plain["recipe.epochs"] == plain["recipe.epochs"].min()
+    return plain[first], plain[~first]
+
+
 def dense_and_largest(results: Results) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Return the rows of the dense model, of the one trained for longer, and of the Switch mixtures with the most experts, by seed."""
     rows = frame(results).sort_values("seed")
-    plain, sparse = rows[rows.method == "dense"], rows[rows.method == "switch"]
-    first = plain["recipe.epochs"] == plain["recipe.epochs"].min()
-    return plain[first], plain[~first], sparse[sparse["moe.experts"] == sparse["moe.experts"].max()]
+    sparse = rows[rows.method == "switch"]
+    return *dense_rows(results), sparse[sparse["moe.experts"] == sparse["moe.experts"].max()]
 
 
 def controls_told(results: Results) -> str:
     """Return what the dense model reaches when it is trained for longer and when its layers are wider; "" for neither."""
     rows = frame(results)
-    _, longer, _ = dense_and_largest(results)
+    _, longer = dense_rows(results)
     wide = rows[rows.method == "dense, wide"]
     told = [f"trained for twice as many epochs it reaches {percent(longer.test_accuracy)}"] if len(longer) else []
     if len(wide):
@@ -145,12 +152,27 @@ def controls_told(results: Results) -> str:
     return f"Of the dense controls, {' and '.join(told)}." if told else ""
 
 
+def controls_gain(results: Results) -> str:
+    """Return what the dense controls change against the dense model, seeds in pairs, as the end of a sentence; "" for neither."""
+    dense, wide = (Results(tuple(r for r in results if method(r) == name)) for name in ("dense", "dense, wide"))
+    epochs = [r.fields["recipe.epochs"] for r in dense]
+    usual, longer = (dense.where(recipe__epochs=pick(epochs)) for pick in (min, max))
+    told = []
+    if max(epochs) > min(epochs):
+        told.append(f"twice the epochs change that of the dense one by {points(paired_differences(longer, usual, 'test_accuracy'))}")
+    if len(wide):
+        told.append(
+            f"feed-forward layers {wide[0].fields['widening']} times as wide by {points(paired_differences(wide, usual, 'test_accuracy'))}"
+        )
+    return f"; {' and '.join(told)}" if told else ""
+
+
 def two_networks(results: Results, smaller: Results) -> str:
     """Return which network the later sections compare details on; "" where it is that of the main comparison."""
     main, small = (next(r for r in runs if method(r) == "dense") for runs in (results, smaller))
     if main.key in {r.key for r in smaller}:
         return ""
-    usual, longer, _ = dense_and_largest(smaller)
+    usual, longer = dense_rows(smaller)
     more = f", and {percent(longer.test_accuracy)} after twice as many" if len(longer) else ""
     return f"""**Two networks.** What follows compares details in many more runs, each of a smaller network that was trained for a shorter
     time: dense it has {amount(small.metrics["parameters"])} parameters where that of the main comparison has
@@ -161,7 +183,7 @@ def two_networks(results: Results, smaller: Results) -> str:
 
 def beside_project(results: Results) -> str:
     """Return how our dense model and its size compare with the project's; "" for other images."""
-    dense, _, _ = dense_and_largest(results)
+    dense, _ = dense_rows(results)
     if set(dense.dataset) != {"cifar10"}:
         return ""
     reached = dense.epoch_at_threshold.astype(float)
@@ -173,8 +195,10 @@ def beside_project(results: Results) -> str:
 
 def named_ends(rows: pd.DataFrame) -> tuple[str, str]:
     """Return the names of the Switch mixture with the most experts and of the dense model with the fewest epochs; "" for none."""
-    switch, dense = ([name for name in set(rows.method) if name.startswith(kind)] for kind in ("switch", "dense"))
-    return tuple(pick(names, key=lambda name: int(name.split()[1]), default="") for pick, names in ((max, switch), (min, dense)))
+    numbered = {name: [int(word) for word in name.split() if word.isdigit()] for name in set(rows.method)}
+    switch = [name for name in numbered if name.startswith("switch")]
+    dense = [name for name in numbered if name.startswith("dense") and name.endswith("epochs")]
+    return tuple(pick(names, key=numbered.get, default="") for pick, names in ((max, switch), (min, dense)))
 
 
 def pace_told(results: Results, pace: Results) -> str:
