@@ -200,8 +200,9 @@ def number(values: Iterable[float] | Estimate) -> str:
         power += round(size * 10.0**-power, 1) >= 10  # 9.96 is written 1.0 × 10
         raised = f" × 10{str(power).translate(SUPERSCRIPT)}"
         text, _, count = spelled(estimate, factor=10.0**-power, digits=1).partition(" (")
+        ends = [number([end]).partition(" (")[0] for end in (estimate.low, estimate.high) if end is not None]
         if estimate.exact and estimate.low != estimate.high:
-            count = f"exact, {' to '.join(number([end]).partition(' (')[0] for end in (estimate.low, estimate.high))})"
+            count = f"exact, {' to '.join(ends)})"
         return f"{f'({text})' if ' ' in text else text}{raised} ({count}"
     digits = max(0, 2 - math.floor(math.log10(abs(estimate.mean) or half))) if size else 0
     if half:

@@ -263,7 +263,7 @@ def router_rows(results: Results) -> pd.DataFrame:
 def one_thing_changed(routers: Results, gates: Results) -> pd.DataFrame:
     """Return a row per run: routers with another table or another gate, after those that they differ from in that alone."""
     own = ("hash", "switch", "bias")
-    pairs = [r for name in own for r in (*routers, *gates) if r.fields["moe.router"] == name]
+    pairs = [r for name in own for r in (*routers, *gates) if r.fields.get("moe.router") == name]
     return router_rows(Results(tuple({r.key: r for r in pairs}.values())))
 
 
