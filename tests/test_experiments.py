@@ -50,7 +50,7 @@ def moe_method(result):
 
 #: That study, what its runs are called above, and which loss is meant.
 FIRST = {
-    "moe": ("accuracy", moe_method, "train_loss"),
+    "moe": ("random", moe_method, "train_loss"),
     "elastic": ("samplers", elastic_names.method, "train_loss"),
     "growth": ("upcycling", growth_names.method, "test_loss"),
     "pruning": ("trainers", pruning_names.method, "test_loss"),
