@@ -10,6 +10,7 @@ import pandas as pd
 from lib.measure.statistics import amount, number, paired_differences, percent, points
 from lib.moe.layer import MoEConfig
 from lib.runs.results import Result, Results
+from lib.studies.moe import claims
 from lib.studies.moe.names import epoch_seconds, frame, method, with_experts
 
 #: Metrics as the chapter's tables call them.
@@ -154,23 +155,19 @@ def controls_told(results: Results) -> str:
 
 def controls_gain(results: Results) -> str:
     """Return what the dense controls change against the dense model, seeds in pairs, as the end of a sentence; "" for neither."""
-    dense, wide = (Results(tuple(r for r in results if method(r) == name)) for name in ("dense", "dense, wide"))
-    epochs = [r.fields["recipe.epochs"] for r in dense]
-    usual, longer = (dense.where(recipe__epochs=pick(epochs)) for pick in (min, max))
+    usual, longer, wide = claims.dense(results), claims.longest_dense(results), claims.called(results, "dense, wide")
     told = []
-    if max(epochs) > min(epochs):
-        told.append(f"twice the epochs change that of the dense one by {points(paired_differences(longer, usual, 'test_accuracy'))}")
+    if longer.found != usual.found:
+        told.append(f"twice the epochs change that of the dense one by {points(claims.difference(longer, usual))}")
     if len(wide):
-        told.append(
-            f"feed-forward layers {wide[0].fields['widening']} times as wide by {points(paired_differences(wide, usual, 'test_accuracy'))}"
-        )
+        told.append(f"feed-forward layers {wide[0].fields['widening']} times as wide by {points(claims.difference(wide, usual))}")
     return f"; {' and '.join(told)}" if told else ""
 
 
 def two_networks(results: Results, smaller: Results) -> str:
-    """Return which network the later sections compare details on; "" where it is that of the main comparison."""
-    main, small = (next(r for r in runs if method(r) == "dense") for runs in (results, smaller))
-    if main.key in {r.key for r in smaller}:
+    """Return which network the later sections compare details on; "" where it is that of the main comparison, or one was not run."""
+    main, small = (next((r for r in runs if method(r) == "dense"), None) for runs in (results, smaller))
+    if main is None or small is None or main.key in {r.key for r in smaller}:
         return ""
     usual, longer = dense_rows(smaller)
     more = f", and {percent(longer.test_accuracy)} after twice as many" if len(longer) else ""
