@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lib.elastic.config import Space
-from lib.elastic.cost import cost
+from lib.elastic.cost import cost, embedding_cost
 from lib.elastic.samplers import Sampler
 from lib.models.vit import ViTConfig
 from lib.training.loop import Batches
@@ -21,13 +21,13 @@ DRAWS = 1000
 def step_cost(sampler: Sampler, space: Space, config: ViTConfig, draws: int = DRAWS) -> float:
     """FLOPs of a sampler's mean step over those of a step of the whole network, averaged over the training.
 
-    From sampled steps with a fixed seed; torch's random state stays as it was.
+    A step makes tokens of its images once, and all its sub-networks take these.  From sampled steps with a fixed seed; torch's random state stays as it was.
     """
-    whole = cost(space.largest, config).flops
+    whole, shared = cost(space.largest, config).flops, embedding_cost(config)[1]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        spent = [sum(cost(one.size, config).flops for one in sampler.passes(space, i / draws)) for i in range(draws)]
-    return sum(spent) / draws / whole
+        spent = [sum(cost(one.size, config).flops - shared for one in sampler.passes(space, i / draws)) for i in range(draws)]
+    return (shared + sum(spent) / draws) / whole
 
 
 class Paced:

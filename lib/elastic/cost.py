@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lib.elastic.config import LayerSize, Size
+from lib.models.conv_stem import stem_cost
 from lib.models.vit import ViTConfig
 
 
@@ -30,16 +31,24 @@ def cost(size: Size, config: ViTConfig) -> Cost:
     if config.head_hidden is not None:
         raise ValueError("a head with a hidden layer is not counted: leave head_hidden at None")
     D, N = config.width, config.tokens
-    pixels = config.channels * config.patch**2
-    rest = D * (pixels + 1) + D * (config.positions or config.patches) + 2 * D + config.classes * (D + 1)
+    embedding, embedding_flops = embedding_cost(config)
+    rest = embedding + D * (config.positions or config.patches) + 2 * D + config.classes * (D + 1)
     rest += D * (config.pool == "class")
     head_dim = config.head_dim or D // config.heads_by_layer[0]
     layers = [layer_cost(layer, D, head_dim, N) for layer in size.layers]
     return Cost(
         rest + sum(c.parameters for c in layers),
         rest + sum(c.active_parameters for c in layers),
-        2 * config.patches * pixels * D + 2 * D * config.classes + sum(c.flops for c in layers),
+        embedding_flops + 2 * D * config.classes + sum(c.flops for c in layers),
     )
+
+
+def embedding_cost(config: ViTConfig) -> tuple[int, int]:
+    """Parameters and FLOPs of what makes tokens of an image: one linear map, or a stem."""
+    if config.stem == "conv":
+        return stem_cost(config.channels, config.width, config.patch, config.image_size)
+    pixels = config.channels * config.patch**2
+    return config.width * (pixels + 1), 2 * config.patches * pixels * config.width
 
 
 def layer_cost(layer: LayerSize, D: int, head_dim: int, N: int) -> Cost:

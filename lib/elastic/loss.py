@@ -27,8 +27,9 @@ def elastic_loss(sampler: Sampler, space: Space, progress: Callable[[], float], 
 
     def loss(model: ElasticViT, inputs: Tensor, targets: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         total, weight, logs, teacher = 0.0, 0.0, {}, None
+        tokens = model.tokens(inputs)  # all sub-networks share what makes them: once a step
         for one in sampler.passes(space, progress()):
-            logits, routings = model.select(one.subnet).with_routing(inputs)
+            logits, routings = model.select(one.subnet).routed(tokens)
             task = 0.0
             if one.label:
                 task = task + one.label * F.cross_entropy(logits, targets, label_smoothing=label_smoothing)

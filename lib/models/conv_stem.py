@@ -6,6 +6,9 @@ several points of accuracy for about a tenth of the compute.
 
 from __future__ import annotations
 
+import functools
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -40,3 +43,15 @@ class ConvStem(nn.Sequential):
             parts += [nn.Conv2d(inner, width, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(width)]
             inner = width
         super().__init__(*parts)
+
+
+@functools.lru_cache
+def stem_cost(channels: int, width: int, patch: int, side: int) -> tuple[int, int]:
+    """Parameters of a stem, and the FLOPs of its convolutions on one image of ``side`` pixels (a multiply-add counts 2)."""
+    with torch.device("meta"):
+        stem = ConvStem(channels, width, patch)
+    flops = 0
+    for conv in (module for module in stem.modules() if isinstance(module, nn.Conv2d)):
+        side //= conv.stride[0]
+        flops += 2 * side**2 * conv.weight.numel()
+    return sum(parameter.numel() for parameter in stem.parameters()), flops

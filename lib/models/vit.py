@@ -162,13 +162,19 @@ class ViT(nn.Module):
 
     def with_routing(self, images: Tensor) -> tuple[Tensor, list[Routing]]:
         """Logits, and the :class:`~lib.moe.routing.Routing` of each MoE layer, first to last."""
-        if self.training:
-            draw_network(self, images.device)
+        return self.routed(self.tokens(images), self.patch_ids(images))
+
+    def tokens(self, images: Tensor) -> Tensor:
+        """What enters the first block [B, N, D]: embedded patches with their positions, after the class token if there is one."""
         x_BND = self.embedded(images) + self.positions[: self.config.patches]
         if self.class_token is not None:
             x_BND = torch.cat([self.class_token.expand(len(x_BND), 1, -1), x_BND], dim=1)
-        id_BN = self.patch_ids(images)
+        return x_BND
 
+    def routed(self, x_BND: Tensor, id_BN: Tensor | None = None) -> tuple[Tensor, list[Routing]]:
+        """:meth:`with_routing` of :meth:`tokens`; ``id_BN`` are their patch codes."""
+        if self.training:
+            draw_network(self, x_BND.device)
         routings = []
         for block in self.blocks:
             x_BND, routing = block(x_BND, id_BN)

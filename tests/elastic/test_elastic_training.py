@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from lib.data.augment import Augmentation
 from lib.elastic.compute import Paced, step_cost
 from lib.elastic.config import Space
-from lib.elastic.cost import cost
+from lib.elastic.cost import cost, embedding_cost
 from lib.elastic.loss import elastic_loss
 from lib.elastic.samplers import ERNIE, CoActivation, LayerwiseK, Nested, Progressive, Sandwich, Uniform, Weighted
 from lib.elastic.subnet import LayerUnits, Subnet
@@ -178,10 +178,19 @@ def test_the_loss_is_the_weighted_mean_of_its_passes():
     torch.testing.assert_close(mine, theirs)
 
 
+def test_a_step_makes_tokens_once_for_all_its_networks():
+    model = ElasticViT(replace(CONFIG, patch=4, stem="conv")).train()
+    calls = []
+    model.embed.register_forward_hook(lambda *_: calls.append(1))
+    elastic_loss(Sandwich(random=2), SPACE, lambda: 0.0)(model, torch.randn(4, 1, 8, 8), torch.tensor([0, 1, 2, 3]))
+    assert len(calls) == 1
+
+
 def test_step_cost_is_exact_where_it_can_be_said():
     assert step_cost(CoActivation(), SPACE, CONFIG) == pytest.approx(1.0)
-    ends = (cost(SPACE.largest, CONFIG).flops + cost(SPACE.smallest, CONFIG).flops) / cost(SPACE.largest, CONFIG).flops
-    assert step_cost(Sandwich(random=0), SPACE, CONFIG) == pytest.approx(ends)
+    for config in (CONFIG, replace(CONFIG, patch=4, stem="conv")):
+        (_, tokens), largest, smallest = embedding_cost(config), cost(SPACE.largest, config).flops, cost(SPACE.smallest, config).flops
+        assert step_cost(Sandwich(random=0), SPACE, config) == pytest.approx((largest + smallest - tokens) / largest)
     before = torch.get_rng_state()
     step_cost(ERNIE(), SPACE, CONFIG)
     assert torch.equal(torch.get_rng_state(), before)

@@ -186,7 +186,7 @@ SIZES = {
             heads=6,
             tokens=32_768,
             steps=6400,
-            recipe=language(2e-3, epochs=4, precision="bf16"),
+            recipe=language(2e-3, epochs=2, precision="bf16"),
             watched=131_072,
         ),
         windows=(64, 128, 256, 512),

@@ -97,6 +97,7 @@ class SamplerCost(Spec):
     image_size: int = 32
     channels: int = 3
     patch: int = 8
+    stem: str = "patch"
     batch_size: int = 64
     precision: str = "fp32"
     steps: int = 20
@@ -105,7 +106,13 @@ class SamplerCost(Spec):
     def run(self, session: Session) -> Outcome:
         torch.manual_seed(self.seed)
         config = geometry(
-            self.space, width=self.d_model, moe=self.moe, image_size=self.image_size, channels=self.channels, patch=self.patch
+            self.space,
+            width=self.d_model,
+            moe=self.moe,
+            image_size=self.image_size,
+            channels=self.channels,
+            patch=self.patch,
+            stem=self.stem,
         )
         clock = itertools.cycle((step + 0.5) / self.steps for step in range(self.steps))
         losses = {"ordinary": moe_classification_loss(), "sampler": elastic_loss(self.sampler, self.space, lambda: next(clock))}

@@ -39,8 +39,8 @@ def network(spec: dict[str, Any]) -> str:
         name = without_sampler(spec)
     else:
         name = with_sampler(spec["sampler"], elastic_axes(spec["space"]))
-        if spec["sampler"]["type"] == "Nested" and spec["equal"] == "steps":  # its epochs are those of all four twins
-            name += ", four times the steps"
+        if spec["sampler"]["type"] == "Nested" and spec["equal"] == "steps":
+            name += ", twice the steps"
     return name + gate(spec["moe"])
 
 

@@ -79,18 +79,22 @@ def wall(results: Results, usual_k: int) -> pd.DataFrame:
     )
 
 
-def widths(matformer: Results, mixed: Results) -> pd.DataFrame:
-    """Return a row per width of a nested network, per network on its own and per mixture, by ``parameters`` in thousands."""
+def widths(matformer: Results, mixed: Results, lengths: Results) -> pd.DataFrame:
+    """Return a row per width of a nested network, per network on its own and per mixture, by ``parameters`` in thousands.
+
+    lengths: the networks on their own that were trained for twice as long, among others.
+    """
     rows = []
-    for r in matformer:
+    for r in (*matformer, *(r for r in lengths if r.spec["moe"] is None)):
         sizes = [f"hidden_{h}" for h in r.spec["space"]["hidden"]] if r.spec["sampler"] else ["large"]
-        name = method(r) if r.spec["sampler"] else "dense, each on its own"
+        alone = "dense, each on its own" + (", twice the steps" if r in lengths else "")
+        name = method(r) if r.spec["sampler"] else alone
         rows += [
             {"method": name, "parameters": r.metrics[f"parameters_{size}"] / 1e3, "accuracy": r.metrics[f"test_accuracy_{size}"]}
             for size in sizes
         ]
     rows += [
-        {"method": "mixtures, four times the steps", "parameters": row[1] / 1e3, "accuracy": row[3]}
+        {"method": "mixtures, twice the steps", "parameters": row[1] / 1e3, "accuracy": row[3]}
         for r in mixed
         for row in r.arrays["mixtures"]
         if len(set(row[0])) > 1

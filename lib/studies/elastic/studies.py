@@ -13,7 +13,8 @@ from lib.elastic.samplers import ERNIE, CoActivation, LayerwiseK, Nested, Progre
 from lib.elastic.subnet import Policy
 from lib.moe.layer import MoEConfig
 from lib.runs.spec import Spec
-from lib.studies.base.images import LIGHT, SHAPES, other_shape
+from lib.studies.anchors.recipes import vit_recipe
+from lib.studies.base.images import SHAPES, other_shape
 from lib.studies.base.parameters import ChapterParameters, given
 from lib.studies.elastic.baselines import CNNRun, PrunedRun
 from lib.studies.elastic.cost import ExtractionRun, SamplerCost
@@ -87,6 +88,9 @@ class Scale:
     cnn: Recipe  # of the convolutional baselines
 
 
+#: With no more than this and a third of the images, training has come to its end after a minute and a half on one core: a test of
+#: sub-networks wants a network to which more training brings nothing, before one that is a few points better.
+MIRRORED = Augmentation(alternate=True)
 STRONG = Augmentation(crop=4, flip=True, randaugment=(2, 9), random_erasing=0.25)
 
 
@@ -146,25 +150,27 @@ SIZES = {
         dict(
             dataset="cifar10",
             train_examples=15_000,
-            d_model=48,
+            d_model=64,
             patch=8,
-            recipe=Recipe(epochs=4, batch_size=64, lr=2e-3),
-            augmentation=LIGHT,
+            stem="conv",
+            recipe=vit_recipe(12, batch_size=250),
+            augmentation=MIRRORED,
         ),
-        Geometry(depth=4, heads=6, hidden=96, experts=8),
+        Geometry(depth=4, heads=4, hidden=64, experts=8),
         seeds=3,
         topic_seeds=3,
         search=dict(),
         rounds=15,
         pace=dict(),
-        cnn=Recipe(epochs=4, batch_size=128, lr=1e-2, channels_last=True),
+        cnn=Recipe(epochs=12, batch_size=128, lr=1e-2, precision="bf16", channels_last=True),
     ),
     "gpu": Scale(
         dict(
             dataset="cifar10",
             d_model=192,
             patch=4,
-            recipe=Recipe(epochs=30, batch_size=1024, lr=2e-3, precision="bf16"),
+            stem="conv",
+            recipe=vit_recipe(20, batch_size=1024),
             augmentation=STRONG,
         ),
         Geometry(depth=6, heads=6, hidden=384, experts=16),
@@ -203,7 +209,7 @@ def studies(parameters: Parameters) -> dict[str, list[Spec]]:
 
     nested_ernie = elastic(ERNIE(policy=Policy()))
     ernie, nested = elastic(ERNIE()), elastic(Nested(), "widths", moe=None)
-    thorough = replace(nested, equal="steps", recipe=replace(recipe, epochs=len(space["widths"].hidden) * recipe.epochs))
+    thorough = replace(nested, equal="steps", recipe=replace(recipe, epochs=TIMES * recipe.epochs))
     searched = elastic(Uniform(), "five")
     little = replace(recipe, epochs=1, lr=recipe.lr / 2)
     large, small = (
@@ -269,6 +275,7 @@ def studies(parameters: Parameters) -> dict[str, list[Spec]]:
                 moe=MIXTURE,
                 d_model=rigid.d_model,
                 patch=rigid.patch,
+                stem=rigid.stem,
                 batch_size=recipe.batch_size,
                 precision=recipe.precision,
                 seed=seed,
@@ -284,6 +291,9 @@ def studies(parameters: Parameters) -> dict[str, list[Spec]]:
         return {name: specs for name, specs in found.items() if name in STAGES[parameters.stage]}
     return found
 
+
+#: How much longer than usual the nested widths are trained, and the networks of one width that they are compared with.
+TIMES = 2
 
 #: Share of the steps after which distillation in place begins, where it waits.
 LATE = 0.3

@@ -43,7 +43,7 @@ class ElasticRun(ImageRun):
                   with a rigid space, can so be asked for the same sub-networks
     ``sampler``   which sub-networks a step trains; None: the whole network always, as usual
     ``moe``       the mixture, but for its experts and k; None: dense FFNs
-    ``d_model``, ``patch``  width of the transformer, side of its patches in pixels
+    ``d_model``, ``patch``, ``stem``  width of the transformer, side of its patches in pixels, what makes tokens of them
     ``recipe``    its epochs are those of the whole network's ordinary training
     ``equal``     what a sampler's training has in common with the baseline's: "compute", so that it gets fewer
                   or more steps as they cost more or less compute, or the number of "steps"
@@ -57,6 +57,7 @@ class ElasticRun(ImageRun):
     moe: MoEConfig | None = None
     d_model: int = 48
     patch: int = 2
+    stem: str = "patch"
     equal: str = "compute"
 
     def __post_init__(self) -> None:
@@ -188,7 +189,14 @@ class ElasticRun(ImageRun):
     def geometry(self, images: ImageSet) -> ViTConfig:
         shape = images.train.images.shape
         return geometry(
-            self.space, width=self.d_model, moe=self.moe, image_size=shape[-1], channels=shape[1], patch=self.patch, classes=images.classes
+            self.space,
+            width=self.d_model,
+            moe=self.moe,
+            image_size=shape[-1],
+            channels=shape[1],
+            patch=self.patch,
+            classes=images.classes,
+            stem=self.stem,
         )
 
     def network(self, images: ImageSet, session: Session) -> ElasticViT:

@@ -132,7 +132,7 @@ SIZES = {
         "cifar10",
         resnet18(),
         first=Recipe(epochs=30, batch_size=256, lr=2e-3, precision="bf16", channels_last=True),
-        second=short(12, 256, 1e-3, precision="bf16", channels_last=True),
+        second=short(9, 256, 1e-3, precision="bf16", channels_last=True),
         penalty=100.0,
         travel=4.0,
         private=1,

@@ -239,28 +239,28 @@ SIZES = {
     ),
     "gpu": Scale(
         vgg=DenseRun(dataset="cifar10", model=vgg16(), recipe=sgd(50, 256, 0.1, **GPU), augmentation=LIGHT, snapshots=(175,)),
-        sparse=sgd(30, 256, 0.1, **GPU),
-        rest=sgd(15, 256, 0.1, ema=0.998, **GPU),
+        sparse=sgd(20, 256, 0.1, **GPU),
+        rest=sgd(10, 256, 0.1, ema=0.998, **GPU),
         every=50,
         ratios=(50.0, 500.0, 1000.0),
         kernel_ratios=(100.0, 500.0),
         compared=500.0,
         shaped=100.0,
         coarse=1,
-        initial=DenseRun(dataset="cifar10", model=vgg16(), recipe=sgd(15, 256, 0.1, **GPU), augmentation=LIGHT),
+        initial=DenseRun(dataset="cifar10", model=vgg16(), recipe=sgd(10, 256, 0.1, **GPU), augmentation=LIGHT),
         initial_ratios=(31.6, 316.0),
         lenet=DenseRun(dataset="mnist", model=MLPConfig(), recipe=adam(80, 256, 1.2e-3, final_lr=1.0), portion=50, snapshots=(0,)),
         lenet_levels=6,
         lenet_amount=0.36,
         resnet=DenseRun(
-            dataset="cifar10", model=ResNetConfig((16, 32, 64), (3, 3, 3)), augmentation=LIGHT, recipe=sgd(40, 512, 0.2, **GPU)
+            dataset="cifar10", model=ResNetConfig((16, 32, 64), (3, 3, 3)), augmentation=LIGHT, recipe=sgd(28, 512, 0.2, **GPU)
         ),
         levels=3,
         amount=0.42,
         warmup=0.3,
         rewind=140,
         points=11,
-        quantizing=adam(8, 256, 1e-3, **GPU),
+        quantizing=adam(6, 256, 1e-3, **GPU),
         attacked=2000,
         meta=MetaRun(
             parent=PruningNetRun(dataset="cifar10", model=preset("large"), augmentation=LIGHT, recipe=meta_recipe(30, 512, 5e-3, **GPU)),

@@ -186,11 +186,11 @@ MINILM = replace(
     anchor=Anchor("sst2", TaskSize(ALL, 0), adam(2, 32, 1e-4, schedule="linear")),
 )
 
-#: On a GPU with all rows of all tasks, SST-2 among them.
+#: On a GPU with SST-2 as well: all rows of the two small tasks and a third of its own, since tickets take the whole length a dozen times.
 MINILM_ON_GPU = replace(
     MINILM,
     tasks=("trec", "cola", "sst2"),
-    size=TaskSize(ALL, 0),
+    size=TaskSize(24_000, 0),
     recipe=replace(MINILM.recipe, precision="bf16"),
     anchor=None,
 )

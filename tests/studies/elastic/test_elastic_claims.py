@@ -92,7 +92,7 @@ def test_within_a_study_each_method_has_a_name_of_its_own(scale):
                 "progressive shrinking",
             ],
         ),
-        ("twins", ["twin, 3 layers, 6 heads, 6 experts of 96, k=2", "twin, 2 layers, 6 heads, 4 experts of 96, k=1"]),
+        ("twins", ["twin, 3 layers, 4 heads, 6 experts of 64, k=2", "twin, 2 layers, 4 heads, 4 experts of 64, k=1"]),
         ("axes", ["rigid", "ERNIE, depth only", "ERNIE, experts only", "ERNIE, k only"]),
         ("sparsity", ["rigid", "trained at k=1", "trained at k=4", "one k per step", "layer-wise k", "co-activation"]),
         ("gates", ["rigid", "ERNIE", "rigid, gate p", "ERNIE, gate p", "rigid, loss-free bias", "ERNIE, loss-free bias"]),
@@ -112,11 +112,11 @@ def test_within_a_study_each_method_has_a_name_of_its_own(scale):
             "matformer",
             [
                 "nested widths",
-                "nested widths, four times the steps",
-                "dense, width 24",
-                "dense, width 48",
-                "dense, width 96",
-                "dense, width 192",
+                "nested widths, twice the steps",
+                "dense, width 16",
+                "dense, width 32",
+                "dense, width 64",
+                "dense, width 128",
             ],
         ),
         ("baselines", ["CNN, large", "CNN, small", "distillation", "pruning"]),
@@ -125,7 +125,7 @@ def test_within_a_study_each_method_has_a_name_of_its_own(scale):
         ("extraction", ["ERNIE"]),
         ("search", ["uniform"]),
         ("sandwich", ["sandwich", "sandwich, labels only", "uniform, 4 per step"]),
-        ("mixtures", ["nested widths, four times the steps"]),
+        ("mixtures", ["nested widths, twice the steps"]),
     ],
 )
 def test_names(study, names):
@@ -212,8 +212,8 @@ PROGRESSIVE = {
     | accuracies(medium=[0.50, 0.50], small=[0.40, 0.40])
 }
 TWINS = {
-    "twin, 3 layers, 6 heads, 6 experts of 96, k=2": {"size_large": ["3 layers"] * 2} | accuracies(large=[0.52, 0.50]),
-    "twin, 2 layers, 6 heads, 4 experts of 96, k=1": {"size_large": ["2 layers"] * 2} | accuracies(large=[0.36, 0.42]),
+    "twin, 3 layers, 4 heads, 6 experts of 64, k=2": {"size_large": ["3 layers"] * 2} | accuracies(large=[0.52, 0.50]),
+    "twin, 2 layers, 4 heads, 4 experts of 64, k=1": {"size_large": ["2 layers"] * 2} | accuracies(large=[0.36, 0.42]),
 }
 
 
@@ -223,7 +223,7 @@ def test_progressive_against_twins_of_the_same_size():
 
 
 def test_both_twins_are_needed():
-    twins = without(filled("twins", TWINS), "twin, 2 layers, 6 heads, 4 experts of 96, k=1")
+    twins = without(filled("twins", TWINS), "twin, 2 layers, 4 heads, 4 experts of 64, k=1")
     with pytest.raises(NotTestable, match="no two runs"):
         claim("ofa-twins", samplers=filled("samplers", PROGRESSIVE), twins=twins)
 
@@ -231,15 +231,13 @@ def test_both_twins_are_needed():
 # MatFormer
 
 NESTED = {
-    "nested widths, four times the steps": accuracies(
-        hidden_24=[0.1, 0.1], hidden_48=[0.2, 0.2], hidden_96=[0.3, 0.3], hidden_192=[0.44, 0.32]
-    )
+    "nested widths, twice the steps": accuracies(hidden_16=[0.1, 0.1], hidden_32=[0.2, 0.2], hidden_64=[0.3, 0.3], hidden_128=[0.44, 0.32])
 }
 LONG_TWINS = {
-    "dense, width 24": accuracies(large=[0.1, 0.1]),
-    "dense, width 48": accuracies(large=[0.2, 0.2]),
-    "dense, width 96": accuracies(large=[0.3, 0.3]),
-    "dense, width 192": accuracies(large=[0.4, 0.4]),
+    "dense, width 16": accuracies(large=[0.1, 0.1]),
+    "dense, width 32": accuracies(large=[0.2, 0.2]),
+    "dense, width 64": accuracies(large=[0.3, 0.3]),
+    "dense, width 128": accuracies(large=[0.4, 0.4]),
 }
 
 
@@ -250,9 +248,9 @@ def test_nested_widths_against_dense_twins():
 def test_nested_widths_need_every_twin_and_the_long_training():
     runs, twins = filled("matformer", NESTED), filled("lengths", LONG_TWINS)
     with pytest.raises(NotTestable, match="no twin was trained for as many steps"):
-        claim("matformer-twins", matformer=runs, lengths=without(twins, "dense, width 48"))
+        claim("matformer-twins", matformer=runs, lengths=without(twins, "dense, width 32"))
     with pytest.raises(NotTestable, match="no nested network"):
-        claim("matformer-twins", matformer=without(runs, "nested widths, four times the steps"), lengths=twins)
+        claim("matformer-twins", matformer=without(runs, "nested widths, twice the steps"), lengths=twins)
 
 
 def test_twins_are_as_long_as_the_nested_network():
@@ -263,9 +261,9 @@ def test_twins_are_as_long_as_the_nested_network():
 def test_mixtures_against_the_line_between_their_widths():
     rows = [[[24, 24], 100, 0, 0.2], [[24, 48], 150, 0, 0.36], [[48, 48], 200, 0, 0.4], [[48, 96], 300, 0, 0.42], [[96, 96], 400, 0, 0.5]]
     above = [row if row[1] != 300 else [*row[:3], 0.45] for row in rows]
-    runs = filled("mixtures", {"nested widths, four times the steps": {"mixtures": [rows, above]}})
+    runs = filled("mixtures", {"nested widths, twice the steps": {"mixtures": [rows, above]}})
     assert claim("matformer-mix", mixtures=runs) == [0.015, 0.03]  # heights: 0.06 and -0.03, then 0.06 and 0
-    alone = filled("mixtures", {"nested widths, four times the steps": {"mixtures": [rows[::2], rows[::2]]}})
+    alone = filled("mixtures", {"nested widths, twice the steps": {"mixtures": [rows[::2], rows[::2]]}})
     with pytest.raises(NotTestable, match="one layer"):
         claim("matformer-mix", mixtures=alone)
 
