@@ -21,17 +21,9 @@
   }
   if (remembered() === "hidden") openAll(false);
 
-  /* Contents on a telephone: the page's own list, folded, below its title and always at hand. */
-  const contents = document.querySelector("nav#TOC ul");
-  const title = document.querySelector("main > header, main > .quarto-title-block") ?? document.querySelector("main h1");
-  if (contents && title) {
-    const list = contents.cloneNode(true);
-    list.querySelectorAll("[id]").forEach((one) => one.removeAttribute("id"));
-    list.querySelectorAll("a").forEach((one) => { one.classList.remove("active"); one.removeAttribute("data-scroll-target"); });
-    const fold = make("details", { className: "book-contents" }, make("summary", { textContent: "On this page" }), make("nav", { ariaLabel: "Contents of this page" }, list));
-    list.addEventListener("click", ({ target }) => { if (target.closest("a")) fold.open = false; });
-    title.after(fold);
-  }
+  /* Contents on a telephone, below the title: they fold again when one was chosen. */
+  const contents = document.querySelector(".book-contents");
+  contents?.addEventListener("click", ({ target }) => { if (target.closest("a")) contents.open = false; });
 
   /* The theme's switch is in the bar of a telephone too, and says what it does. */
   const toggles = () => document.querySelectorAll(".quarto-color-scheme-toggle");

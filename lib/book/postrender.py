@@ -99,6 +99,7 @@ def main() -> int:
     root = Path(__file__).resolve().parents[2]
     sys.path.insert(0, str(root))  # Quarto starts this file, not the package
     from lib.book.dark_sheet import thin_dark_sheets
+    from lib.book.first_paint import settle
     from lib.book.moved import lead_on, put_up_signposts
     from lib.book.search_index import write_search_script
 
@@ -108,6 +109,7 @@ def main() -> int:
     put_up_signposts(book)
     lead_on(book)
     add_skip_links(book)
+    settle(book)
     thin_dark_sheets(book)
     write_search_script(book)
     problems = unresolved(book)

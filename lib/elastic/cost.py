@@ -45,8 +45,8 @@ def cost(size: Size, config: ViTConfig) -> Cost:
 
 def embedding_cost(config: ViTConfig) -> tuple[int, int]:
     """Parameters and FLOPs of what makes tokens of an image: one linear map, or a stem."""
-    if config.stem == "conv":
-        return stem_cost(config.channels, config.width, config.patch, config.image_size)
+    if config.stem != "patch":
+        return stem_cost(config.channels, config.width, config.patch, config.image_size, config.stem == "conv")
     pixels = config.channels * config.patch**2
     return config.width * (pixels + 1), 2 * config.patches * pixels * config.width
 

@@ -30,15 +30,18 @@ class Residual(nn.Module):
 class ConvStem(nn.Sequential):
     """Turns images [B, C, H, W] into maps [B, width, H / patch, W / patch], halving them step by step.
 
-    4×4 convolution of stride 2, BN, GELU and a residual 3×3 convolution at half the width; then 3×3 of stride 2 and BN
-    until one place is left per patch.  Raises ValueError where ``patch`` is not a power of two.
+    4×4 convolution of stride 2, BN, GELU and, unless ``residual`` is off, a residual 3×3 convolution at half the width; then
+    3×3 of stride 2 and BN until one place is left per patch.  With images of 32 pixels and patches of 8, the residual
+    convolution is half of the stem's compute.  Raises ValueError where ``patch`` is not a power of two.
     """
 
-    def __init__(self, channels: int, width: int, patch: int):
+    def __init__(self, channels: int, width: int, patch: int, residual: bool = True):
         halvings = patch.bit_length() - 1
         require(patch == 2**halvings and halvings >= 1, f"a convolutional stem halves images: patch {patch} must be 2, 4, 8 …")
         inner = width if halvings == 1 else width // 2
-        parts = [nn.Conv2d(channels, inner, 4, stride=2, padding=1, bias=False), nn.BatchNorm2d(inner), nn.GELU(), Residual(inner)]
+        parts = [nn.Conv2d(channels, inner, 4, stride=2, padding=1, bias=False), nn.BatchNorm2d(inner), nn.GELU()]
+        if residual:
+            parts.append(Residual(inner))
         for _ in range(halvings - 1):
             parts += [nn.Conv2d(inner, width, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(width)]
             inner = width
@@ -46,10 +49,10 @@ class ConvStem(nn.Sequential):
 
 
 @functools.lru_cache
-def stem_cost(channels: int, width: int, patch: int, side: int) -> tuple[int, int]:
+def stem_cost(channels: int, width: int, patch: int, side: int, residual: bool = True) -> tuple[int, int]:
     """Parameters of a stem, and the FLOPs of its convolutions on one image of ``side`` pixels (a multiply-add counts 2)."""
     with torch.device("meta"):
-        stem = ConvStem(channels, width, patch)
+        stem = ConvStem(channels, width, patch, residual)
     flops = 0
     for conv in (module for module in stem.modules() if isinstance(module, nn.Conv2d)):
         side //= conv.stride[0]

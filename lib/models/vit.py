@@ -24,7 +24,7 @@ from lib.moe.routing import Routing
 from lib.system.checks import one_of
 
 POOLS = ("mean", "class")
-STEMS = ("patch", "conv")
+STEMS = ("patch", "conv", "strided")
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,8 @@ class ViTConfig:
     ``drop_path``   stochastic depth of the last block, growing linearly from 0 at the first
     ``init``        weights of the blocks ~ N(0, init / fan-in), cut at 2σ; 0.1 is Switch's choice and close
                     to the usual σ = 0.02 at width 320
-    ``stem``        ``"patch"``, a linear map of each patch, or ``"conv"``, see :mod:`lib.models.conv_stem`
+    ``stem``        ``"patch"``, a linear map of each patch, ``"conv"``, see :mod:`lib.models.conv_stem`, or
+                    ``"strided"``, the same without its residual convolution
     """
 
     image_size: int = 32
@@ -119,7 +120,10 @@ class ViT(nn.Module):
         super().__init__()
         self.config = config
         pixels = config.channels * config.patch**2
-        self.embed = nn.Linear(pixels, config.width) if config.stem == "patch" else ConvStem(config.channels, config.width, config.patch)
+        if config.stem == "patch":
+            self.embed = nn.Linear(pixels, config.width)
+        else:
+            self.embed = ConvStem(config.channels, config.width, config.patch, residual=config.stem == "conv")
         self.positions = nn.Parameter(torch.empty(config.positions or config.patches, config.width))
         self.class_token = nn.Parameter(torch.empty(config.width)) if config.pool == "class" else None
         self.blocks = nn.ModuleList(self.block(layer) for layer in range(config.depth))
@@ -188,7 +192,7 @@ class ViT(nn.Module):
 
     def embedded(self, images: Tensor) -> Tensor:
         """What the stem makes of each patch [B, N, D], positions not yet added."""
-        if self.config.stem == "conv":
+        if self.config.stem != "patch":
             return self.embed(images).flatten(2).transpose(1, 2)
         return self.embed(self.patches(images))
 

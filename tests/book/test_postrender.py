@@ -5,6 +5,8 @@ import re
 
 import pytest
 
+from lib import ROOT
+from lib.book.first_paint import FACES, settle
 from lib.book.moved import MOVED, lead_on, put_up_signposts
 from lib.book.postrender import add_skip_links
 from lib.studies import chapter
@@ -21,6 +23,36 @@ def test_the_first_link_of_each_page_leads_to_its_text(tmp_path, classes):
     assert '<body class="nav">\n<a class="book-skip" href="#quarto-document-content">' in once
     assert f'<main tabindex="-1" class="{classes}" id="quarto-document-content">text' in once
     add_skip_links(tmp_path)
+    assert page.read_text(encoding="utf-8") == once
+
+
+CHAPTER = """<html><head>
+<title>A</title></head><body>
+<nav id="TOC" role="doc-toc" class="toc-active">
+  <h2 id="toc-title">On this page</h2>
+  <ul>
+  <li><a href="#sec-a" id="toc-sec-a" class="nav-link active" data-scroll-target="#sec-a">A</a>
+  <ul class="collapse"><li><a href="#b" id="toc-b" class="nav-link" data-scroll-target="#b">B</a></li></ul></li>
+  </ul>
+</nav>
+<header id="title-block-header"><h1>A</h1></header>
+<p>text</p><header>another</header></body></html>"""
+
+
+def test_what_would_move_a_page_is_in_it_from_the_start(tmp_path):
+    page = tmp_path / "chapters" / "a.html"
+    page.parent.mkdir()
+    page.write_text(CHAPTER, encoding="utf-8")
+    (tmp_path / "bare.html").write_text("<head></head><p>no contents</p>", encoding="utf-8")
+    settle(tmp_path)
+    once = page.read_text(encoding="utf-8")
+    for face in FACES:
+        assert f'href="../assets/fonts/{face}.woff2"' in once and (ROOT / "assets" / "fonts" / f"{face}.woff2").exists()
+        assert f'href="assets/fonts/{face}.woff2"' in (tmp_path / "bare.html").read_text(encoding="utf-8")
+    fold = once.split("</header>")[1].split("<p>text")[0]
+    assert fold.count("<details") == 1 and re.findall(r'href="(#\w+-?\w*)"', fold) == ["#sec-a", "#b"]
+    assert " id=" not in fold and "active" not in fold and "book-contents" not in (tmp_path / "bare.html").read_text(encoding="utf-8")
+    settle(tmp_path)
     assert page.read_text(encoding="utf-8") == once
 
 

@@ -59,7 +59,7 @@ POLICIES = [Policy(experts, depth) for experts in EXPERTS for depth in DEPTHS]
 RANKING = Ranking(experts=((7, 1, 3, 0, 2, 6, 5, 4),) * 4, layers=(3, 0, 2, 1))
 
 
-@pytest.mark.parametrize("kind, stem", [*((kind, "patch") for kind in MIXTURES), ("share", "conv"), ("dense", "conv")])
+@pytest.mark.parametrize("kind, stem", [*((kind, "patch") for kind in MIXTURES), ("share", "conv"), ("dense", "strided")])
 def test_random_subnetworks_cut_out_equal_the_masked_network(kind, stem):
     """60 sub-networks of each kind: outputs, all counts, and the sum of the router's assignments."""
     model, draw = supernet(kind, stem=stem), random.Random(kind)

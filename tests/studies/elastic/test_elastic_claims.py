@@ -92,7 +92,7 @@ def test_within_a_study_each_method_has_a_name_of_its_own(scale):
                 "progressive shrinking",
             ],
         ),
-        ("twins", ["twin, 3 layers, 4 heads, 6 experts of 64, k=2", "twin, 2 layers, 4 heads, 4 experts of 64, k=1"]),
+        ("twins", ["twin, 4 layers, 4 heads, 6 experts of 64, k=2", "twin, 3 layers, 4 heads, 4 experts of 64, k=1"]),
         ("axes", ["rigid", "ERNIE, depth only", "ERNIE, experts only", "ERNIE, k only"]),
         ("sparsity", ["rigid", "trained at k=1", "trained at k=4", "one k per step", "layer-wise k", "co-activation"]),
         ("gates", ["rigid", "ERNIE", "rigid, gate p", "ERNIE, gate p", "rigid, loss-free bias", "ERNIE, loss-free bias"]),
@@ -212,8 +212,8 @@ PROGRESSIVE = {
     | accuracies(medium=[0.50, 0.50], small=[0.40, 0.40])
 }
 TWINS = {
-    "twin, 3 layers, 4 heads, 6 experts of 64, k=2": {"size_large": ["3 layers"] * 2} | accuracies(large=[0.52, 0.50]),
-    "twin, 2 layers, 4 heads, 4 experts of 64, k=1": {"size_large": ["2 layers"] * 2} | accuracies(large=[0.36, 0.42]),
+    "twin, 4 layers, 4 heads, 6 experts of 64, k=2": {"size_large": ["3 layers"] * 2} | accuracies(large=[0.52, 0.50]),
+    "twin, 3 layers, 4 heads, 4 experts of 64, k=1": {"size_large": ["2 layers"] * 2} | accuracies(large=[0.36, 0.42]),
 }
 
 
@@ -223,7 +223,7 @@ def test_progressive_against_twins_of_the_same_size():
 
 
 def test_both_twins_are_needed():
-    twins = without(filled("twins", TWINS), "twin, 2 layers, 4 heads, 4 experts of 64, k=1")
+    twins = without(filled("twins", TWINS), "twin, 3 layers, 4 heads, 4 experts of 64, k=1")
     with pytest.raises(NotTestable, match="no two runs"):
         claim("ofa-twins", samplers=filled("samplers", PROGRESSIVE), twins=twins)
 
