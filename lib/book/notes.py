@@ -54,11 +54,12 @@ def runs_html(runs: dict, repository: str) -> str:
         + "</dd>"
         for experiment, keys in runs["names"].items()
     )
+    commands = "".join(f"<p><code>{html.escape(one)}</code> runs what is missing of this study.</p>" for one in runs.get("commands", ()))
     more = f"<p>and {runs['more']} more.</p>" if runs.get("more") else ""
     return (
         f'<details class="book-runs"><summary>runs</summary><p>Run by {code or "code that is gone"}. '
         f"<code>python -m lib show NAME</code> prints a result, its settings and the command that makes it again.</p>"
-        f"<dl>{files}</dl>{more}</details>"
+        f"{commands}<dl>{files}</dl>{more}</details>"
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import html
 import inspect
 import re
+import shlex
 import sys
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -48,6 +49,9 @@ CONFIG = {"responsive": True, "displaylogo": False, "showSendToCloud": False, "p
 
 #: Results that cells have asked for, by name: tables made by :func:`summary` name those they were made from.
 SEEN: dict[str, Result] = {}
+
+#: By a result's name, the commands that run the studies in which cells have asked for it.
+COMMANDS: dict[str, list[str]] = {}
 
 #: Longer listings are shown folded.
 FOLD_LINES = 10
@@ -124,6 +128,9 @@ class ChapterRun:
             self._results[study] = obtain(specs, store=self.store, cannot_run=reason)
             check_unmixed(self._results[study])
             SEEN.update((result.key, result) for result in self._results[study])
+            command = f"python -m lib run {self.subject} --scale {self.parameters.scale} --study {shlex.quote(study)}"
+            for result in self._results[study]:
+                COMMANDS.setdefault(result.key, []).append(command)
         return self._results[study]
 
     def study(self, name: str) -> list[Spec]:
@@ -270,7 +277,7 @@ def table(frame: pd.DataFrame, formats: Mapping[str, str | Callable] | None = No
         header.append(str(name))
     widths = [min(30, max(len(cell) for cell in [name, *column])) for name, column in zip(header, columns)]
     found = list(results) or [SEEN[key] for key in dict.fromkeys(frame.attrs.get("keys", ())) if key in SEEN]
-    note = {"book": {"provenance": provenance_line(found), "runs": walk(found)}} if found else {}
+    note = {"book": {"provenance": provenance_line(found), "runs": walk(found, COMMANDS)}} if found else {}
     display(Markdown(pipe_table(header, zip(*columns), widths, right)), metadata=note)
 
 
@@ -307,7 +314,7 @@ def show(figure: go.Figure, results: Iterable[Result] | str, alt: str | None = N
         meta["provenance"] = results
     else:
         results = list(results)
-        meta |= {"provenance": provenance_line(results), "runs": walk(results)}
+        meta |= {"provenance": provenance_line(results), "runs": walk(results, COMMANDS)}
     if not meta["alt"]:
         raise ValueError("this figure has no description; pass alt= with what it shows")
     figure = go.Figure(figure).update_layout(meta=meta)

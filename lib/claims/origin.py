@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from lib import ROOT
@@ -48,18 +49,32 @@ def provenance_line(results: Iterable[Result]) -> str:
     return " · ".join(part for part in parts if part)
 
 
-def walk(results: Iterable[Result]) -> dict[str, Any]:
+def walk(results: Iterable[Result], commands: Mapping[str, Sequence[str]] = {}) -> dict[str, Any]:
     """The way back from a figure to what was run, as plain data for its page.
 
-    Returns ``{"code": files of the functions that ran the results, "names": {experiment: names of results}, "more": how
-    many results are not named}``.
+    ``commands``  by a result's name, those that run a study it is in
+
+    Returns ``{"code": files of the functions that ran the results, "commands": few that run them all, "names": {experiment:
+    names of results}, "more": how many results are not named}``.
     """
+    results = list(results)
     found = sorted({(result.experiment, result.key) for result in results})
     code = {path for experiment in {experiment for experiment, _ in found} for path in files_of(experiment)}
     names: dict[str, list[str]] = {}
     for experiment, key in found[:NAMED]:
         names.setdefault(experiment, []).append(key)
-    return {"code": sorted(code), "names": names, "more": max(0, len(found) - NAMED)}
+    run = covering({result.key: commands.get(result.key, ()) for result in results})
+    return {"code": sorted(code), "commands": run, "names": names, "more": max(0, len(found) - NAMED)}
+
+
+def covering(commands: Mapping[str, Sequence[str]]) -> list[str]:
+    """A few commands that together run every result that one of them runs: always the one next that runs most of the rest."""
+    left, chosen = {key: set(own) for key, own in commands.items() if own}, []
+    while left:
+        counts = Counter(command for own in left.values() for command in sorted(own))
+        chosen.append(counts.most_common(1)[0][0])
+        left = {key: own for key, own in left.items() if chosen[-1] not in own}
+    return sorted(chosen)
 
 
 def files_of(experiment: str) -> set[str]:

@@ -1,5 +1,6 @@
 """The notebook filter: what a page of the book shows beyond what Jupyter shows."""
 
+import html
 import json
 import re
 import subprocess
@@ -89,10 +90,12 @@ def test_a_figure_has_words_data_and_provenance_and_nothing_from_elsewhere():
 
 
 def test_a_figure_leads_to_the_code_and_the_files_of_its_runs():
-    runs = {"code": ["lib/studies/moe/vit.py"], "names": {"moe-vit": ["0123456789abcdef", "<b>"]}, "more": 3}
+    command = "python -m lib run moe --scale cpu --study 'a <b'"
+    runs = {"code": ["lib/studies/moe/vit.py"], "commands": [command], "names": {"moe-vit": ["0123456789abcdef", "<b>"]}, "more": 3}
     figure = FIGURE | {"layout": FIGURE["layout"] | {"meta": {"alt": "Words.", "runs": runs}}}
     here = present_output(plotly(figure), "figure-1")["data"]["text/markdown"]
     assert '<a href="../lib/studies/moe/vit.py">lib/studies/moe/vit.py</a>' in here and "<code>0123456789abcdef</code>" in here
+    assert f"<code>{html.escape(command)}</code>" in here
     assert "<code><b>" not in here and "and 3 more" in here and "python -m lib show" in here
     assert '"runs"' not in here, "what is in words is not in the figure's data too"
     there = present_output(plotly(figure), "figure-1", "https://github.com/owner/name")["data"]["text/markdown"]

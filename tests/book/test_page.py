@@ -15,7 +15,7 @@ from lib.book import notes, page
 from lib.book.docstrings import headline
 from lib.claims import judge as claims
 from lib.claims.entries import Claim
-from lib.claims.origin import provenance_line, seeds
+from lib.claims.origin import covering, provenance_line, seeds
 from lib.claims.verdict import Bound
 from lib.measure.statistics import number, paired_differences, percent
 from lib.runs.results import Missing, Outcome, Result, Results, write_result
@@ -355,6 +355,11 @@ def test_summary_spells_numbers_with_their_intervals():
     assert rows == [["b", "71.0 ± 12.7 % (n=2)", "1.00 ± 0.00 (n=2)"], ["a", "–", "2.00 (n=1)"]]
 
 
+def test_few_commands_run_all_that_a_figure_shows():
+    named = {"a": ["main", "wide"], "b": ["wide"], "c": ["other", "wide"], "d": ["other"], "e": []}
+    assert covering(named) == ["other", "wide"] and covering({"a": []}) == []
+
+
 def test_show_attaches_provenance_and_needs_words(shown):
     run = page.ChapterRun("toy", Parameters(scale="smoke"))
     figure = go.Figure(layout={"meta": {"alt": "Drawn from data."}})
@@ -364,6 +369,7 @@ def test_show_attaches_provenance_and_needs_words(shown):
     assert meta["alt"] == "Drawn from data." and "3 results of toy · seeds 0–2 · " in meta["provenance"]
     assert "digits (embedded)" in meta["provenance"] and "torch" in meta["provenance"]
     assert meta["runs"]["names"] == {"toy": sorted(r.key for r in run.results("main"))} and meta["runs"]["more"] == 0
+    assert meta["runs"]["commands"] == ["python -m lib run toy --scale smoke --study main"]
     assert set(shown[0]) == {"application/vnd.plotly.v1+json", "text/plain"} and bundle["config"]["showSendToCloud"] is False
     assert "provenance" not in figure.layout.meta, "the author's figure is left as it was"
     with pytest.raises(ValueError, match="alt="):
