@@ -14,12 +14,6 @@ SHAPES = {"digits": (8, 1), "mnist": (28, 1), "cifar10": (32, 3), "cifar100": (3
 #: Enough to see photographs in more than one way.  Written digits must not be mirrored.
 LIGHT = Augmentation(crop=4, flip=True)
 
-#: A third of CIFAR-10's training images, and no distortion but a mirror: small networks have learnt out on these after about twelve
-#: epochs, a minute or two on one core.  For comparisons that want a network to which more training brings nothing, before one that is
-#: a few points better.
-THIRD = 15_000
-MIRRORED = Augmentation(alternate=True)
-
 
 def other_shape(dataset: str, usual: str) -> dict[str, object]:
     """Changes to a Spec's fields when a reader takes images of another shape than those it was set up for, else none.

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from lib.data.augment import Augmentation
 from lib.models.cnn import CNNConfig
 from lib.models.resnet import ResNetConfig, resnet18
-from lib.studies.base.images import LIGHT, MIRRORED, SHAPES, THIRD, other_shape
-from lib.studies.distillation.api import FAST, SMALL, STUDENTS, Config, for_images, muon
+from lib.studies.base.images import LIGHT, SHAPES, other_shape
+from lib.studies.distillation.api import FAST, SMALL, STUDENTS, Config, for_images
 from lib.training.loop import Recipe
 
 
@@ -169,11 +169,11 @@ EXITS = {
     "cpu": Exits(
         dataset="cifar10",
         model=ResNetConfig((12, 24, 48), (1, 1, 1), stride=2),
-        recipe=muon(12),
-        augmentation=MIRRORED,
+        recipe=Recipe(epochs=5, batch_size=64, lr=5e-3),
+        augmentation=LIGHT,
         places=(1, 2),
         other_places=((1,), (2,)),
-        examples=THIRD,
+        examples=5_000,
         side=3,
     ),
     "gpu": Exits(
