@@ -100,6 +100,7 @@ def main() -> int:
     sys.path.insert(0, str(root))  # Quarto starts this file, not the package
     from lib.book.dark_sheet import thin_dark_sheets
     from lib.book.first_paint import settle
+    from lib.book.lean_sheet import lean_sheets
     from lib.book.moved import lead_on, put_up_signposts
     from lib.book.search_index import write_search_script
 
@@ -110,6 +111,7 @@ def main() -> int:
     lead_on(book)
     add_skip_links(book)
     settle(book)
+    lean_sheets(book)
     thin_dark_sheets(book)
     write_search_script(book)
     problems = unresolved(book)
