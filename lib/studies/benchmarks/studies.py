@@ -159,7 +159,7 @@ SIZES = {
         Task(
             "cifar10",
             None,
-            epochs=20,
+            epochs=16,
             vit=ViTConfig(patch=4, width=192, depth=6, heads=6, hidden=768),
             cnn=ResNetConfig(widths=(64, 128, 256), blocks=(1, 1, 1)),
             recipe_vit=Recipe(batch_size=512, lr=2e-3, precision="bf16"),

@@ -239,8 +239,8 @@ SIZES = {
     ),
     "gpu": Scale(
         vgg=DenseRun(dataset="cifar10", model=vgg16(), recipe=sgd(50, 256, 0.1, **GPU), augmentation=LIGHT, snapshots=(175,)),
-        sparse=sgd(20, 256, 0.1, **GPU),
-        rest=sgd(10, 256, 0.1, ema=0.998, **GPU),
+        sparse=sgd(16, 256, 0.1, **GPU),
+        rest=sgd(8, 256, 0.1, ema=0.998, **GPU),
         every=50,
         ratios=(50.0, 500.0, 1000.0),
         kernel_ratios=(100.0, 500.0),
