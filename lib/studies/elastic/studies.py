@@ -170,7 +170,7 @@ SIZES = {
             d_model=192,
             patch=4,
             stem="conv",
-            recipe=vit_recipe(16, batch_size=1024),
+            recipe=vit_recipe(14, batch_size=1024),
             augmentation=STRONG,
         ),
         Geometry(depth=6, heads=6, hidden=384, experts=16),

@@ -114,7 +114,7 @@ SIZES = {
             dataset="cifar10",
             preset="stemmed",
             augmentation=LIGHT,
-            recipe=vit_recipe(24, batch_size=1024),
+            recipe=vit_recipe(20, batch_size=1024),
         ),
         experts=(16, 32, 64),
         seeds=3,
