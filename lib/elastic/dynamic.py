@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lib.elastic.cost import embedding_cost
 from lib.elastic.difficulty import choose_size, difficulty
 from lib.elastic.nested import NestedMlp, importance, prefix, reorder
 from lib.models.vit import ViT, ViTConfig
@@ -204,9 +205,9 @@ def mean_size(model: DynamicViT, routings: Sequence[Routing]) -> Tensor:
 
 
 def flops_without_ffns(model: ViT) -> int:
-    """FLOPs of one image outside the FFNs: patch embedding, attention and head (a multiply-add counts 2)."""
+    """FLOPs of one image outside the FFNs: what makes tokens of it, attention and head (a multiply-add counts 2)."""
     N, D = model.config.tokens, model.config.width
-    total = 2 * model.config.patches * model.embed.weight.numel()
+    total = embedding_cost(model.config)[1]
     for block in model.blocks:
         A = block.attention.out.in_features  # heads × features of a head
         total += 2 * N * D * 3 * A + 2 * 2 * N * N * A + 2 * N * A * D

@@ -132,7 +132,7 @@ def test_a_higher_threshold_never_chooses_a_smaller_size():
     assert (enough_T >= 0.6 - 1e-6).all()
 
 
-@pytest.mark.parametrize("changes", [{}, {"pool": "class", "head_hidden": 40}])
+@pytest.mark.parametrize("changes", [{}, {"pool": "class", "head_hidden": 40}, {"stem": "conv"}, {"stem": "strided"}])
 def test_from_dense_keeps_the_function_at_full_size(images, changes):
     vit = ViT(preset("tiny", **changes)).eval()
     before = {name: tensor.clone() for name, tensor in vit.state_dict().items()}
@@ -151,7 +151,7 @@ def test_units_are_ordered_by_each_layers_own_inputs(vit, images):
         assert (score_H.diff() <= 1e-6).all()
 
 
-@pytest.mark.parametrize("changes", [{}, {"pool": "class", "head_hidden": 40}])
+@pytest.mark.parametrize("changes", [{}, {"pool": "class", "head_hidden": 40}, {"stem": "conv"}, {"stem": "strided"}])
 @pytest.mark.parametrize("size", [0, 1, 2])
 def test_flops_from_the_choices_are_those_that_run(images, changes, size):
     model = DynamicViT(preset("tiny", **changes)).eval()
