@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from lib.distillation.early_exit import (
@@ -20,7 +21,7 @@ from lib.distillation.early_exit import (
     search_thresholds,
     sweep_thresholds,
 )
-from lib.distillation.exits import Exit, ExitConfig, ExitNet, SpatialAttention
+from lib.distillation.exits import DepthwiseConv, Exit, ExitConfig, ExitNet, SpatialAttention
 from lib.distillation.self_distillation import REFERENCES, references, self_distillation, self_distillation_loss
 from lib.models.resnet import ResNet, ResNetConfig
 
@@ -270,3 +271,19 @@ def test_the_search_is_no_worse_than_one_threshold_for_all():
 def test_a_front_keeps_what_nothing_beats():
     a, b, c, d = Setting((), 0.5, 1.0), Setting((), 0.4, 2.0), Setting((), 0.7, 2.0), Setting((), 0.7, 3.0)
     assert front([d, c, b, a]) == [a, c]
+
+
+def test_a_depthwise_convolution_in_bf16_is_the_one_in_fp32_rounded():
+    """On a CPU it computes in fp32, whatever the precision of the step around it, and passes a gradient of the step's precision on."""
+    torch.manual_seed(0)
+    conv, x = DepthwiseConv(8, stride=2), torch.randn(4, 8, 10, 10)
+    wanted = F.conv2d(x, conv.weight, stride=2, padding=1, groups=8)
+    assert torch.equal(conv(x), wanted)
+
+    half = x.bfloat16().requires_grad_()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        given = conv(half)
+    assert given.dtype == torch.bfloat16
+    assert torch.equal(given, F.conv2d(half.float(), conv.weight, stride=2, padding=1, groups=8).bfloat16())
+    given.sum().backward()
+    assert half.grad.dtype == torch.bfloat16 and conv.weight.grad.dtype == torch.float32
