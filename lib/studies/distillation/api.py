@@ -12,7 +12,18 @@ from lib.studies.distillation.pairs import (
     own_seed,
     sizes,
 )
-from lib.studies.distillation.students import FAST, SMALL, STUDENTS, Students, adam, for_images, muon, on_other_data, sized_students, usual_pair
+from lib.studies.distillation.students import (
+    FAST,
+    SMALL,
+    STUDENTS,
+    Students,
+    adam,
+    for_images,
+    muon,
+    on_other_data,
+    sized_students,
+    usual_pair,
+)
 from lib.studies.distillation.students_names import student, taught_by
 
 __all__ = [
