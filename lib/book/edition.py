@@ -89,9 +89,10 @@ def promote(chapter: Chapter, store: Store) -> list[Path]:
 
 
 def best_scale(chapter: Chapter, store: Store, others: Sequence[Chapter] = ()) -> str:
-    """The first reference scale at which most studies are committed, each with all its results; ``laptop`` when there is none.
+    """The first reference scale at which most studies are committed, each with half of its results or more; ``laptop`` when there is none.
 
-    Study by study: one that was planned later takes nothing from a chapter whose other studies are there.
+    Study by study: one that was planned later takes nothing from a chapter whose other studies are there.  By halves: a study
+    to which an arm or a seed is added is still there, and its page says what is missing.
     A chapter that summarises the ``others`` takes the least of their scales: results of the better ones are its
     reference edition anyway.
     """
@@ -100,8 +101,8 @@ def best_scale(chapter: Chapter, store: Store, others: Sequence[Chapter] = ()) -
         return next((scale for scale in ("laptop", *reversed(REFERENCE_SCALES)) if scale in found), "laptop")
     for scale in REFERENCE_SCALES:
         studies = [specs for specs in chapter.module.studies(chapter.module.Parameters(scale=scale)).values() if specs]
-        whole = [specs for specs in studies if all(store.get_reference(spec) for spec in specs)]
-        if 2 * len(whole) > len(studies):
+        there = [specs for specs in studies if 2 * sum(bool(store.get_reference(spec)) for spec in specs) >= len(specs)]
+        if 2 * len(there) > len(studies):
             return scale
     return "laptop"
 

@@ -202,7 +202,7 @@ def test_a_chapter_that_summarises_waits_for_the_others(tmp_path, monkeypatch):
 
 
 def test_a_study_that_is_planned_takes_no_scale_from_the_others(tmp_path, monkeypatch):
-    """Most studies decide; and an edition replays what is there, without running what is planned."""
+    """Most studies decide, by half of their results each; and an edition replays what is there, without running what is planned."""
     made = [Spec(seed=seed) for seed in range(6)]
 
     class Module:
@@ -210,7 +210,7 @@ def test_a_study_that_is_planned_takes_no_scale_from_the_others(tmp_path, monkey
 
         @staticmethod
         def studies(scale):
-            return {"a": made[:2], "b": made[2:3], "planned": made[3:]} if scale == "cpu" else {"a": made, "none": []}
+            return {"a": made[:2], "b": made[2:3], "planned": made[3:]} if scale == "cpu" else {"a": [*made, Spec(seed=6)], "none": []}
 
     class There:
         def get_reference(self, spec):
@@ -218,8 +218,10 @@ def test_a_study_that_is_planned_takes_no_scale_from_the_others(tmp_path, monkey
 
     one = SimpleNamespace(summarises=False, module=Module)
     assert edition.best_scale(one, There()) == "cpu"
-    monkeypatch.setattr(There, "get_reference", lambda self, spec: spec in made[:2])
-    assert edition.best_scale(one, There()) == "laptop"
+    monkeypatch.setattr(There, "get_reference", lambda self, spec: spec in (made[0], made[2]))
+    assert edition.best_scale(one, There()) == "cpu", "a study of which one of two results is stored is there"
+    monkeypatch.setattr(There, "get_reference", lambda self, spec: spec in (made[0], made[3]))
+    assert edition.best_scale(one, There()) == "laptop", "one of three is too few"
     monkeypatch.setenv(REPLAYS, "1")
     assert cannot_run("cpu") == PLANNED and cannot_run("laptop") is None
     monkeypatch.delenv(REPLAYS)
