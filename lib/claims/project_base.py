@@ -20,7 +20,10 @@ def value(function: Callable[..., list[float]]) -> Callable[..., list[float]]:
 
 
 def metric(runs: Results, name: str) -> list[float]:
-    """The metric of each run; NotTestable where there is no run."""
+    """The metric of each run; NotTestable where there is no run, or where runs of this size have no such number."""
     if not runs:
         raise NotTestable(f"no such run is stored at this scale{why(runs)}")
-    return [run.metrics[name] for run in runs]
+    try:
+        return [run.metrics[name] for run in runs]
+    except KeyError:
+        raise NotTestable("runs of this size do not have this number") from None

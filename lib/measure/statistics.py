@@ -157,12 +157,26 @@ def finite(values: Iterable[float]) -> np.ndarray:
     return sample
 
 
+#: What stands for the number of runs that are not there: a page of an unfinished edition has them in any of its sentences.
+ABSENT = "not run"
+
+
+def estimated(values: Iterable[float] | Estimate) -> Estimate | None:
+    """The estimate of some values, or the one that was given; None without any value."""
+    if isinstance(values, Estimate):
+        return values
+    sample = list(values)
+    return student(sample) if sample else None
+
+
 def spelled(values: Iterable[float] | Estimate, factor: float = 1.0, digits: int = 3, unit: str = "", signed: bool = False) -> str:
-    """``78.4 ± 0.6 % (n=3)``: mean, half of the 95 % interval, and the number of runs.
+    """``78.4 ± 0.6 % (n=3)``: mean, half of the 95 % interval, and the number of runs; ``not run`` where there is none.
 
     One run has no interval and says so by its n alone.
     """
-    estimate = values if isinstance(values, Estimate) else student(values)
+    estimate = estimated(values)
+    if estimate is None:
+        return ABSENT
     mean = f"{estimate.mean * factor:{'+' if signed else ''}z.{digits}f}"  # z: no minus before zero
     if estimate.exact and estimate.low is not None and estimate.high is not None:
         ends = "" if estimate.low == estimate.high else f", {estimate.low * factor:.{digits}f} to {estimate.high * factor:.{digits}f}"
@@ -192,7 +206,9 @@ def number(values: Iterable[float] | Estimate) -> str:
     Numbers below a thousandth are written with a power of ten: ``(4.6 ± 3.0) × 10⁻⁶ (n=3)``.
     So are the ends of their range where they are exact: ``4.6 × 10⁻⁶ (exact, 3.3 × 10⁻⁶ to 5.7 × 10⁻⁶)``.
     """
-    estimate = values if isinstance(values, Estimate) else student(values)
+    estimate = estimated(values)
+    if estimate is None:
+        return ABSENT
     half = 0.0 if estimate.exact else estimate.half_width or 0.0
     size = max(abs(estimate.mean), half)
     if 0 < size < 1e-3:

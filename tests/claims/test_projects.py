@@ -3,16 +3,19 @@
 import re
 import shlex
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
 
 from lib import ROOT
+from lib.claims.project_base import metric
 from lib.claims.project_tables import COUNTED, UNITS, Shelf, frame, rows
 from lib.claims.project_values import VALUES
 from lib.claims.projects import project, projects, read_projects
 from lib.cli.names import value_of
-from lib.runs.results import Outcome, Result
+from lib.measure.statistics import NotTestable
+from lib.runs.results import Outcome, Result, Results
 from lib.runs.store import Store
 from lib.studies import chapter
 from lib.studies.base.parameters import checked
@@ -155,6 +158,14 @@ def test_the_best_scale_with_everything_stored_is_read():
     there = set(at["gpu"][:4]) | set(at["cpu"][:2])
     scale, studies = Shelf(module, UpTo()).best(["accuracy"])
     assert scale == "gpu" and len(studies["accuracy"]) == 4
+
+
+def test_a_number_that_runs_of_a_smaller_size_lack_is_said_to_be_missing():
+    """`laptop` has fewer images than the largest batch that is timed elsewhere."""
+    small = Results((SimpleNamespace(metrics={"latency_1_small_ratio": 0.5}),), ())
+    assert metric(small, "latency_1_small_ratio") == [0.5]
+    with pytest.raises(NotTestable, match="of this size do not have"):
+        metric(small, "latency_256_small_ratio")
 
 
 def test_the_table_for_the_page():

@@ -48,6 +48,7 @@ def test_numbers_carry_interval_and_count():
     assert number([1234.5, 1235.5]) == "1235 ± 6 (n=2)"
     assert number([0.0, 0.0]) == "0 ± 0 (n=2)"
     assert number([0.2, 0.3, 0.5]) == "0.33 ± 0.38 (n=3)", "no more digits than the interval has"
+    assert {told([]) for told in (percent, points, times, number)} == {"not run"}
     assert number([4e-6, 5e-6]) == "(4.5 ± 6.4) × 10⁻⁶ (n=2)" and number([2e-5]) == "2.0 × 10⁻⁵ (n=1)"
 
 

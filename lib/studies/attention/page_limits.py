@@ -42,7 +42,7 @@ def precision_told(timed: pd.DataFrame, results: Results) -> str:
     """Return what 16 bits do to the fused kernel's two passes and to the definition's, and by which version of PyTorch."""
     by = timed.pivot_table(index=["seed", "name", "precision"], columns="passes", values="ms")
     both = by.training.unstack("precision")
-    fused, products = (both.xs(name, level="name") for name in ("sdpa", "standard"))
+    fused, products = (both.xs(name, level="name").dropna() for name in ("sdpa", "standard"))
     versions = " and ".join(sorted({str(r.provenance["torch"]) for r in results}))
     return f"""In bf16 a forward and backward pass of the fused kernel takes {times(fused.bf16 / fused.fp32)} as long as in fp32, and of the
     definition {times(products.bf16 / products.fp32)}; in bf16 the fused kernel takes {times(fused.bf16 / products.bf16)} as long as the

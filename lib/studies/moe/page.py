@@ -157,11 +157,16 @@ def controls_gain(results: Results) -> str:
     """Return what the dense controls change against the dense model, seeds in pairs, as the end of a sentence; "" for neither."""
     usual, longer, wide = claims.dense(results), claims.longest_dense(results), claims.called(results, "dense, wide")
     told = []
-    if longer.found != usual.found:
+    if longer.found != usual.found and in_pairs(longer, usual):
         told.append(f"twice the epochs change that of the dense one by {points(claims.difference(longer, usual))}")
-    if len(wide):
+    if in_pairs(wide, usual):
         told.append(f"feed-forward layers {wide[0].fields['widening']} times as wide by {points(claims.difference(wide, usual))}")
     return f"; {' and '.join(told)}" if told else ""
+
+
+def in_pairs(*runs: Results) -> bool:
+    """Return whether some seed has a run in each."""
+    return bool(set.intersection(*({r.fields["seed"] for r in each} for each in runs)))
 
 
 def two_networks(results: Results, smaller: Results) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
-from lib.measure.statistics import amount, number, percent, times
+from lib.measure.statistics import NotTestable, amount, number, percent, times
 from lib.runs.results import Result, Results
 from lib.studies.base.picked import column, grouped
 from lib.studies.tickets.counted import tested
@@ -62,12 +62,13 @@ def early_tickets(drawn: Results, whole: Results) -> pd.DataFrame:
         rows.append({"network": "whole network, as usual", "test score": percent(by_seed(like))})
     for name, part in rows_of(drawn).groupby("method", sort=False):
         rows.append({"network": name, "test score": percent(part.groupby("seed")["score"].mean())})
-    random = of(drawn, draw="random")
-    if len({r.fields["seed"] for r in random}) > 1:
+    try:
         best = pd.DataFrame([{"seed": key[-1], "value": value} for key, value in best_random(drawn).items()])
-        if len(best):
-            count = len({r.spec["number"] for r in random})
-            rows.append({"network": f"best of {count} random tickets", "test score": percent(best.groupby("seed")["value"].mean())})
+    except NotTestable:  # a draw has one seed only
+        best = pd.DataFrame()
+    if len(best):
+        count = len({r.spec["number"] for r in of(drawn, draw="random")})
+        rows.append({"network": f"best of {count} random tickets", "test score": percent(best.groupby("seed")["value"].mean())})
     return pd.DataFrame(rows)
 
 
