@@ -12,18 +12,7 @@ from lib.studies.distillation.pairs import (
     own_seed,
     sizes,
 )
-from lib.studies.distillation.students import (
-    FAST,
-    SMALL,
-    STUDENTS,
-    Students,
-    adam,
-    for_images,
-    muon,
-    on_other_data,
-    sized_students,
-    usual_pair,
-)
+from lib.studies.distillation.students import FAST, SMALL, STUDENTS, Students, adam, for_images, on_other_data, sized_students, usual_pair
 from lib.studies.distillation.students_names import student, taught_by
 
 __all__ = [
@@ -40,7 +29,6 @@ __all__ = [
     "answers",
     "distortion",
     "for_images",
-    "muon",
     "network",
     "on_other_data",
     "own_seed",
