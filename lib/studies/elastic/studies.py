@@ -159,7 +159,7 @@ SIZES = {
         search=dict(),
         rounds=15,
         pace=dict(),
-        cnn=Recipe(epochs=12, batch_size=128, lr=1e-2, precision="bf16", channels_last=True),
+        cnn=Recipe(epochs=4, batch_size=128, lr=1e-2, precision="bf16", channels_last=True),
     ),
     "gpu": Scale(
         dict(
