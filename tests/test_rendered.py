@@ -296,9 +296,10 @@ def test_old_addresses_of_sections_lead_to_the_chapters_that_have_them_now(commi
 def test_scripts_that_quarto_starts_need_no_package(tmp_path):
     for name in ("prerender.py", "postrender.py"):
         (tmp_path / "lib" / "book").mkdir(parents=True, exist_ok=True)
-        books = (name, "filters.py", "dark_sheet.py", "moved.py", "search_index.py")
+        sheets = ("sheets/__init__.py", "sheets/dark.py", "sheets/lean.py", "first_paint.py")
+        books = (name, "filters.py", *sheets, "moved.py", "search_index.py")
         for needed in ("__init__.py", "studies/__init__.py", "system/checks.py", *(f"book/{script}" for script in books)):
-            (tmp_path / "lib" / needed).parent.mkdir(exist_ok=True)
+            (tmp_path / "lib" / needed).parent.mkdir(exist_ok=True, parents=True)
             shutil.copyfile(ROOT / "lib" / needed, tmp_path / "lib" / needed)
         answer = subprocess.run([sys.executable, "-I", "-S", tmp_path / "lib" / "book" / name], capture_output=True, text=True)
         assert answer.returncode == 0, answer.stderr

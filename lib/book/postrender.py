@@ -98,11 +98,11 @@ def as_script(module: Path) -> str | None:
 def main() -> int:
     root = Path(__file__).resolve().parents[2]
     sys.path.insert(0, str(root))  # Quarto starts this file, not the package
-    from lib.book.dark_sheet import thin_dark_sheets
     from lib.book.first_paint import settle
-    from lib.book.lean_sheet import lean_sheets
     from lib.book.moved import lead_on, put_up_signposts
     from lib.book.search_index import write_search_script
+    from lib.book.sheets.dark import thin_dark_sheets
+    from lib.book.sheets.lean import lean_sheets
 
     book = Path(os.environ.get("QUARTO_PROJECT_OUTPUT_DIR", root / "_book"))
     copy_notebooks(root, book)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from lib.book.dark_sheet import NOT_LAYERED, parse, thin, thin_dark_sheets
+from lib.book.sheets.dark import NOT_LAYERED, parse, thin, thin_dark_sheets
 
 LIGHT = """@charset "UTF-8";:root{--ink:#111;--gap:4px}
 /* a comment; with { signs } */ a{color:red;padding:1px}b{color:blue;padding:2px}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from lib.book.lean_sheet import lean, lean_sheets
+from lib.book.sheets.lean import lean, lean_sheets
 
 SHEET = """@charset "UTF-8";:root{--a:1}body{margin:0}.used{a:b}.gone{a:b}.used,.gone{c:d}.used .gone{e:f}
 #there{a:b}#nowhere{a:b}.used:not(.gone){g:h}.used:is(.gone,.used){i:j}a[href=".gone"]{k:l}

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from lib.book.dark_sheet import Rule, parse
+from lib.book.sheets.dark import Rule, parse
 
 #: Classes that scripts put together from pieces: they may come into use though no file spells them.
 COMPOSED = ("aa-", "quarto-", "tippy-", "anchorjs", "headroom")
