@@ -28,9 +28,13 @@ def settle(book: Path) -> None:
 
 
 def with_faces(page: str, fonts: str) -> str:
-    """The page with links to :data:`FACES` in the folder ``fonts``, which a browser follows before it has read the style sheets."""
-    links = "".join(f'<link rel="preload" as="font" type="font/woff2" crossorigin href="{fonts}/{face}.woff2">\n' for face in FACES)
-    return page if links in page else page.replace("<head>", f"<head>\n{links}", 1)
+    """The page with links to :data:`FACES` in the folder ``fonts``, which a browser follows before it has read the style sheets.
+
+    A script writes them where the page came from a server: of a page that is opened from a disk, browsers refuse such links.
+    """
+    links = "".join(f'<link rel="preload" as="font" type="font/woff2" crossorigin href="{fonts}/{face}.woff2">' for face in FACES)
+    script = f"""<script>if (location.protocol !== "file:") document.head.insertAdjacentHTML("beforeend", '{links}');</script>\n"""
+    return page if script in page else page.replace("<head>", f"<head>\n{script}", 1)
 
 
 def with_contents(page: str) -> str:
