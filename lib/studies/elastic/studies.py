@@ -149,7 +149,7 @@ SIZES = {
             d_model=64,
             patch=8,
             stem="strided",
-            # All images as they are, six times: four minutes of one core, and twice the epochs bring nothing more.  Mirrored and
+            # All images as they are, six times: four minutes of one core, and twice the epochs bring less than a point.  Mirrored and
             # shifted images would take a network further, in hours for each, and no shorter training of it is near its end.
             recipe=vit_recipe(6, batch_size=250),
         ),
