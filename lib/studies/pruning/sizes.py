@@ -82,6 +82,14 @@ def sgd(epochs: int, batch_size: int, lr: float, **changes) -> Recipe:
     )
 
 
+def muon(epochs: int, batch_size: int, lr: float, **changes) -> Recipe:
+    """Orthogonalised momentum for all but the first and the last layer, with a warm-up."""
+    return Recipe(
+        **{"epochs": epochs, "batch_size": batch_size, "optimizer": "muon", "lr": lr, "weight_decay": 0.05, "warmup": 0.1, "final_lr": 0.02}
+        | changes
+    )
+
+
 def adam(epochs: int, batch_size: int, lr: float, **changes) -> Recipe:
     """Without a clip and a warm-up.  ``final_lr=1.0``: at a constant rate, as LeNet in the tickets' paper."""
     return Recipe(**{"epochs": epochs, "batch_size": batch_size, "lr": lr, "weight_decay": 1e-4, "warmup": 0.0, "clip": None} | changes)
@@ -93,7 +101,6 @@ def meta_recipe(epochs: int, batch_size: int, lr: float, **changes) -> Recipe:
 
 
 DIGITS_VGG = VGGConfig((16, 16, 32, 32, 64, 64), (2, 2, 2), channels=1, side=8)
-THIN_VGG = VGGConfig((8, 16, 16, 32, 32, 64, 64, 128, 128), (1, 2, 2, 2, 2))
 TINY_VGG = VGGConfig((4, 8, 8), (1, 1, 1), channels=1, side=8)
 WIDE_MLP = MLPConfig(4608, (512, 512))
 FAST = {"channels_last": True}
@@ -186,12 +193,12 @@ SIZES = {
         seeds=1,
     ),
     "cpu": Scale(
-        vgg=DenseRun(
-            dataset="cifar10", train_examples=4000, model=THIN_VGG, recipe=sgd(8, 64, 0.1, **FAST), augmentation=LIGHT, snapshots=(20,)
-        ),
-        sparse=sgd(5, 64, 0.1, **FAST),
-        rest=sgd(2, 64, 0.1, **FAST),
-        every=6,
+        # All images as they are, six times, by Muon: 78 % in two minutes of one core, and twice the epochs bring less than half a point.
+        # The same by SGD has 75 %.  Mirrored and shifted images take the network further, and no affordable training to its end.
+        vgg=DenseRun(dataset="cifar10", model=vgg16(1 / 8), recipe=muon(6, 250, 0.02, **GPU), snapshots=(40,)),
+        sparse=muon(4, 250, 0.02, **GPU),
+        rest=muon(2, 250, 0.02, **GPU),
+        every=20,
         ratios=(10.0, 50.0, 200.0),
         kernel_ratios=(50.0,),
         compared=50.0,
