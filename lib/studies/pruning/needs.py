@@ -24,13 +24,20 @@ KINDS = {"VGGConfig": "the dense VGG", "ResNetConfig": "the dense residual netwo
 
 
 def dense_runs(studies: Studies, longer: bool) -> dict[str, list[Result]]:
-    """Runs without pruning and without a warm-up, by the kind of network; of usual length or the longer ones."""
+    """Runs without pruning by the kind of network; of usual length or the longer ones.
+
+    Where a kind was trained with a short and with a long warm-up, as the tickets' networks are, those with the short one.
+    """
     found: dict[str, list[Result]] = {}
     for name, runs in studies.items():
         for r in runs:
-            if r.experiment == "pruning-dense" and (name == "longer") == longer and not r.spec["recipe"]["warmup"]:
+            if r.experiment == "pruning-dense" and name.endswith("longer") == longer:
                 found.setdefault(r.spec["model"]["type"], []).append(r)
-    return found
+    return {kind: [r for r in runs if warmup(r) == min(map(warmup, runs))] for kind, runs in found.items()}
+
+
+def warmup(run: Result) -> float:
+    return run.spec["recipe"]["warmup"]
 
 
 def accuracy(runs: Iterable[Result]) -> dict[int, float]:

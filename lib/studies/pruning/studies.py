@@ -43,6 +43,10 @@ SHAPES_COMPARED = ("unstructured", "balanced", "kernel", "column", "pattern", "b
 COARSE_FORMS = ("refill", "regroup", "channels")
 
 
+#: Studies of dense networks that are trained twice as long: of VGG, the residual network and LeNet.
+LONGER = ("longer", "tickets longer", "lenet longer")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Parameters(ChapterParameters):
     """The chapter's knobs.  A knob left at None follows the scale."""
@@ -126,9 +130,10 @@ def studies(parameters: Parameters) -> dict[str, list[Spec]]:
         "shot": seeded(replace(late, retraining="lr-rewind"), replace(late, retraining="finetune"), seeds=few),
         # As long, without pruning; and how much more training brings to the dense networks.
         "unpruned": seeded(*(replace(late, retraining=how, amount=0.0) for how in ("rewind", "lr-rewind", "finetune")), seeds=few),
-        "longer": seeded(
-            *(replace(run, recipe=replace(run.recipe, epochs=2 * run.recipe.epochs)) for run in (size.vgg, plain, size.lenet)), seeds=few
-        ),
+        **{
+            name: seeded(replace(run, recipe=replace(run.recipe, epochs=2 * run.recipe.epochs)), seeds=few)
+            for name, run in zip(LONGER, (size.vgg, plain, size.lenet))
+        },
         "barrier": seeded(
             *(BarrierRun(parent=ticket, level=level, points=size.points) for level in (fifth(size), 0) for ticket in (early, late, warmed)),
             seeds=few,

@@ -250,8 +250,8 @@ def test_a_mixture_is_worth_growing_into():
 # The pruning chapter
 
 
-def dense(accuracy, kind="ResNetConfig"):
-    return run("pruning-dense", {"dataset": "cifar10", "model": {"type": kind}, "recipe": {"warmup": 0.0}}, test_accuracy=accuracy)
+def dense(accuracy, kind="ResNetConfig", warmup=0.0):
+    return run("pruning-dense", {"dataset": "cifar10", "model": {"type": kind}, "recipe": {"warmup": warmup}}, test_accuracy=accuracy)
 
 
 def test_dense_networks_that_are_pruned():
@@ -261,6 +261,12 @@ def test_dense_networks_that_are_pruned():
     passes(pruning_needs.dense_is_flat, {"tickets": runs(dense(0.9)), "longer": runs(dense(0.905))}, 0.01)
     stops(pruning_needs.dense_is_flat, {"tickets": runs(dense(0.9)), "longer": runs(dense(0.92))}, 0.01, saying="still learning")
     stops(pruning_needs.dense_is_flat, {"tickets": runs(dense(0.9)), "longer": runs(dense(0.9, "VGGConfig"))}, 0.01, saying="not trained")
+    passes(pruning_needs.dense_is_flat, {"tickets": runs(dense(0.9, warmup=0.1)), "tickets longer": runs(dense(0.905, warmup=0.1))}, 0.01)
+    # Of a short and a long warm-up the short one counts.
+    both = runs(dense(0.9, warmup=0.1), dense(LINEAR - 0.01, warmup=0.3))
+    assert [warmed.metrics["test_accuracy"] for warmed in pruning_needs.dense_runs({"tickets": both}, longer=False)["ResNetConfig"]] == [
+        0.9
+    ]
 
 
 def test_synflow_has_to_leave_networks_that_train():
