@@ -22,6 +22,8 @@ class Scale:
     ``vgg``       the chain that is pruned to high ratios, and how it is trained before
     ``sparse``    how it is trained while it is pruned; ``rest``: how our recipe trains on, included in the length of
                   ``sparse``
+    ``safe``      how SAFE is, where ``sparse`` is Muon: its pull is measured against steps of SGD's size, and is too weak beside
+                  Muon's
     ``every``     steps between changes of the masks
     ``compared``  ratio at which trainers are compared; ``shaped``: at which structures are
     ``coarse``    levels of coarse tickets, each of which takes a fifth
@@ -72,6 +74,7 @@ class Scale:
     few: int = 1
     structure: str = "unstructured"
     also_coded: tuple[float, ...] = ()
+    safe: Recipe | None = None
 
 
 def sgd(epochs: int, batch_size: int, lr: float, **changes) -> Recipe:
@@ -198,6 +201,7 @@ SIZES = {
         vgg=DenseRun(dataset="cifar10", model=vgg16(1 / 8), recipe=muon(6, 250, 0.02, **GPU), snapshots=(40,)),
         sparse=muon(4, 250, 0.02, **GPU),
         rest=muon(2, 250, 0.02, **GPU),
+        safe=sgd(4, 125, 0.1, **GPU),
         every=20,
         ratios=(10.0, 50.0, 200.0),
         kernel_ratios=(50.0,),

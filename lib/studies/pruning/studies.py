@@ -205,8 +205,9 @@ def gradual_run(size: Scale, ratio: float) -> SparseRun:
 
 def trainer_run(size: Scale, name: str) -> SparseRun:
     """The method at the ratio at which all are compared, after as many epochs in all as the others."""
-    longer = size.sparse.epochs + size.vgg.recipe.epochs
-    recipe = size.sparse if name in FROM_TRAINED else replace(size.sparse, epochs=longer)
+    recipe = size.safe if name == "safe" and size.safe else size.sparse
+    if name in FROM_NEW:
+        recipe = replace(recipe, epochs=recipe.epochs + size.vgg.recipe.epochs)
     return SparseRun(
         parent=size.vgg, method=name, plan=plan(size, size.compared), recipe=recipe, start="trained" if name in FROM_TRAINED else "new"
     )
@@ -252,7 +253,10 @@ def sized(parameters: Parameters) -> Scale:
         size = replace(size, **dense, meta=replace(size.meta, parent=on(net, parameters.dataset)))
     if parameters.epochs is not None:
         size = replace(
-            size, sparse=replace(size.sparse, epochs=parameters.epochs), rest=replace(size.rest, epochs=max(1, parameters.epochs // 2))
+            size,
+            sparse=replace(size.sparse, epochs=parameters.epochs),
+            safe=size.safe and replace(size.safe, epochs=parameters.epochs),
+            rest=replace(size.rest, epochs=max(1, parameters.epochs // 2)),
         )
     if parameters.ratios is not None:
         size = replace(size, ratios=parameters.numbers, compared=parameters.numbers[len(parameters.numbers) // 2])
