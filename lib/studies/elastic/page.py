@@ -26,9 +26,8 @@ def named(results: Results, *names: str) -> Results:
 
 
 def over_seeds(results: Iterable[Result], metric: str, digits: int = 2, **how: Any) -> str:
-    """Return a metric's mean and interval for a sentence, or a dash where there is none."""
-    values = column(results, metric)
-    return spelled(values, digits=digits, **how) if values else "–"
+    """Return a metric's mean and interval for a sentence."""
+    return spelled(column(results, metric), digits=digits, **how)
 
 
 def methods(results: Results, without: str = "") -> list[str]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 
-from lib.models.vgg import VGG, vgg16
+from lib.models.vgg import VGG, WIDTHS, vgg16
 from lib.pruning.mask import prunable
 from lib.runs.results import Result, Results
 from lib.studies.base import picked
@@ -88,10 +88,23 @@ def vgg_layers() -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["layer", "weights", "uses", "channels", "sections"])
 
 
+def vgg_name(widths: Sequence[int]) -> str:
+    """Return what a chain of these many channels is called: VGG-16, a narrow VGG-16, or a VGG."""
+    share = widths[0] / WIDTHS[0]
+    if tuple(widths) != vgg16(share).widths:
+        return "VGG"
+    return "VGG-16" if share == 1 else f"VGG-16 with 1/{1 / share:g} of the channels"
+
+
 def network_of(run: Result) -> str:
     """Return the network that was timed."""
     widths = run.spec["model"].get("widths")
-    return f"VGG-16, {widths[0] / 64:g} wide" if widths else "512×4608 and 512×512"
+    return vgg_name(widths) if widths else "512×4608 and 512×512"
+
+
+def cut_through(runs: Iterable[Result]) -> bool:
+    """Whether no weight of any of these networks is on a path from the input to the output; False without runs."""
+    return all(counts := [r.metrics["on_paths"] == 0 for r in runs]) and bool(counts)
 
 
 def pays_from(speed: Iterable[Result], form: str) -> str:

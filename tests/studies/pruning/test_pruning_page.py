@@ -1,0 +1,28 @@
+"""What the pruning page says of its networks."""
+
+import pytest
+
+from lib.models.vgg import VGGConfig, vgg16
+from lib.runs.results import Result
+from lib.studies.pruning import page
+
+
+@pytest.mark.parametrize(
+    "config, name",
+    [
+        (vgg16(), "VGG-16"),
+        (vgg16(1 / 8), "VGG-16 with 1/8 of the channels"),
+        (VGGConfig((16, 16, 32), (1, 1, 1)), "VGG"),
+    ],
+)
+def test_networks_are_called_by_their_width(config, name):
+    assert page.vgg_name(config.widths) == page.vgg_name(list(config.widths)) == name
+
+
+def test_networks_without_a_path_are_cut_through():
+    def pruned(*on_paths):
+        return [Result("t", str(n), {}, {"on_paths": n}, {}, {}, {}) for n in on_paths]
+
+    assert page.cut_through(pruned(0, 0))
+    assert not page.cut_through(pruned(0, 5))
+    assert not page.cut_through([])
