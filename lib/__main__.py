@@ -196,6 +196,21 @@ def show(key) -> None:
 
 
 @main.command()
+@click.argument("file")
+@click.option("--examples", type=click.IntRange(min=1), help="Test images, the first ones; all by default.")
+@click.option("--attacked", type=click.IntRange(min=1), default=100, show_default=True, help="Of these, images that attacks are tried on.")
+def evaluate(file, examples, attacked) -> None:
+    """Evaluate a packed network: bytes, weights, accuracy, and accuracy under two attacks.
+
+    FILE is a path, or a name in data/models.
+    """
+    from lib.cli import evaluate as command
+
+    with plainly():
+        command.evaluate(file, examples, attacked)
+
+
+@main.command()
 @click.argument("chapter", required=False, metavar="[CHAPTER|CLAIM]")
 @scales(None, "Judge your results at this scale; the one you ran most of by default.")
 @click.option("--verdict", "verdicts", multiple=True, metavar="VERDICT", help="Only claims with this verdict; may be repeated.")
