@@ -56,7 +56,8 @@ def dense(spec: dict) -> str:
 
 
 def warmup(spec: dict) -> str:
-    return ", warm-up" if spec["recipe"]["warmup"] else ""
+    recipe = spec["recipe"]
+    return ", warm-up" if recipe["warmup"] and recipe["optimizer"] != "muon" else ""  # Muon always begins with one
 
 
 def initial(spec: dict) -> str:

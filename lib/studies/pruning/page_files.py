@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from lib.data.catalogue import DATASETS
+from lib.data.files import find
 from lib.data.images import DataMissing, Split, load_images
 from lib.measure.statistics import amount, percent, spelled
 from lib.quantization import catalogue
@@ -109,6 +111,8 @@ def evaluated() -> pd.DataFrame:
     rows, known = [], {}
     for entry in catalogue.entries():
         dataset = entry.about["dataset"]
+        if dataset in DATASETS and not find(DATASETS[dataset]):
+            continue  # nothing is downloaded for a table
         try:
             images = known.get(dataset) or known.setdefault(dataset, load_images(dataset))
         except DataMissing:

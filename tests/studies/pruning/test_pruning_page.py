@@ -2,9 +2,10 @@
 
 import pytest
 
+from lib.data.images import load_images
 from lib.models.vgg import VGGConfig, vgg16
 from lib.runs.results import Result
-from lib.studies.pruning import page
+from lib.studies.pruning import page, page_files
 
 
 @pytest.mark.parametrize(
@@ -26,3 +27,15 @@ def test_networks_without_a_path_are_cut_through():
     assert page.cut_through(pruned(0, 0))
     assert not page.cut_through(pruned(0, 5))
     assert not page.cut_through([])
+
+
+def test_no_images_are_downloaded_for_the_table_of_files(monkeypatch):
+    asked = []
+    monkeypatch.setattr(page_files, "find", lambda dataset: asked.append(dataset.name))
+    monkeypatch.setattr(page_files, "load_images", lambda name: load_images(name) if name == "digits" else pytest.fail(f"{name} is loaded"))
+    monkeypatch.setattr(page_files.catalogue, "evaluate", lambda path, images, split, attacked: dict.fromkeys(EVALUATED, 1))
+    table = page_files.evaluated()
+    assert len(table) and all(name.startswith("digits") for name in table["file"]) and "cifar10" in asked
+
+
+EVALUATED = ("file_ratio", "sparsity", "accuracy", "fgsm", "pgd", "imbalance", "unique", "unique_in_section")
