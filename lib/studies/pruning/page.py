@@ -103,7 +103,7 @@ def network_of(run: Result) -> str:
 
 
 def cut_through(runs: Iterable[Result]) -> bool:
-    """Whether no weight of any of these networks is on a path from the input to the output; False without runs."""
+    """Return whether no weight of any of these networks is on a path from the input to the output; False without runs."""
     return all(counts := [r.metrics["on_paths"] == 0 for r in runs]) and bool(counts)
 
 
