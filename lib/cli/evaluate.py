@@ -9,7 +9,7 @@ import click
 
 from lib.cli.names import WrongUse, as_wrong_use
 from lib.data.formats import DataDamaged, DataMissing
-from lib.data.images import ImageSet, Split, load_images
+from lib.data.images import ImageSet, load_images
 from lib.data.titles import title
 from lib.quantization import catalogue, packed
 from lib.system.checks import did_you_mean, require
@@ -25,15 +25,15 @@ def evaluate(file: str, examples: int | None, attacked: int) -> None:
         images = load_images(about["dataset"])
     except (DataMissing, DataDamaged) as error:
         raise click.ClickException(str(error)) from error
-    first = Split(images.test.images[:examples], images.test.labels[:examples])
+    first = images.test.first(examples)
     found = catalogue.evaluate(path, images, first, attacked=attacked)
-    for line in lines(path, about, found, images, len(first.labels), min(attacked, len(first.labels))):
+    for line in lines(path, about, found, images, len(first), min(attacked, len(first))):
         click.echo(line)
 
 
 def path_of(file: str) -> Path:
-    """The file of that path, or of that name in ``data/models/``.  Raises WrongUse, with the nearest name, where there is none."""
-    known = {entry.name: entry.path for entry in catalogue.entries()}
+    """Return the file of that name in ``data/models/``, or of that path.  Raises WrongUse, with the nearest name, where there is none."""
+    known = catalogue.paths()
     if file in known:
         return known[file]
     if not Path(file).is_file():

@@ -80,6 +80,10 @@ class Split:
     def to(self, device: torch.device | str) -> "Split":
         return Split(self.images.to(device), self.labels.to(device))
 
+    def first(self, count: int | None) -> "Split":
+        """Return the first ``count`` images with their labels; None: all."""
+        return Split(self.images[:count], self.labels[:count])
+
 
 @dataclass(frozen=True, eq=False)
 class ImageSet:

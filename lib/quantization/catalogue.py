@@ -45,18 +45,22 @@ class Entry:
 
 def entries(folder: Path = FOLDER) -> list[Entry]:
     """All packed networks of a folder by name; none where there is no such folder.  Raises :class:`packed.Unreadable`."""
-    paths = sorted(Path(folder).glob(f"*{SUFFIX}"))
-    return [Entry(path.name.removesuffix(SUFFIX), path, packed.about(path)) for path in paths]
+    return [Entry(name, path, packed.about(path)) for name, path in paths(folder).items()]
+
+
+def paths(folder: Path = FOLDER) -> dict[str, Path]:
+    """Return the files of a folder by the names of their networks, without reading them."""
+    return {path.name.removesuffix(SUFFIX): path for path in sorted(Path(folder).glob(f"*{SUFFIX}"))}
 
 
 def load(name: str, folder: Path = FOLDER) -> nn.Module:
     """The network of that name, ready to run.  Raises ValueError, with the nearest name, where there is none."""
-    known = {entry.name: entry for entry in entries(folder)}
+    known = paths(folder)
     if name not in known:
         raise ValueError(
             f"there is no packed network {name!r} in {Path(folder).name}.{did_you_mean(name, known)} Known: {', '.join(known) or 'none'}"
         )
-    return packed.read(known[name].path)
+    return packed.read(known[name])
 
 
 def evaluate(

@@ -2,6 +2,7 @@
 
 import copy
 import importlib.util
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -13,7 +14,7 @@ from lib.models.vgg import VGG, VGGConfig
 from lib.pruning.mask import attach, density, layers, masks_of
 from lib.pruning.trainers import Plan
 from lib.quantization import packed, torchao_baseline
-from lib.quantization.catalogue import by_layer, entries, evaluate, load, unique
+from lib.quantization.catalogue import FOLDER, by_layer, entries, evaluate, load, paths, unique
 from lib.quantization.codebook import books, quantize, reassign
 from lib.quantization.fold import fold
 from lib.quantization.train import pruning_too, reassigning
@@ -200,6 +201,14 @@ def test_what_is_told_of_each_layer():
     assert (first["weights"], first["unique"], first["unique_in_section"], first["sparsity"]) == (2, 2, 1, 1 - 2 / 72)
     assert (second["weights"], second["unique"], second["unique_in_section"]) == (3, 2, 2)
     assert (head["weights"], head["unique"], head["imbalance"]) == (0, 0, None)
+
+
+def test_a_damaged_file_does_not_keep_another_from_being_loaded(tmp_path):
+    shutil.copy(FOLDER / "digits-vgg-150x.packed", tmp_path / "whole.packed")
+    (tmp_path / "damaged.packed").write_text("nothing")
+    assert list(paths(tmp_path)) == ["damaged", "whole"] and isinstance(load("whole", tmp_path), VGG)
+    with pytest.raises(packed.Unreadable):
+        load("damaged", tmp_path)
 
 
 def test_committed_networks_are_what_they_say():

@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import nn
 
-from lib.data.images import ImageBatches, ImageSet, Split, normalise
+from lib.data.images import ImageBatches, ImageSet, normalise
 from lib.measure import cost as measure
 from lib.models.resnet import ResNet, ResNetConfig
 from lib.privacy.activation import KINDS
@@ -112,7 +112,7 @@ class ReplacedRun(Spec):
         if self.trained:
             for layer in layers:
                 layer.settle()
-        watched = Split(images.validation.images[: self.watched], images.validation.labels[: self.watched])
+        watched = images.validation.first(self.watched)
 
         def evaluate(model: nn.Module) -> dict[str, float]:
             model = settle(copy.deepcopy(model), batches)

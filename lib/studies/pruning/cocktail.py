@@ -78,7 +78,7 @@ class CocktailRun(Spec):
         images = self.parent.images(session)
         states, masks, seconds = self.trained(images, session)
         judge = Judge(self, images, build(self.parent.model, self.seed).to(session.device), masks)
-        held = Split(images.validation.images[: self.held], images.validation.labels[: self.held])
+        held = images.validation.first(self.held)
 
         def score(state: State, stages: int) -> float:
             found = judge.accuracies([state] * stages, held, dense=False)

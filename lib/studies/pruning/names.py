@@ -30,6 +30,9 @@ SCORES = {
     "synflow": "SynFlow",
 }
 
+#: Share of the steps for which networks are warmed up as a matter of course, where they are.
+USUAL_WARMUP = 0.1
+
 #: What happens to the survivors after a cut.
 RETRAININGS = {"rewind": "ticket", "lr-rewind": "rate rewound", "finetune": "fine-tuned"}
 
@@ -56,8 +59,12 @@ def dense(spec: dict) -> str:
 
 
 def warmup(spec: dict) -> str:
-    recipe = spec["recipe"]
-    return ", warm-up" if recipe["warmup"] and recipe["optimizer"] != "muon" else ""  # Muon always begins with one
+    return ", warm-up" if warmed(spec) else ""
+
+
+def warmed(spec: dict) -> bool:
+    """Return whether a dense run has the long warm-up that tickets may need, and not only a usual one."""
+    return spec["recipe"]["warmup"] > USUAL_WARMUP
 
 
 def initial(spec: dict) -> str:

@@ -9,6 +9,7 @@ from lib.runs.results import Result, Results
 from lib.studies.base.needs import above_linear, at_least, flat, matters
 from lib.studies.base.seeds import each_seed
 from lib.studies.pruning.claims import COLLAPSE, at_ratio
+from lib.studies.pruning.names import warmed
 from lib.studies.pruning.pairs import TEST
 
 Studies = Mapping[str, Results]
@@ -24,20 +25,13 @@ KINDS = {"VGGConfig": "the dense VGG", "ResNetConfig": "the dense residual netwo
 
 
 def dense_runs(studies: Studies, longer: bool) -> dict[str, list[Result]]:
-    """Runs without pruning by the kind of network; of usual length or the longer ones.
-
-    Where a kind was trained with a short and with a long warm-up, as the tickets' networks are, those with the short one.
-    """
+    """Runs without pruning and without a long warm-up, by the kind of network; of usual length or the longer ones."""
     found: dict[str, list[Result]] = {}
     for name, runs in studies.items():
         for r in runs:
-            if r.experiment == "pruning-dense" and name.endswith("longer") == longer:
+            if r.experiment == "pruning-dense" and name.endswith("longer") == longer and not warmed(r.spec):
                 found.setdefault(r.spec["model"]["type"], []).append(r)
-    return {kind: [r for r in runs if warmup(r) == min(map(warmup, runs))] for kind, runs in found.items()}
-
-
-def warmup(run: Result) -> float:
-    return run.spec["recipe"]["warmup"]
+    return found
 
 
 def accuracy(runs: Iterable[Result]) -> dict[int, float]:
@@ -74,7 +68,7 @@ def dense_is_unstable_at_start(studies: Studies) -> None:
     found = [
         r.metrics["test_barrier"]
         for r in studies["barrier"]
-        if not r.spec["level"] and not r.spec["parent"]["rewind"] and not r.spec["parent"]["parent"]["recipe"]["warmup"]
+        if not r.spec["level"] and not r.spec["parent"]["rewind"] and not warmed(r.spec["parent"]["parent"])
     ]
     at_least(
         [100 * rise for rise in found],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -102,9 +102,9 @@ def network_of(run: Result) -> str:
     return vgg_name(widths) if widths else "512×4608 and 512×512"
 
 
-def cut_through(runs: Iterable[Result]) -> bool:
+def cut_through(runs: Collection[Result]) -> bool:
     """Return whether no weight of any of these networks is on a path from the input to the output; False without runs."""
-    return all(counts := [r.metrics["on_paths"] == 0 for r in runs]) and bool(counts)
+    return bool(runs) and not any(r.metrics["on_paths"] for r in runs)
 
 
 def pays_from(speed: Iterable[Result], form: str) -> str:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from lib.data.catalogue import DATASETS
-from lib.data.files import find
-from lib.data.images import DataMissing, Split, load_images
+from lib.data.images import find_data, load_images
 from lib.measure.statistics import amount, percent, spelled
 from lib.quantization import catalogue
 from lib.quantization.entropy import position_bits, weights_ratio
@@ -108,17 +106,14 @@ def robust(files: dict[str, list[Result]]) -> pd.DataFrame:
 
 def evaluated() -> pd.DataFrame:
     """Return a row per file of ``data/models/``, evaluated now; those whose images we do not have are left out."""
+    at_hand = {row["name"] for row in find_data() if row["found"]}  # nothing is downloaded for a table
     rows, known = [], {}
     for entry in catalogue.entries():
         dataset = entry.about["dataset"]
-        if dataset in DATASETS and not find(DATASETS[dataset]):
-            continue  # nothing is downloaded for a table
-        try:
-            images = known.get(dataset) or known.setdefault(dataset, load_images(dataset))
-        except DataMissing:
+        if dataset not in at_hand:
             continue
-        first = Split(images.test.images[:500], images.test.labels[:500])
-        m = catalogue.evaluate(entry.path, images, first, attacked=50)
+        images = known.get(dataset) or known.setdefault(dataset, load_images(dataset))
+        m = catalogue.evaluate(entry.path, images, images.test.first(500), attacked=50)
         rows.append(
             {
                 "file": entry.name,

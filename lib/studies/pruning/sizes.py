@@ -22,8 +22,7 @@ class Scale:
     ``vgg``       the chain that is pruned to high ratios, and how it is trained before
     ``sparse``    how it is trained while it is pruned; ``rest``: how our recipe trains on, included in the length of
                   ``sparse``
-    ``safe``      how SAFE is, where ``sparse`` is Muon: its pull is measured against steps of SGD's size, and is too weak beside
-                  Muon's
+    ``safe``      recipe of SAFE where ``sparse`` uses Muon: its pull is sized for steps of SGD, and too weak beside Muon's
     ``every``     steps between changes of the masks
     ``compared``  ratio at which trainers are compared; ``shaped``: at which structures are
     ``coarse``    levels of coarse tickets, each of which takes a fifth
@@ -197,7 +196,7 @@ SIZES = {
     ),
     "cpu": Scale(
         # All images as they are, six times, by Muon: 78 % in two minutes of one core, and twice the epochs bring less than a point.
-        # The same by SGD has 75 %.  Mirrored and shifted images take the network further, and no affordable training to its end.
+        # The same by SGD has 75 %.  Mirrored and shifted images would take it further, in more epochs than we can afford.
         vgg=DenseRun(dataset="cifar10", model=vgg16(1 / 8), recipe=muon(6, 250, 0.02, **GPU), snapshots=(40,)),
         sparse=muon(4, 250, 0.02, **GPU),
         rest=muon(2, 250, 0.02, **GPU),

@@ -42,7 +42,6 @@ SHAPES_COMPARED = ("unstructured", "balanced", "kernel", "column", "pattern", "b
 #: Ways to coarsen tickets, and channels that are pruned directly.
 COARSE_FORMS = ("refill", "regroup", "channels")
 
-
 #: Studies of dense networks that are trained twice as long: of VGG, the residual network and LeNet.
 LONGER = ("longer", "tickets longer", "lenet longer")
 

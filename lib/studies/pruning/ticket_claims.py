@@ -9,7 +9,7 @@ import numpy as np
 from lib.measure.statistics import NotTestable, why
 from lib.runs.results import Result, Results
 from lib.studies.base.seeds import each_seed
-from lib.studies.pruning.names import method
+from lib.studies.pruning.names import method, warmed
 from lib.studies.pruning.pairs import TEST, BySeed, by_seed, difference, learnt, paired
 
 Studies = Mapping[str, Results]
@@ -37,7 +37,7 @@ def of_kind(runs: Results, experiment: str, **fields) -> list[Result]:
 
 def tickets_at(studies: Studies, late: bool, warm: bool = False) -> list[Result]:
     """Rewound tickets of the residual network: to the latest step tried or to step 0, with a warm-up or without."""
-    runs = [r for r in of_kind(studies["tickets"], "pruning-tickets") if bool(r.spec["parent"]["recipe"]["warmup"]) == warm]
+    runs = [r for r in of_kind(studies["tickets"], "pruning-tickets") if warmed(r.spec["parent"]) == warm]
     steps = sorted({r.spec["rewind"] for r in runs})
     if not steps or (late and steps[-1] == 0) or (not late and steps[0] != 0):
         raise NotTestable(
@@ -47,7 +47,7 @@ def tickets_at(studies: Studies, late: bool, warm: bool = False) -> list[Result]
 
 
 def dense_of(studies: Studies, warm: bool) -> BySeed:
-    dense = (r for r in of_kind(studies["tickets"], "pruning-dense") if bool(r.spec["recipe"]["warmup"]) == warm)
+    dense = (r for r in of_kind(studies["tickets"], "pruning-dense") if warmed(r.spec) == warm)
     found = each_seed(dense, lambda r: r.metrics[TEST], "dense network")
     if not found:
         raise NotTestable(f"there is no dense network to compare with{why(studies['tickets'])}")
@@ -136,7 +136,7 @@ def beyond_unpruned(first: BySeed, second: BySeed, names: tuple[str, str], studi
 
 def barrier(studies: Studies, late: bool) -> BySeed:
     """Of the sparse network, trained twice from the latest step, or from step 0, without a warm-up."""
-    runs = [r for r in studies["barrier"] if r.spec["level"] and not r.spec["parent"]["parent"]["recipe"]["warmup"]]
+    runs = [r for r in studies["barrier"] if r.spec["level"] and not warmed(r.spec["parent"]["parent"])]
     steps = sorted({r.spec["parent"]["rewind"] for r in runs})
     if not steps or (late and steps[-1] == 0) or (not late and steps[0] != 0):
         raise NotTestable(f"no sparse network was trained twice from {'a later step' if late else 'step 0'}{why(studies['barrier'])}")

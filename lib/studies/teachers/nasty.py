@@ -120,7 +120,7 @@ class GalleryRun(Spec):
         images = self.parent.images(session)
         networks = {"normal": self.parent.parent.load(session), "nasty": self.parent.load(session)}
         chosen = first_of_each(images.validation, images.classes, self.examples)
-        some = Split(images.validation.images[: self.points], images.validation.labels[: self.points])
+        some = images.validation.first(self.points)
         labels = some.labels.cpu()
         metrics: dict[str, float] = {}
         arrays: dict[str, list] = {

@@ -2,6 +2,7 @@
 
 import pytest
 
+from lib.data import images as images_module
 from lib.data.images import load_images
 from lib.models.vgg import VGGConfig, vgg16
 from lib.runs.results import Result
@@ -31,7 +32,7 @@ def test_networks_without_a_path_are_cut_through():
 
 def test_no_images_are_downloaded_for_the_table_of_files(monkeypatch):
     asked = []
-    monkeypatch.setattr(page_files, "find", lambda dataset: asked.append(dataset.name))
+    monkeypatch.setattr(images_module, "find", lambda dataset: asked.append(dataset.name))
     monkeypatch.setattr(page_files, "load_images", lambda name: load_images(name) if name == "digits" else pytest.fail(f"{name} is loaded"))
     monkeypatch.setattr(page_files.catalogue, "evaluate", lambda path, images, split, attacked: dict.fromkeys(EVALUATED, 1))
     table = page_files.evaluated()
